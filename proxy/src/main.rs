@@ -1,0 +1,2 @@
+//! selvedge: to be written.
+fn main() {}

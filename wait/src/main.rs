@@ -1,0 +1,3 @@
+//! A container's first program: to be written.
+#![no_std]
+#![no_main]
