@@ -1,1 +1,8 @@
-//! To be written.
+//! Who is called what, and where: names, records and the table that is looked up for each DNS question.
+//!
+//! Pure data. It must never do I/O, read a clock, or know of Docker, of sockets or of any other crate of ours.
+
+pub mod error;
+pub mod name;
+pub mod record;
+pub mod table;

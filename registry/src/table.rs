@@ -1,0 +1,310 @@
+//! All records of this host and its peers, indexed for what DNS asks: a name's addresses, an address's name, an asker's
+//! own name servers. No lookup and no change may cost more because the table is large, or do I/O.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, RwLock};
+
+use crate::error::Error;
+use crate::name::{Name, parent};
+use crate::record::Record;
+
+/// The table as the writer of the names and the DNS thread share it. Both hold the lock for microseconds only.
+pub type SharedTable = Arc<RwLock<Table>>;
+
+/// What the table knows of a name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// The name has these addresses: at least one, each once.
+    Addresses(&'a [Ipv4Addr]),
+    /// The name has no address, but there are names below it, or it is a domain of ours: NODATA, not NXDOMAIN
+    /// (RFC 8020).
+    Empty,
+    /// The name is in a domain of ours, and there is neither it nor anything below it.
+    Missing,
+    /// The name is not ours to know.
+    Outside,
+}
+
+/// Names and addresses of containers.
+#[derive(Debug)]
+pub struct Table {
+    domains: Vec<Name>,
+    records: HashMap<String, Record>,
+    /// By the whole name's wire bytes; also holds the empty names between a domain and what is below it.
+    nodes: HashMap<Box<[u8]>, Node>,
+    /// Who has an address: one record, but for moments in which an address changes hands. The newest is last.
+    by_address: HashMap<Ipv4Addr, Vec<String>>,
+    /// How many addresses there are below 10., 10.32., 10.32.5.: the empty names of the reverse tree.
+    by_prefix: HashMap<(usize, Ipv4Addr), u32>,
+    version: u64,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    /// Each address once, however many records gave it.
+    addresses: Vec<Ipv4Addr>,
+    /// How many records gave the address at the same place in `addresses`.
+    holders: Vec<u32>,
+    /// How many names one label below exist.
+    children: u32,
+}
+
+impl Table {
+    /// An empty table whose relative names are below `domain`.
+    #[must_use]
+    pub fn new(domain: Name) -> Self {
+        Self {
+            domains: vec![domain.into_absolute()],
+            records: HashMap::new(),
+            nodes: HashMap::new(),
+            by_address: HashMap::new(),
+            by_prefix: HashMap::new(),
+            version: 1,
+        }
+    }
+
+    /// The same table that also knows absolute names within `domain` (`marathon.mesos` for the DNS style of Mesos).
+    /// To be called while the table is empty: names that were refused before stay refused.
+    #[must_use]
+    pub fn with_domain(mut self, domain: Name) -> Self {
+        self.domains.push(domain.into_absolute());
+        self
+    }
+
+    /// The domain of relative names, absolute itself.
+    #[must_use]
+    pub fn domain(&self) -> &Name {
+        &self.domains[0]
+    }
+
+    /// A number that grows with each change: the serial of our SOA.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Puts a record in, in place of the one of the same id. Names that cannot be in the table are left out and told in
+    /// the answer, so that one bad name does not cost a container the others. The same record again changes nothing.
+    pub fn put(&mut self, record: Record) -> Vec<Error> {
+        let (names, refused) = self.absolute_names(&record);
+        if self.records.get(&record.id) == Some(&record) {
+            return refused;
+        }
+        self.take_out(&record.id);
+        for name in &names {
+            self.hold(name, record.address);
+        }
+        self.by_address.entry(record.address).or_default().push(record.id.clone());
+        for prefix in prefixes(record.address) {
+            *self.by_prefix.entry(prefix).or_default() += 1;
+        }
+        self.records.insert(record.id.clone(), record);
+        self.version += 1;
+        refused
+    }
+
+    /// Takes the record of this id out; false if there is none.
+    pub fn remove(&mut self, id: &str) -> bool {
+        let removed = self.take_out(id);
+        self.version += u64::from(removed);
+        removed
+    }
+
+    /// The record of this id.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&Record> {
+        self.records.get(id)
+    }
+
+    /// How many records there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is no record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// All records, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
+    }
+
+    /// What is known of an absolute name, given as wire bytes in lower case.
+    #[must_use]
+    pub fn lookup(&self, wire: &[u8]) -> Found<'_> {
+        match self.nodes.get(wire) {
+            Some(node) if node.addresses.is_empty() => Found::Empty,
+            Some(node) => Found::Addresses(&node.addresses),
+            None => match self.domain_of(wire) {
+                Some(domain) if domain.wire().len() == wire.len() => Found::Empty,
+                Some(_) => Found::Missing,
+                None => Found::Outside,
+            },
+        }
+    }
+
+    /// The domain of ours that the name (absolute, wire bytes in lower case) is in; the longest if several are.
+    #[must_use]
+    pub fn domain_of(&self, wire: &[u8]) -> Option<&Name> {
+        let holds = |domain: &&Name| suffix_of_length(wire, domain.wire().len()) == Some(domain.wire());
+        self.domains.iter().filter(holds).max_by_key(|domain| domain.wire().len())
+    }
+
+    /// Whether a domain of ours is below the name (absolute, wire bytes in lower case): `internal.` is such a name.
+    #[must_use]
+    pub fn is_above_domain(&self, wire: &[u8]) -> bool {
+        let below = |domain: &Name| {
+            domain.wire().len() > wire.len() && suffix_of_length(domain.wire(), wire.len()) == Some(wire)
+        };
+        self.domains.iter().any(below)
+    }
+
+    /// The absolute primary name of who has the address.
+    #[must_use]
+    pub fn reverse(&self, address: Ipv4Addr) -> Option<Name> {
+        let record = self.owner(address)?;
+        record.names.iter().find_map(|name| self.absolute(name).ok())
+    }
+
+    /// Whether anybody has an address that begins with the first `octets` bytes (1 to 3) of `address`.
+    #[must_use]
+    pub fn any_below(&self, address: Ipv4Addr, octets: usize) -> bool {
+        self.by_prefix.contains_key(&(octets, cut(address, octets)))
+    }
+
+    /// The name servers that the user gave to the container with this address; empty when there are none.
+    #[must_use]
+    pub fn upstreams(&self, asker: Ipv4Addr) -> &[SocketAddr] {
+        self.owner(asker).map_or(&[], |record| &record.upstreams)
+    }
+
+    /// The record that has the address; the one that came last, if two claim it.
+    #[must_use]
+    pub fn owner(&self, address: Ipv4Addr) -> Option<&Record> {
+        self.records.get(self.by_address.get(&address)?.last()?)
+    }
+
+    fn absolute(&self, name: &Name) -> Result<Name, Error> {
+        let whole = name.within(self.domain())?;
+        // The domain itself is not a container's to take.
+        let inside = self.domain_of(whole.wire()).is_some_and(|domain| *domain != whole);
+        if inside {
+            Ok(whole)
+        } else {
+            Err(Error::OutsideDomain { name: whole.to_string(), domain: self.domain().to_string() })
+        }
+    }
+
+    /// The record's names, absolute, each once, and what is wrong with the others.
+    fn absolute_names(&self, record: &Record) -> (Vec<Name>, Vec<Error>) {
+        let (mut names, mut refused) = (Vec::with_capacity(record.names.len()), Vec::new());
+        for name in &record.names {
+            match self.absolute(name) {
+                Ok(whole) => names.push(whole),
+                Err(error) => refused.push(error),
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        (names, refused)
+    }
+
+    fn take_out(&mut self, id: &str) -> bool {
+        let Some(record) = self.records.remove(id) else { return false };
+        for name in self.absolute_names(&record).0 {
+            self.release(&name, record.address);
+        }
+        if let Some(ids) = self.by_address.get_mut(&record.address) {
+            ids.retain(|other| other != id);
+            if ids.is_empty() {
+                self.by_address.remove(&record.address);
+            }
+        }
+        for prefix in prefixes(record.address) {
+            if let Some(count) = self.by_prefix.get_mut(&prefix).filter(|count| **count > 1) {
+                *count -= 1;
+            } else {
+                self.by_prefix.remove(&prefix);
+            }
+        }
+        true
+    }
+
+    /// Adds the address to the name, and makes the name and the empty ones above it where they are not there.
+    fn hold(&mut self, name: &Name, address: Ipv4Addr) {
+        let mut wire = name.wire();
+        let mut new = !self.nodes.contains_key(wire);
+        self.nodes.entry(wire.into()).or_default().hold(address);
+        while new {
+            let Some(above) = parent(wire).filter(|above| !self.is_apex(above)) else { return };
+            new = !self.nodes.contains_key(above);
+            self.nodes.entry(above.into()).or_default().children += 1;
+            wire = above;
+        }
+    }
+
+    /// Takes the address from the name, and the name and the empty ones above it away if nothing is left of them.
+    fn release(&mut self, name: &Name, address: Ipv4Addr) {
+        let mut wire = name.wire();
+        if let Some(node) = self.nodes.get_mut(wire) {
+            node.release(address);
+        }
+        while self.nodes.get(wire).is_some_and(|node| node.addresses.is_empty() && node.children == 0) {
+            self.nodes.remove(wire);
+            let Some(above) = parent(wire).filter(|above| !self.is_apex(above)) else { return };
+            if let Some(node) = self.nodes.get_mut(above) {
+                node.children -= 1;
+            }
+            wire = above;
+        }
+    }
+
+    fn is_apex(&self, wire: &[u8]) -> bool {
+        self.domains.iter().any(|domain| domain.wire() == wire)
+    }
+}
+
+impl Node {
+    fn hold(&mut self, address: Ipv4Addr) {
+        match self.addresses.iter().position(|held| *held == address) {
+            Some(place) => self.holders[place] += 1,
+            None => {
+                self.addresses.push(address);
+                self.holders.push(1);
+            }
+        }
+    }
+
+    fn release(&mut self, address: Ipv4Addr) {
+        let Some(place) = self.addresses.iter().position(|held| *held == address) else { return };
+        self.holders[place] -= 1;
+        if self.holders[place] == 0 {
+            self.addresses.swap_remove(place);
+            self.holders.swap_remove(place);
+        }
+    }
+}
+
+/// The end of `wire` that begins at a label and has this length.
+fn suffix_of_length(wire: &[u8], length: usize) -> Option<&[u8]> {
+    std::iter::successors(Some(wire), |wire| parent(wire)).find(|suffix| suffix.len() <= length)
+}
+
+/// The address's first bytes, the others zero.
+fn cut(address: Ipv4Addr, octets: usize) -> Ipv4Addr {
+    let mut bytes = address.octets();
+    bytes[octets.min(4)..].fill(0);
+    Ipv4Addr::from(bytes)
+}
+
+fn prefixes(address: Ipv4Addr) -> [(usize, Ipv4Addr); 3] {
+    [1, 2, 3].map(|octets| (octets, cut(address, octets)))
+}
+
+#[cfg(test)]
+mod tests;
