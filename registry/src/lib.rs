@@ -4,5 +4,6 @@
 
 pub mod error;
 pub mod name;
+pub mod pool;
 pub mod record;
 pub mod table;

@@ -1,0 +1,118 @@
+//! What `selvedge status` and `selvedge ps` ask: JSON over HTTP on a socket that only root may open.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::net::UnixListener;
+
+use crate::docker::error::message_body;
+use crate::reconcile;
+use crate::worker::Worker;
+
+/// `GET /containers`: one of ours.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Shown {
+    /// 64 hex digits.
+    pub(crate) id: String,
+    /// The container's name.
+    pub(crate) name: String,
+    /// The wire's address.
+    pub(crate) address: String,
+    /// Full names that are answered.
+    pub(crate) names: Vec<String>,
+    /// `stopped`, `starting`, `wired`.
+    pub(crate) state: String,
+    /// Whom it belongs to.
+    pub(crate) tenant: Option<String>,
+}
+
+/// Answers for ever.
+pub(crate) async fn serve(worker: Arc<Worker>, listener: UnixListener) {
+    loop {
+        let Ok((socket, _)) = listener.accept().await else {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            continue;
+        };
+        let worker = Arc::clone(&worker);
+        let service = service_fn(move |request| {
+            let worker = Arc::clone(&worker);
+            async move { Ok::<_, Infallible>(answer(&worker, &request).await) }
+        });
+        // A client that goes away is no event of ours.
+        tokio::spawn(async move {
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
+        });
+    }
+}
+
+async fn answer<B>(worker: &Worker, request: &Request<B>) -> Response<Full<Bytes>> {
+    let (status, body) = match request.uri().path() {
+        "/status" => (StatusCode::OK, status(worker).await.to_string().into_bytes()),
+        "/containers" => (StatusCode::OK, serde_json::to_vec(&containers(worker)).unwrap_or_default()),
+        _ => (StatusCode::NOT_FOUND, message_body("selvedge: no such page")),
+    };
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    response
+}
+
+async fn status(worker: &Worker) -> Value {
+    let config = &worker.config;
+    let engine_version: Value = worker.engine.get("/version").await.unwrap_or(Value::Null);
+    serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "worker": {
+            "pid": std::process::id(),
+            "uptime_seconds": worker.since.elapsed().as_secs(),
+            "requests": worker.counters.now(),
+            "network_changes": worker.network.changes(),
+        },
+        "keeper": worker.keeper.status().await,
+        "engine": {
+            "socket": config.engine,
+            "up": worker.engine_is_up(),
+            "version": engine_version.get("Version"),
+            "api": engine_version.get("ApiVersion"),
+        },
+        "listen": config.listen,
+        "pool": config.pool,
+        "block": config.block,
+        "addresses_taken": worker.book.addresses_taken(),
+        "domain": config.domain.to_string(),
+        "dns": worker.dns.stats(),
+    })
+}
+
+fn containers(worker: &Worker) -> Vec<Shown> {
+    let domain = worker.config.domain.to_string();
+    let mut shown: Vec<Shown> = worker
+        .book
+        .all()
+        .into_iter()
+        .map(|(id, entry)| Shown {
+            id,
+            address: entry.note.address.to_string(),
+            names: reconcile::names(&entry).iter().map(|name| format!("{name}.{domain}")).collect(),
+            state: serde_json::to_value(entry.phase)
+                .ok()
+                .and_then(|v| v.as_str().map(str::to_owned))
+                .unwrap_or_default(),
+            tenant: entry.note.tenant.clone(),
+            name: entry.name,
+        })
+        .collect();
+    shown.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)));
+    shown
+}

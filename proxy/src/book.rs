@@ -1,0 +1,233 @@
+//! What this worker knows of its containers: a copy of the engine's labels, read anew whenever in doubt.
+//!
+//! Pure memory. It must never be the only place where something is known: a worker may die at any moment.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ipnet::Ipv4Net;
+use selvedge_registry::pool::{AddressBook, AddressError};
+
+use crate::docker::model;
+use crate::docker::wording::Failure;
+use crate::note::Note;
+
+/// How far a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Phase {
+    /// Created, or ended.
+    Stopped,
+    /// Runs, its wire is not known to be there.
+    Starting,
+    /// Runs, with wire and names.
+    Wired,
+}
+
+/// One container of ours.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// The container's name, without a slash.
+    pub(crate) name: String,
+    /// What is written on it.
+    pub(crate) note: Note,
+    /// How far it is.
+    pub(crate) phase: Phase,
+    /// The start of it failed for want of a program.
+    never_ran: Option<Failure>,
+    /// Clients that wait for a start of it.
+    expected: u32,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The containers of this Selvedge and the addresses they hold.
+#[derive(Debug)]
+pub(crate) struct Book {
+    runtime: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    entries: HashMap<String, Entry>,
+    addresses: AddressBook,
+}
+
+/// While it lives, the events of a container's start are left to who waits for it.
+#[derive(Debug)]
+pub(crate) struct Expected<'a> {
+    book: &'a Book,
+    id: String,
+}
+
+impl Drop for Expected<'_> {
+    fn drop(&mut self) {
+        self.book.with(&self.id, |entry| entry.expected -= 1);
+    }
+}
+
+impl Book {
+    /// An empty book.
+    pub(crate) fn new(runtime: PathBuf, pool: Ipv4Net, block: Ipv4Net) -> Self {
+        let addresses = AddressBook::new(pool, block);
+        Self { runtime, inner: Mutex::new(Inner { entries: HashMap::new(), addresses }) }
+    }
+
+    // A panic of another task in here leaves plain data behind; nothing is half done that matters.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, id: &str, f: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.lock().entries.get_mut(id).map(f)
+    }
+
+    /// Takes the wished or the next free address.
+    ///
+    /// # Errors
+    /// Any [`AddressError`].
+    pub(crate) fn take(&self, wish: Option<Ipv4Addr>, holder: &str) -> Result<Ipv4Addr, AddressError> {
+        let mut inner = self.lock();
+        match wish {
+            Some(address) => inner.addresses.take(address, holder).map(|()| address),
+            None => inner.addresses.take_next(holder),
+        }
+    }
+
+    /// Gives an address back.
+    pub(crate) fn free(&self, address: Ipv4Addr, holder: &str) {
+        self.lock().addresses.free(address, holder);
+    }
+
+    /// Writes down a container that we have just created; `holder` had its address meanwhile.
+    pub(crate) fn created(&self, id: &str, holder: &str, name: String, note: Note) {
+        let mut inner = self.lock();
+        inner.addresses.rename(note.address, holder, id);
+        inner.put(id, name, note);
+    }
+
+    /// Writes down what the engine says of a container; whether it is one of ours.
+    pub(crate) fn learn(&self, container: &model::Container) -> bool {
+        let labels = container.config.labels.clone().unwrap_or_default();
+        self.learn_labels(&container.id, container.name.trim_start_matches('/'), &labels)
+    }
+
+    /// Writes down a container with these labels; whether it is one of ours.
+    pub(crate) fn learn_labels(&self, id: &str, name: &str, labels: &HashMap<String, String>) -> bool {
+        let Some(note) = Note::read(labels).filter(|note| note.runtime == self.runtime) else { return false };
+        let mut inner = self.lock();
+        if let Err(other) = inner.addresses.note(note.address, id) {
+            // A create of ours whose answer is not yet read holds it under another name: no clash.
+            if !other.starts_with("create ") {
+                tracing::error!(address = %note.address, container = id, holder = other, "two containers claim one address");
+            }
+        }
+        inner.put(id, name.to_owned(), note);
+        true
+    }
+
+    /// Drops a container that is gone.
+    pub(crate) fn forget(&self, id: &str) {
+        let mut inner = self.lock();
+        if let Some(entry) = inner.entries.remove(id) {
+            inner.addresses.free(entry.note.address, id);
+        }
+    }
+
+    /// The id of one of ours by id, name or unambiguous prefix of its id, as the engine would find it.
+    pub(crate) fn find(&self, reference: &str) -> Option<String> {
+        let reference = reference.trim_start_matches('/');
+        let inner = self.lock();
+        if inner.entries.contains_key(reference) {
+            return Some(reference.to_owned());
+        }
+        if let Some((id, _)) =
+            inner.entries.iter().find(|(_, entry)| !reference.is_empty() && entry.name == reference)
+        {
+            return Some(id.clone());
+        }
+        // A prefix may also be the name or prefix of one that is not ours: only the engine can tell.
+        None
+    }
+
+    /// Renames a container.
+    pub(crate) fn rename(&self, id: &str, name: &str) {
+        self.with(id, |entry| name.clone_into(&mut entry.name));
+    }
+
+    /// Sets how far a container is.
+    pub(crate) fn set_phase(&self, id: &str, phase: Phase) {
+        self.with(id, |entry| {
+            entry.phase = phase;
+            if phase == Phase::Wired {
+                entry.never_ran = None;
+            }
+        });
+    }
+
+    /// Says that a client waits for a start of this container.
+    pub(crate) fn expect_start(&self, id: &str) -> Expected<'_> {
+        self.with(id, |entry| entry.expected += 1);
+        Expected { book: self, id: id.to_owned() }
+    }
+
+    /// A client waits for a start of this container.
+    pub(crate) fn is_expected(&self, id: &str) -> bool {
+        self.with(id, |entry| entry.expected > 0).unwrap_or(false)
+    }
+
+    /// Writes down that a start failed for want of a program.
+    pub(crate) fn note_never_ran(&self, id: &str, failure: Failure) {
+        self.with(id, |entry| entry.never_ran = Some(failure));
+    }
+
+    /// The failure of the last start, if it was for want of a program.
+    pub(crate) fn never_ran(&self, id: &str) -> Option<Failure> {
+        self.with(id, |entry| entry.never_ran.clone()).flatten()
+    }
+
+    /// What is written on a container.
+    pub(crate) fn note(&self, id: &str) -> Option<Note> {
+        self.with(id, |entry| entry.note.clone())
+    }
+
+    /// A copy of what is known of a container.
+    pub(crate) fn entry(&self, id: &str) -> Option<Entry> {
+        self.with(id, |entry| entry.clone())
+    }
+
+    /// All of ours.
+    pub(crate) fn all(&self) -> Vec<(String, Entry)> {
+        self.lock().entries.iter().map(|(id, entry)| (id.clone(), entry.clone())).collect()
+    }
+
+    /// Who holds the turn works on the container; one at a time.
+    pub(crate) fn turn(&self, id: &str) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        self.with(id, |entry| Arc::clone(&entry.turn))
+    }
+
+    /// How many addresses are taken.
+    pub(crate) fn addresses_taken(&self) -> usize {
+        self.lock().addresses.taken()
+    }
+}
+
+impl Inner {
+    fn put(&mut self, id: &str, name: String, note: Note) {
+        match self.entries.get_mut(id) {
+            Some(entry) => {
+                if !name.is_empty() {
+                    entry.name = name;
+                }
+                entry.note = note;
+            }
+            None => {
+                let turn = Arc::default();
+                let entry = Entry { name, note, phase: Phase::Stopped, never_ran: None, expected: 0, turn };
+                self.entries.insert(id.to_owned(), entry);
+            }
+        }
+    }
+}

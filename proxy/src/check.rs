@@ -1,0 +1,91 @@
+//! `selvedge check`: says what this machine lacks, and what to do about it.
+
+use std::path::Path;
+
+use selvedge_netsetup::{Severity, preflight};
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::docker::engine::Engine;
+use crate::worker::network_settings;
+
+/// One line of the report.
+#[derive(Debug)]
+struct Line {
+    severity: Severity,
+    text: String,
+}
+
+/// The report, and whether Selvedge can run here.
+///
+/// # Errors
+/// The runtime cannot be started.
+pub(crate) fn check(config: &Config) -> anyhow::Result<(String, bool)> {
+    let mut lines: Vec<Line> = preflight(&network_settings(config))
+        .into_iter()
+        .map(|finding| Line { severity: finding.severity, text: finding.text })
+        .collect();
+    lines.push(engine(&config.engine)?);
+    lines.push(writable("the runtime directory", &config.runtime_dir));
+    lines.push(writable(
+        "the directory of the wait program",
+        config.wait_path.parent().unwrap_or(Path::new("/")),
+    ));
+    lines.extend(config.listen.iter().map(|path| short_enough(path)));
+    let fine = lines.iter().all(|line| line.severity != Severity::Fail);
+    let report = lines.iter().map(|line| format!("{:<5} {}\n", mark(line.severity), line.text)).collect();
+    Ok((report, fine))
+}
+
+fn mark(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Ok => "ok",
+        Severity::Warn => "warn",
+        Severity::Fail => "FAIL",
+    }
+}
+
+fn engine(socket: &Path) -> anyhow::Result<Line> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let version = runtime.block_on(Engine::new(socket).get::<Value>("/version"));
+    Ok(match version {
+        Ok(version) => {
+            let text = |key: &str| version.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
+            let text = format!(
+                "the engine answers at {}: {} (API {})",
+                socket.display(),
+                text("Version"),
+                text("ApiVersion")
+            );
+            Line { severity: Severity::Ok, text }
+        }
+        Err(error) => {
+            let text =
+                format!("{}: {error}; start dockerd, or name its socket by --engine", socket.display());
+            Line { severity: Severity::Fail, text }
+        }
+    })
+}
+
+fn writable(what: &str, dir: &Path) -> Line {
+    let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    match nix::unistd::access(existing, nix::unistd::AccessFlags::W_OK) {
+        Ok(()) => Line { severity: Severity::Ok, text: format!("{what} {} can be written", dir.display()) },
+        Err(errno) => Line {
+            severity: Severity::Fail,
+            text: format!("{what} {} cannot be written: {}", dir.display(), errno.desc()),
+        },
+    }
+}
+
+// sockaddr_un (unix(7)) holds 108 bytes with the NUL at the end.
+fn short_enough(path: &Path) -> Line {
+    let len = path.as_os_str().len();
+    match len <= 107 {
+        true => Line { severity: Severity::Ok, text: format!("{} can be a socket's path", path.display()) },
+        false => Line {
+            severity: Severity::Fail,
+            text: format!("{} has {len} bytes, a socket's path at most 107", path.display()),
+        },
+    }
+}

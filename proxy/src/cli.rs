@@ -1,0 +1,119 @@
+//! What users type. Says nothing of what it means: that is `config`'s.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Deserialize;
+
+/// An IP address and a DNS name for every container, behind a Docker socket that never goes away.
+#[derive(Debug, Parser)]
+#[command(name = "selvedge", version, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs Selvedge: the keeper and its worker
+    Run(Options),
+    /// The worker; started by the keeper only
+    #[command(hide = true)]
+    Worker(Options),
+    /// Shows version, uptime, engine, streams and counts
+    Status(Query),
+    /// Shows the containers with their addresses, names and state
+    Ps(Query),
+    /// Says what this machine lacks to run Selvedge
+    Check(Options),
+}
+
+/// Options of the commands that ask a running Selvedge.
+#[derive(Debug, Args)]
+pub(crate) struct Query {
+    /// Machine-readable output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Where the running Selvedge keeps its sockets
+    #[arg(long, env = "SELVEDGE_RUNTIME_DIR", default_value = "/run/selvedge", value_name = "DIR")]
+    pub(crate) runtime_dir: PathBuf,
+}
+
+/// The options of `run`, `worker` and `check`. Each is also SELVEDGE_NAME in the environment and a key in the
+/// TOML file, with the same name; the flag wins, then the environment, then the file.
+#[derive(Debug, Default, Clone, Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Options {
+    /// Read settings from this TOML file; its keys are these flags' names
+    #[arg(long, env = "SELVEDGE_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+    /// Where clients connect; may be given several times [default: unix://RUNTIME_DIR/docker.sock]
+    #[arg(long, env = "SELVEDGE_LISTEN", value_name = "URL", value_delimiter = ',')]
+    pub(crate) listen: Vec<String>,
+    /// The Docker engine [default: unix:///run/docker.sock]
+    #[arg(long, env = "SELVEDGE_ENGINE", value_name = "URL")]
+    pub(crate) engine: Option<String>,
+    /// Where Selvedge keeps its sockets; tells one Selvedge of a machine from another [default: /run/selvedge]
+    #[arg(long, env = "SELVEDGE_RUNTIME_DIR", value_name = "DIR")]
+    pub(crate) runtime_dir: Option<PathBuf>,
+    /// Where the program that containers begin with lies, on a disk that survives a reboot [default: /var/lib/selvedge/wait]
+    #[arg(long, env = "SELVEDGE_WAIT_PATH", value_name = "PATH")]
+    pub(crate) wait_path: Option<PathBuf>,
+    /// All container addresses [default: 10.32.0.0/12]
+    #[arg(long, env = "SELVEDGE_POOL", value_name = "CIDR")]
+    pub(crate) pool: Option<String>,
+    /// Prefix length of the part of the pool that one host hands out, 16 to 30 [default: 24]
+    #[arg(long, env = "SELVEDGE_BLOCK_SIZE", value_name = "BITS")]
+    pub(crate) block_size: Option<u8>,
+    /// The block this host hands out, where the first of the pool is not wanted
+    #[arg(long, env = "SELVEDGE_BLOCK", value_name = "CIDR")]
+    pub(crate) block: Option<String>,
+    /// The DNS domain of container names [default: selvedge.internal]
+    #[arg(long, env = "SELVEDGE_DOMAIN", value_name = "NAME")]
+    pub(crate) domain: Option<String>,
+    /// Where containers ask for names [default: 169.254.1.1:53]
+    #[arg(long, env = "SELVEDGE_DNS_LISTEN", value_name = "ADDRESS")]
+    pub(crate) dns_listen: Option<String>,
+    /// Bytes of the largest packet on a wire [default: that of the host's way out]
+    #[arg(long, env = "SELVEDGE_MTU", value_name = "BYTES")]
+    pub(crate) mtu: Option<u32>,
+    /// How long a request waits for an engine that is away, like 30s or 500ms [default: 30s]
+    #[arg(long, env = "SELVEDGE_ENGINE_WAIT", value_name = "TIME")]
+    pub(crate) engine_wait: Option<String>,
+    /// Answer as engines of that time did: `mesos` keeps ContainerConfig in image inspects
+    #[arg(long, env = "SELVEDGE_COMPAT", value_name = "CLIENT")]
+    pub(crate) compat: Option<String>,
+    /// How much is logged: error, warn, info, debug, or tracing's filter syntax [default: info]
+    #[arg(long, env = "SELVEDGE_LOG", value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// How it is logged: text or json [default: text]
+    #[arg(long, env = "SELVEDGE_LOG_FORMAT", value_name = "FORMAT")]
+    pub(crate) log_format: Option<String>,
+}
+
+impl Options {
+    /// These options, with what they leave open taken from others.
+    pub(crate) fn or(self, others: Self) -> Self {
+        let listen = if self.listen.is_empty() { others.listen } else { self.listen };
+        Self {
+            config: self.config.or(others.config),
+            listen,
+            engine: self.engine.or(others.engine),
+            runtime_dir: self.runtime_dir.or(others.runtime_dir),
+            wait_path: self.wait_path.or(others.wait_path),
+            pool: self.pool.or(others.pool),
+            block_size: self.block_size.or(others.block_size),
+            block: self.block.or(others.block),
+            domain: self.domain.or(others.domain),
+            dns_listen: self.dns_listen.or(others.dns_listen),
+            mtu: self.mtu.or(others.mtu),
+            engine_wait: self.engine_wait.or(others.engine_wait),
+            compat: self.compat.or(others.compat),
+            log: self.log.or(others.log),
+            log_format: self.log_format.or(others.log_format),
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! What the options mean: checked once, then plain data. Reads the TOML file, touches nothing else.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use selvedge_registry::name::Name;
+
+use crate::cli::Options;
+
+/// The address of every host towards its containers (design section 6).
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// What is wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// One setting makes no sense.
+    #[error("--{name} {value:?}: {reason}")]
+    Value {
+        /// The flag's name.
+        name: &'static str,
+        /// As given.
+        value: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// The settings of a running Selvedge.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// Where clients connect.
+    pub(crate) listen: Vec<PathBuf>,
+    /// The engine's socket.
+    pub(crate) engine: PathBuf,
+    /// Where our own sockets lie.
+    pub(crate) runtime_dir: PathBuf,
+    /// The host's path of `wait`.
+    pub(crate) wait_path: PathBuf,
+    /// All container addresses.
+    pub(crate) pool: Ipv4Net,
+    /// Those that this host hands out.
+    pub(crate) block: Ipv4Net,
+    /// The DNS domain.
+    pub(crate) domain: Name,
+    /// Where DNS is answered.
+    pub(crate) dns_listen: SocketAddrV4,
+    /// MTU of wires, if not the host's.
+    pub(crate) mtu: Option<u32>,
+    /// How long requests wait for the engine.
+    pub(crate) engine_wait: Duration,
+    /// Filter of the log.
+    pub(crate) log: String,
+    /// Log as JSON.
+    pub(crate) log_json: bool,
+    compat_mesos: bool,
+}
+
+impl Config {
+    /// Reads the file, if one is named, and checks everything.
+    ///
+    /// # Errors
+    /// [`ConfigError`], whose text is one line for the user.
+    pub(crate) fn new(options: Options) -> Result<Self, ConfigError> {
+        let options = match options.config.clone() {
+            Some(path) => options.or(file(&path)?),
+            None => options,
+        };
+        let runtime_dir = options.runtime_dir.unwrap_or_else(|| "/run/selvedge".into());
+        let runtime_dir = std::path::absolute(&runtime_dir).unwrap_or(runtime_dir);
+        let pool = parse("pool", options.pool.as_deref().unwrap_or("10.32.0.0/12"), check_pool)?;
+        Ok(Self {
+            listen: listen(&options.listen, &runtime_dir)?,
+            engine: parse("engine", options.engine.as_deref().unwrap_or("unix:///run/docker.sock"), unix)?,
+            wait_path: options.wait_path.unwrap_or_else(|| "/var/lib/selvedge/wait".into()),
+            pool,
+            block: block(pool, options.block_size, options.block.as_deref())?,
+            domain: parse("domain", options.domain.as_deref().unwrap_or("selvedge.internal"), check_domain)?,
+            dns_listen: parse(
+                "dns-listen",
+                options.dns_listen.as_deref().unwrap_or("169.254.1.1:53"),
+                dns_listen,
+            )?,
+            mtu: options.mtu.map(|mtu| parse("mtu", &mtu.to_string(), check_mtu)).transpose()?,
+            engine_wait: parse("engine-wait", options.engine_wait.as_deref().unwrap_or("30s"), duration)?,
+            compat_mesos: parse("compat", options.compat.as_deref().unwrap_or(""), compat)?,
+            log: options.log.unwrap_or_else(|| "info".to_owned()),
+            log_json: parse("log-format", options.log_format.as_deref().unwrap_or("text"), log_format)?,
+            runtime_dir,
+        })
+    }
+
+    /// Whether answers are made fit for Mesos.
+    pub(crate) fn compat_mesos(&self) -> bool {
+        self.compat_mesos
+    }
+
+    /// Where `selvedge status` and `ps` ask.
+    pub(crate) fn admin_socket(runtime_dir: &Path) -> PathBuf {
+        runtime_dir.join("admin.sock")
+    }
+}
+
+fn file(path: &Path) -> Result<Options, ConfigError> {
+    let fail = |reason: String| ConfigError::File { path: path.to_owned(), reason };
+    let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+    // toml's own text spans lines and draws an arrow; ours is one line.
+    toml::from_str(&text).map_err(|error| {
+        let line =
+            error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        fail(format!("line {line}: {}", error.message().replace('\n', " ")))
+    })
+}
+
+fn parse<T>(
+    name: &'static str,
+    value: &str,
+    read: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, ConfigError> {
+    read(value).map_err(|reason| ConfigError::Value { name, value: value.to_owned(), reason })
+}
+
+fn listen(urls: &[String], runtime_dir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    if urls.is_empty() {
+        return Ok(vec![runtime_dir.join("docker.sock")]);
+    }
+    urls.iter().map(|url| parse("listen", url, unix)).collect()
+}
+
+fn unix(url: &str) -> Result<PathBuf, String> {
+    match url.split_once("://") {
+        Some(("unix", path)) if path.starts_with('/') => Ok(PathBuf::from(path)),
+        None if url.starts_with('/') => Ok(PathBuf::from(url)),
+        Some(("tcp", _)) => Err("TCP is not supported by this version; use unix:///PATH".to_owned()),
+        _ => Err("must be like unix:///run/docker.sock".to_owned()),
+    }
+}
+
+fn check_pool(text: &str) -> Result<Ipv4Net, String> {
+    let net: Ipv4Net = text.parse().map_err(|_| "is not an IPv4 network like 10.32.0.0/12".to_owned())?;
+    match net.trunc() == net && (4..=28).contains(&net.prefix_len()) {
+        true => Ok(net),
+        false => Err("must be a network address with a prefix length of 4 to 28".to_owned()),
+    }
+}
+
+fn block(pool: Ipv4Net, size: Option<u8>, chosen: Option<&str>) -> Result<Ipv4Net, ConfigError> {
+    if let Some(text) = chosen {
+        return parse("block", text, |text| match text.parse::<Ipv4Net>() {
+            Ok(net) if pool.contains(&net) && net.trunc() == net => Ok(net),
+            _ => Err(format!("must be a network within the pool {pool}")),
+        });
+    }
+    let size = size.unwrap_or_else(|| 24.max(pool.prefix_len()));
+    parse("block-size", &size.to_string(), |_| {
+        let reason =
+            || format!("must be a prefix length from that of the pool ({}) to 30", pool.prefix_len());
+        match (pool.prefix_len()..=30).contains(&size) {
+            true => Ipv4Net::new(pool.network(), size).map_err(|_| reason()),
+            false => Err(reason()),
+        }
+    })
+}
+
+fn check_domain(text: &str) -> Result<Name, String> {
+    Name::parse(text.trim_end_matches('.')).map_err(|error| error.to_string())
+}
+
+fn dns_listen(text: &str) -> Result<SocketAddrV4, String> {
+    let address =
+        text.parse::<SocketAddr>().or_else(|_| text.parse::<Ipv4Addr>().map(|ip| SocketAddr::from((ip, 53))));
+    match address {
+        Ok(SocketAddr::V4(v4)) if !v4.ip().is_unspecified() && !v4.ip().is_loopback() => Ok(v4),
+        _ => Err("must be an IPv4 address and port like 169.254.1.1:53, not a loopback one".to_owned()),
+    }
+}
+
+fn check_mtu(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|mtu| (576..=65_535).contains(mtu))
+        .ok_or_else(|| "must be 576 to 65535".to_owned())
+}
+
+fn compat(text: &str) -> Result<bool, String> {
+    match text {
+        "" => Ok(false),
+        "mesos" => Ok(true),
+        _ => Err("the only one known is mesos".to_owned()),
+    }
+}
+
+fn log_format(text: &str) -> Result<bool, String> {
+    match text {
+        "text" => Ok(false),
+        "json" => Ok(true),
+        _ => Err("must be text or json".to_owned()),
+    }
+}
+
+/// A time like `30s`, `500ms` or `2m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u32 = number.parse().map_err(|_| "must be like 30s or 500ms".to_owned())?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number.into())),
+        "s" => Ok(Duration::from_secs(number.into())),
+        "m" => Ok(Duration::from_secs(u64::from(number) * 60)),
+        _ => Err("must be like 30s or 500ms".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(options: Options) -> Result<Config, String> {
+        Config::new(options).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn all_follow_the_runtime_directory() {
+        let config = config(Options { runtime_dir: Some("/run/two".into()), ..Options::default() }).unwrap();
+        assert_eq!(config.listen, [PathBuf::from("/run/two/docker.sock")]);
+        assert_eq!(config.block.to_string(), "10.32.0.0/24");
+    }
+
+    #[test]
+    fn the_flag_wins_over_the_file_and_unknown_keys_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("selvedge.toml");
+        std::fs::write(&path, "pool = \"10.64.0.0/16\"\ndomain = \"a.b\"\nblock-size = 26\n").unwrap();
+        let options =
+            Options { config: Some(path.clone()), domain: Some("c.d".into()), ..Options::default() };
+        let config = Config::new(options.clone()).unwrap();
+        assert_eq!(
+            (config.pool.to_string(), config.domain.to_string()),
+            ("10.64.0.0/16".into(), "c.d".into())
+        );
+        assert_eq!(config.block.to_string(), "10.64.0.0/26");
+        std::fs::write(&path, "pool = \"10.64.0.0/16\"\npol = 1\n").unwrap();
+        let error = Config::new(options).unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains("pol") && !error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        let pool = |text: &str| config(Options { pool: Some(text.into()), ..Options::default() });
+        for text in ["10.32.0.1/12", "10.0.0.0/30", "x", "::/64"] {
+            assert!(pool(text).unwrap_err().starts_with("--pool"), "{text}");
+        }
+        assert!(
+            config(Options { listen: vec!["tcp://0.0.0.0:2375".into()], ..Options::default() })
+                .unwrap_err()
+                .contains("TCP")
+        );
+        assert!(
+            config(Options { engine_wait: Some("30".into()), ..Options::default() })
+                .unwrap_err()
+                .contains("30s")
+        );
+        assert!(config(Options { block_size: Some(8), ..Options::default() }).is_err());
+    }
+}

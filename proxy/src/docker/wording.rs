@@ -1,0 +1,172 @@
+//! The engine's own words for a program that is not there.
+//!
+//! `wait` finds that out, so the engine never gets to say it. Each engine and runtime says it differently, so
+//! we let ours say it once of a program that cannot exist, in a container of the same image that has nothing
+//! and is gone at once, and put the real name in.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use hyper::Method;
+use serde::Serialize;
+
+use crate::docker::engine::{Engine, EngineError, message_of};
+use crate::docker::object::Object;
+use crate::worker::Worker;
+
+/// Why a program cannot be run; the states of `wait`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Lookup {
+    /// A bare name that no directory of $PATH has.
+    NotInPath,
+    /// A path that is not there.
+    NoEntry,
+    /// A file that may not be executed.
+    NotExecutable,
+    /// A directory.
+    Directory,
+}
+
+impl Lookup {
+    /// What a program of this kind is called in the question: nothing in any image has these names, and
+    /// nothing of the image's can be run by them.
+    fn stand_in(self) -> &'static str {
+        match self {
+            Self::NotInPath => "selvedge-no-such-program-7f3a",
+            Self::NoEntry => "/selvedge-no-such-program-7f3a",
+            Self::NotExecutable => "/proc/self/environ",
+            Self::Directory => "/proc/self/task",
+        }
+    }
+
+    fn exit_code(self) -> i32 {
+        match self {
+            Self::NotInPath | Self::NoEntry => 127,
+            Self::NotExecutable | Self::Directory => 126,
+        }
+    }
+}
+
+/// A start that failed because of the program, as the engine tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// HTTP status of the start.
+    pub(crate) status: u16,
+    /// Text of the start's error, and `State.Error` later.
+    pub(crate) message: String,
+    /// `State.ExitCode` later.
+    pub(crate) exit_code: i32,
+}
+
+impl Failure {
+    /// Shows a container whose start failed: the engine leaves it as `created`.
+    pub(crate) fn restore_state(&self, state: &mut Object) {
+        const NEVER: &str = "0001-01-01T00:00:00Z";
+        state.set("Status", &"created");
+        state.set("ExitCode", &self.exit_code);
+        state.set("Error", &self.message);
+        state.set("StartedAt", &NEVER);
+        state.set("FinishedAt", &NEVER);
+    }
+}
+
+/// What the engine said of each kind's stand-in.
+#[derive(Debug, Default)]
+pub(crate) struct Wordings {
+    known: Mutex<HashMap<Lookup, (u16, String)>>,
+}
+
+/// The failure of the container's program in the engine's words.
+pub(crate) async fn of(worker: &Worker, id: &str, lookup: Lookup) -> Failure {
+    let program = worker.book.note(id).and_then(|note| note.command().into_iter().next()).unwrap_or_default();
+    let (status, template) = match worker.wordings.get(lookup) {
+        Some(known) => known,
+        None => ask_and_keep(worker, id, lookup).await,
+    };
+    Failure { status, message: template.replace(lookup.stand_in(), &program), exit_code: lookup.exit_code() }
+}
+
+impl Wordings {
+    fn get(&self, lookup: Lookup) -> Option<(u16, String)> {
+        self.known.lock().ok()?.get(&lookup).cloned()
+    }
+
+    /// Forgets all: another engine may be there.
+    pub(crate) fn clear(&self) {
+        if let Ok(mut known) = self.known.lock() {
+            known.clear();
+        }
+    }
+}
+
+async fn ask_and_keep(worker: &Worker, id: &str, lookup: Lookup) -> (u16, String) {
+    match ask(&worker.engine, id, lookup.stand_in()).await {
+        Ok(words) => {
+            if let Ok(mut known) = worker.wordings.known.lock() {
+                known.insert(lookup, words.clone());
+            }
+            words
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the engine could not be asked for its words");
+            (400, fallback(lookup))
+        }
+    }
+}
+
+fn fallback(lookup: Lookup) -> String {
+    let what = match lookup {
+        Lookup::NotInPath => "executable file not found in $PATH",
+        Lookup::NoEntry => "no such file or directory",
+        Lookup::NotExecutable => "permission denied",
+        Lookup::Directory => "is a directory",
+    };
+    format!("unable to start container process: exec: {:?}: {what}: unknown", lookup.stand_in())
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct StandIn<'a> {
+    image: &'a str,
+    entrypoint: [&'a str; 1],
+    network_disabled: bool,
+    labels: HashMap<&'a str, &'a str>,
+    host_config: HashMap<&'a str, &'a str>,
+}
+
+async fn ask(engine: &Engine, id: &str, program: &str) -> Result<(u16, String), EngineError> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Of {
+        image: String,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Created {
+        id: String,
+    }
+    let of: Of = engine.get(&format!("/containers/{id}/json")).await?;
+    let body = StandIn {
+        image: &of.image,
+        entrypoint: [program],
+        network_disabled: true,
+        labels: HashMap::from([(crate::note::LABEL, "")]),
+        host_config: HashMap::from([("NetworkMode", "none")]),
+    };
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    let made = engine.expect(Method::POST, "/containers/create", body).await?;
+    let made: Created =
+        serde_json::from_slice(&made).map_err(|error| EngineError::Unreadable(error.to_string()))?;
+    let started = engine.call(Method::POST, &format!("/containers/{}/start", made.id), Vec::new()).await;
+    let removed =
+        engine.expect(Method::DELETE, &format!("/containers/{}?force=1&v=1", made.id), Vec::new()).await;
+    if let Err(error) = removed {
+        tracing::warn!(%error, container = made.id, "a container made for a question could not be removed");
+    }
+    match started? {
+        (status, answer) if status >= 400 => Ok((status, message_of(&answer))),
+        (status, _) => {
+            Err(EngineError::Refused { status, message: "it started what cannot exist".to_owned() })
+        }
+    }
+}

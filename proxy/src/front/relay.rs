@@ -1,0 +1,136 @@
+//! Short requests: the client's bytes to the engine, the engine's to the client, and both connections stay.
+//! Neither head is changed; only the framing is followed, to know where the answer ends.
+
+use std::io;
+
+use tokio::io::AsyncWriteExt;
+
+use super::framing::{BodyLength, Chunks};
+use super::head::{RequestHead, ResponseHead};
+use super::message::{Buffered, response_head};
+use super::upstream::Upstream;
+
+/// What becomes of the client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// The next request may come.
+    Keep,
+    /// It is closed.
+    Close,
+}
+
+/// Why a relay ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RelayError {
+    /// Nothing has been sent to the client: it can be told.
+    #[error("the engine does not answer: {0}")]
+    Engine(io::Error),
+    /// Part of an answer has been sent, or the client is gone: only a close tells.
+    #[error("the connection broke in the middle of an answer: {0}")]
+    Broken(#[from] io::Error),
+}
+
+/// Relays one request whose bytes (head and body) are `request`.
+pub(crate) async fn short(
+    client: &mut Buffered,
+    upstream: &Upstream,
+    head: &RequestHead,
+    request: &[u8],
+) -> Result<After, RelayError> {
+    let to_head = head.method == "HEAD";
+    let (mut engine, answer) = match first_answer(upstream, head, request, to_head).await {
+        Ok(found) => found,
+        Err(error) => return Err(RelayError::Engine(error)),
+    };
+    answer_to(client, &mut engine, answer).await?;
+    if answer.keep_alive && engine.unread.is_empty() {
+        upstream.keep(engine.io);
+    }
+    Ok(if answer.keep_alive { After::Keep } else { After::Close })
+}
+
+async fn first_answer(
+    upstream: &Upstream,
+    head: &RequestHead,
+    request: &[u8],
+    to_head: bool,
+) -> io::Result<(Buffered, ResponseHead)> {
+    if let Some(kept) = upstream.kept() {
+        let tried = first_bytes(kept, request, to_head).await;
+        // An engine that went away in just this moment never saw the request of a dead connection, but
+        // we cannot know: only what changes nothing is asked again.
+        let again = matches!(head.method.as_str(), "GET" | "HEAD");
+        if tried.is_ok() || !again {
+            return tried;
+        }
+    }
+    first_bytes(upstream.connect().await?, request, to_head).await
+}
+
+async fn first_bytes(
+    stream: tokio::net::UnixStream,
+    request: &[u8],
+    to_head: bool,
+) -> io::Result<(Buffered, ResponseHead)> {
+    let mut engine = Buffered::new(stream);
+    engine.io.write_all(request).await?;
+    let head = response_head(&mut engine, to_head).await?;
+    Ok((engine, head))
+}
+
+/// Sends an answer whose head is at the start of `engine.unread` to the client, up to its end.
+pub(crate) async fn answer_to(
+    client: &mut Buffered,
+    engine: &mut Buffered,
+    head: ResponseHead,
+) -> io::Result<()> {
+    match head.body {
+        BodyLength::Fixed(length) => fixed(client, engine, head.len as u64 + length).await,
+        BodyLength::Chunked => chunked(client, engine, head.len).await,
+        BodyLength::UntilClose => until_close(client, engine).await,
+    }
+}
+
+async fn fixed(client: &mut Buffered, engine: &mut Buffered, mut left: u64) -> io::Result<()> {
+    loop {
+        let take = usize::try_from(left).unwrap_or(usize::MAX).min(engine.unread.len());
+        client.io.write_all(&engine.unread[..take]).await?;
+        engine.used(take);
+        left -= take as u64;
+        if left == 0 {
+            return Ok(());
+        }
+        more(engine).await?;
+    }
+}
+
+async fn chunked(client: &mut Buffered, engine: &mut Buffered, head: usize) -> io::Result<()> {
+    let mut chunks = Chunks::new();
+    let mut passed = head;
+    loop {
+        let body = chunks
+            .follow(&engine.unread[passed..])
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        client.io.write_all(&engine.unread[..passed + body]).await?;
+        engine.used(passed + body);
+        if chunks.done() {
+            return Ok(());
+        }
+        passed = 0;
+        more(engine).await?;
+    }
+}
+
+async fn until_close(client: &mut Buffered, engine: &mut Buffered) -> io::Result<()> {
+    loop {
+        client.io.write_all(&engine.unread).await?;
+        engine.used(usize::MAX);
+        if !engine.fill().await? {
+            return Ok(());
+        }
+    }
+}
+
+async fn more(engine: &mut Buffered) -> io::Result<()> {
+    if engine.fill().await? { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}

@@ -1,0 +1,73 @@
+//! Raw connections to the engine: fresh ones for streams, kept ones for short requests.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+// More idle connections than dockerd answers at once would only cost it goroutines.
+const MAX_IDLE: usize = 64;
+const RETRY: Duration = Duration::from_millis(50);
+
+/// The way to the engine.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    socket: PathBuf,
+    wait: Duration,
+    idle: Mutex<Vec<UnixStream>>,
+}
+
+impl Upstream {
+    /// Connects to `socket`; a new request waits up to `wait` for an engine that is away.
+    pub(crate) fn new(socket: PathBuf, wait: Duration) -> Self {
+        Self { socket, wait, idle: Mutex::new(Vec::new()) }
+    }
+
+    /// A fresh connection. While nobody listens (the engine restarts, perhaps with a new inode at the same
+    /// path) it tries again until the engine's time is up.
+    ///
+    /// # Errors
+    /// What the last attempt said.
+    pub(crate) async fn connect(&self) -> io::Result<UnixStream> {
+        let end = Instant::now() + self.wait;
+        loop {
+            match UnixStream::connect(&self.socket).await {
+                Err(error) if is_away(&error) && Instant::now() < end => tokio::time::sleep(RETRY).await,
+                result => return result,
+            }
+        }
+    }
+
+    /// A kept connection that the engine has not closed meanwhile, if there is one.
+    pub(crate) fn kept(&self) -> Option<UnixStream> {
+        let mut idle = self.idle.lock().ok()?;
+        while let Some(stream) = idle.pop() {
+            // Readable means: closed, or bytes that nobody asked for. Neither is a connection to use.
+            if matches!(stream.try_read(&mut [0; 1]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            {
+                return Some(stream);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose last answer has been read to its end.
+    pub(crate) fn keep(&self, stream: UnixStream) {
+        if let Ok(mut idle) = self.idle.lock()
+            && idle.len() < MAX_IDLE
+        {
+            idle.push(stream);
+        }
+    }
+}
+
+fn is_away(error: &io::Error) -> bool {
+    // WouldBlock (EAGAIN) is a full listen queue of a unix socket.
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock
+    )
+}

@@ -1,0 +1,88 @@
+//! What Selvedge writes on a container: one label, in which all that a later worker needs to know stands.
+//!
+//! Nothing of this is kept anywhere else. A container whose label is empty is none of ours: a create writes
+//! the label always anew where an image could bring one along.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The label.
+pub(crate) const LABEL: &str = "selvedge.internal.wire";
+/// All labels that only Selvedge itself writes begin so.
+pub(crate) const OWN_PREFIX: &str = "selvedge.internal.";
+
+/// The label's content, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Note {
+    /// The wire's address.
+    pub(crate) address: Ipv4Addr,
+    /// Which Selvedge this container belongs to: its runtime directory. Several may run on one machine.
+    pub(crate) runtime: PathBuf,
+    /// Names relative to the domain, besides the container's own name, which may change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) names: Vec<String>,
+    /// The container's own DNS servers; none: the host's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) upstreams: Vec<IpAddr>,
+    /// Who the container belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tenant: Option<String>,
+    /// Where `wait` is mounted.
+    pub(crate) wait: String,
+    /// What stood in the places that were rewritten, for inspect and commit.
+    pub(crate) original: Original,
+}
+
+/// The values that a client would see without us.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Original {
+    /// `Config.Entrypoint` after the image's has been merged in; null and `[]` are different things.
+    pub(crate) entrypoint: Option<Vec<String>>,
+    /// `Config.Cmd`, likewise.
+    pub(crate) cmd: Option<Vec<String>>,
+    /// `HostConfig.Dns` as the client sent it.
+    #[serde(default, skip_serializing_if = "Kept::is_same")]
+    pub(crate) dns: Kept,
+    /// `HostConfig.DnsSearch` as the client sent it.
+    #[serde(default, skip_serializing_if = "Kept::is_same")]
+    pub(crate) dns_search: Kept,
+}
+
+/// A list that we replaced, or left as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kept {
+    /// Not touched.
+    #[default]
+    Same,
+    /// Replaced; this (or null) is what the client sent.
+    Was(Option<Vec<String>>),
+}
+
+impl Kept {
+    fn is_same(&self) -> bool {
+        *self == Self::Same
+    }
+}
+
+impl Note {
+    /// The note on a container with these labels, if it is one of this Selvedge's.
+    pub(crate) fn read(labels: &HashMap<String, String>) -> Option<Self> {
+        let text = labels.get(LABEL).filter(|text| !text.is_empty())?;
+        serde_json::from_str(text).ok()
+    }
+
+    /// As the label's text.
+    pub(crate) fn to_text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The command as the engine would start it without us: entrypoint and arguments in one.
+    pub(crate) fn command(&self) -> Vec<String> {
+        let parts = [&self.original.entrypoint, &self.original.cmd];
+        parts.into_iter().flatten().flatten().cloned().collect()
+    }
+}

@@ -1,0 +1,74 @@
+//! The requests that are rewritten: one file per endpoint, each a question to the engine and what is changed
+//! on the way there and back. Sockets and framing are `front`'s.
+
+pub(crate) mod commit;
+pub(crate) mod create;
+pub(crate) mod image;
+pub(crate) mod inspect;
+pub(crate) mod labels;
+pub(crate) mod list;
+pub(crate) mod start;
+
+use std::sync::Arc;
+
+use crate::docker::error::Refusal;
+use crate::front::head::RequestHead;
+use crate::front::message::{Answer, Question, ask};
+use crate::route::{self, Endpoint};
+use crate::worker::Worker;
+
+/// A request that is rewritten.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    /// Parsed.
+    pub(crate) head: &'a RequestHead,
+    /// As the client wrote it.
+    pub(crate) bytes: &'a [u8],
+    /// Whole and decoded.
+    pub(crate) body: &'a [u8],
+    /// Which one.
+    pub(crate) endpoint: Endpoint,
+}
+
+impl Request<'_> {
+    /// The query, as written.
+    pub(crate) fn query(&self) -> &str {
+        route::query_of(&self.head.target)
+    }
+
+    /// One value of the query.
+    pub(crate) fn query_value(&self, key: &str) -> Option<String> {
+        route::query_value(self.query(), key)
+    }
+
+    /// Asks the engine the same with another body. The target is built from what we understood, not from the
+    /// client's bytes: both sides then mean the same.
+    pub(crate) async fn ask(&self, worker: &Worker, body: &[u8]) -> Result<Answer, Refusal> {
+        let decoded = route::percent_decode(route::path_of(&self.head.target)).unwrap_or_default();
+        let mark = if self.query().is_empty() { "" } else { "?" };
+        let line = format!(
+            "{} {}{mark}{} HTTP/1.1",
+            self.head.method,
+            route::percent_encode(&decoded),
+            self.query()
+        );
+        ask(&worker.upstream, &Question { head: self.bytes, line, body }).await
+    }
+}
+
+/// Answers a request.
+pub(crate) async fn answer(worker: &Arc<Worker>, request: Request<'_>) -> Answer {
+    let result = match &request.endpoint {
+        Endpoint::Create => create::answer(worker, &request).await,
+        Endpoint::Start(name) | Endpoint::Restart(name) => start::answer(worker, &request, name).await,
+        Endpoint::Inspect(_) => inspect::answer(worker, &request).await,
+        Endpoint::List => list::answer(worker, &request).await,
+        Endpoint::Commit => commit::answer(worker, &request).await,
+        Endpoint::ImageInspect(_) => image::inspect(worker, &request).await,
+        Endpoint::Ping => image::ping(worker, &request).await,
+    };
+    result.unwrap_or_else(|refusal| {
+        tracing::info!(endpoint = ?request.endpoint, status = refusal.status, reason = refusal.message, "refused");
+        Answer::refusal(&refusal)
+    })
+}

@@ -1,0 +1,378 @@
+//! `POST /containers/create`: decides whether the container gets a wire, and writes all that its start needs.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use selvedge_registry::pool::AddressError;
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use super::Request;
+use super::labels::{self, Wanted, Wishes};
+use crate::docker::engine::EngineError;
+use crate::docker::error::Refusal;
+use crate::docker::model;
+use crate::docker::object::{BodyError, Object};
+use crate::front::message::Answer;
+use crate::naming;
+use crate::note::{Kept, LABEL, Note, Original};
+use crate::route::percent_encode;
+use crate::worker::Worker;
+
+const TOP: &[&str] = &[
+    "Image",
+    "Entrypoint",
+    "Cmd",
+    "Env",
+    "Labels",
+    "Hostname",
+    "Domainname",
+    "HostConfig",
+    "NetworkingConfig",
+];
+const HOST: &[&str] =
+    &["NetworkMode", "Dns", "DnsSearch", "DnsOptions", "Mounts", "Binds", "Tmpfs", "UTSMode", "VolumesFrom"];
+
+/// Where `wait` is mounted: /dev is a tmpfs, so nothing of it shows in `docker diff` or in a committed image.
+const WAIT_IN_DEV: &str = "/dev/.selvedge-wait";
+/// With the user's own mount over /dev our mount point would be a file in the host's /dev.
+const WAIT_ELSEWHERE: &str = "/.selvedge-wait";
+
+/// A create's body, understood.
+#[derive(Debug)]
+struct Body {
+    top: Object,
+    host: Object,
+    labels: BTreeMap<String, String>,
+    wishes: Wishes,
+    env: Vec<String>,
+}
+
+/// Answers a create.
+pub(crate) async fn answer(worker: &Worker, request: &Request<'_>) -> Result<Answer, Refusal> {
+    if matches!(request.body.trim_ascii(), b"" | b"null") {
+        return request.ask(worker, request.body).await;
+    }
+    let body = Body::read(request.body)?;
+    let image = image(worker, &body).await?;
+    let wanted = wants_wire(&body)?;
+    let Some(config) = image else { return request.ask(worker, request.body).await };
+    let command = Command::merge(&body, &config)?;
+    if !wanted || command.is_empty() {
+        return without_wire(worker, request, body, &config, command).await;
+    }
+    with_wire(worker, request, body, command).await
+}
+
+impl Body {
+    fn read(bytes: &[u8]) -> Result<Self, Refusal> {
+        let mut top = Object::parse(bytes)?;
+        top.settle(TOP)?;
+        let mut host = top.get::<Object>("HostConfig")?.unwrap_or_default();
+        host.settle(HOST)?;
+        let raw = top.get::<Object>("Labels")?.unwrap_or_default();
+        let mut labels = BTreeMap::new();
+        for (key, _) in raw.iter() {
+            let value = raw.get::<String>(key)?.unwrap_or_default();
+            if labels.insert(key.to_owned(), value).is_some() && key.starts_with("selvedge.") {
+                return Err(BodyError::Twice(key.to_owned()).into());
+            }
+        }
+        let env = top.get("Env")?.unwrap_or_default();
+        let wishes = labels::read(&labels)?;
+        Ok(Self { top, host, labels, wishes, env })
+    }
+
+    /// The value of an environment variable; the last one counts, as for the program.
+    fn env(&self, key: &str) -> Option<&str> {
+        self.env
+            .iter()
+            .rev()
+            .filter_map(|pair| pair.split_once('='))
+            .find(|(name, _)| *name == key)
+            .map(|(_, value)| value)
+    }
+}
+
+/// The image's config; `None` when there is no such image, which the engine shall say in its own words.
+async fn image(worker: &Worker, body: &Body) -> Result<Option<model::Config>, Refusal> {
+    let Some(name) = body.top.get::<String>("Image")?.filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
+    match worker.engine.get::<model::Image>(&format!("/images/{}/json", percent_encode(&name))).await {
+        Ok(image) => Ok(Some(image.config.unwrap_or_default())),
+        Err(EngineError::Refused { .. }) => Ok(None),
+        Err(error) => Err(Refusal::new(503, error.to_string())),
+    }
+}
+
+fn wants_wire(body: &Body) -> Result<bool, Refusal> {
+    let wishes = &body.wishes;
+    let mode = body.host.get::<String>("NetworkMode")?.unwrap_or_default();
+    let never = mode == "host" || mode.starts_with("container:");
+    match wishes.network {
+        Some(Wanted::None) => Ok(false),
+        Some(Wanted::Default) if never => Err(Refusal::new(
+            400,
+            format!(
+                "label selvedge.network=default: a container with network mode {mode:?} has no network of its own"
+            ),
+        )),
+        Some(Wanted::Default) => Ok(true),
+        None if body.env("WEAVE_CIDR").map(str::trim) == Some("none") => Ok(false),
+        None => {
+            let wire = !never && matches!(mode.as_str(), "" | "default" | "bridge" | "none");
+            match wishes.address {
+                Some(_) if !wire => Err(Refusal::new(
+                    400,
+                    format!("label selvedge.ip: a container with network mode {mode:?} gets no wire"),
+                )),
+                _ => Ok(wire),
+            }
+        }
+    }
+}
+
+/// Entrypoint and command as the engine itself would merge them (moby: `merge` in `daemon/commit.go` and
+/// `verifyContainerConfig`): null, `[]`, `[""]` and a bare string all mean different things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Command {
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+}
+
+impl Command {
+    fn merge(body: &Body, image: &model::Config) -> Result<Self, BodyError> {
+        let mut entrypoint = words(&body.top, "Entrypoint")?;
+        let mut cmd = words(&body.top, "Cmd")?;
+        if entrypoint.as_ref().is_none_or(Vec::is_empty) {
+            if cmd.as_ref().is_none_or(Vec::is_empty) {
+                cmd.clone_from(&image.cmd);
+            }
+            if entrypoint.is_none() {
+                entrypoint = without_wait(image.entrypoint.clone());
+            }
+        }
+        if entrypoint.as_ref().is_some_and(|words| words.len() == 1 && words[0].is_empty()) {
+            entrypoint = None;
+        }
+        Ok(Self { entrypoint, cmd })
+    }
+
+    fn is_empty(&self) -> bool {
+        [&self.entrypoint, &self.cmd].into_iter().flatten().all(Vec::is_empty)
+    }
+}
+
+/// A list of words, or one word (moby: `strslice.StrSlice`).
+fn words(object: &Object, key: &str) -> Result<Option<Vec<String>>, BodyError> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Words {
+        Many(Vec<Option<String>>),
+        One(String),
+    }
+    Ok(object.get::<Words>(key)?.map(|words| match words {
+        Words::Many(list) => list.into_iter().map(Option::unwrap_or_default).collect(),
+        Words::One(word) => vec![word],
+    }))
+}
+
+/// An image that was committed behind our back carries our own entrypoint.
+fn without_wait(entrypoint: Option<Vec<String>>) -> Option<Vec<String>> {
+    let mut words = entrypoint?;
+    if words.first().is_some_and(|word| [WAIT_IN_DEV, WAIT_ELSEWHERE].contains(&word.as_str())) {
+        words.remove(0);
+    }
+    Some(words)
+}
+
+/// Passes a create that gets no wire; its body is only touched where the image would make it look like ours.
+async fn without_wire(
+    worker: &Worker,
+    request: &Request<'_>,
+    mut body: Body,
+    image: &model::Config,
+    command: Command,
+) -> Result<Answer, Refusal> {
+    let labelled = image.labels.as_ref().is_some_and(|labels| labels.contains_key(LABEL));
+    let waits = without_wait(image.entrypoint.clone()) != image.entrypoint;
+    if !labelled && !waits {
+        return request.ask(worker, request.body).await;
+    }
+    if labelled {
+        body.labels.insert(LABEL.to_owned(), String::new());
+        body.top.set("Labels", &body.labels);
+    }
+    if waits && !command.is_empty() {
+        body.top.set("Entrypoint", &command.entrypoint.unwrap_or_default());
+        body.top.set("Cmd", &command.cmd);
+    }
+    request.ask(worker, &body.top.to_bytes()).await
+}
+
+async fn with_wire(
+    worker: &Worker,
+    request: &Request<'_>,
+    mut body: Body,
+    command: Command,
+) -> Result<Answer, Refusal> {
+    let name = request
+        .query_value("name")
+        .map(|name| name.trim_start_matches('/').to_owned())
+        .filter(|name| !name.is_empty());
+    // Until the engine has given an id, the address is held under a name that no container can have.
+    let holder = format!("create {}", worker.counters.next());
+    let address = take_address(worker, body.wishes.address, &holder)?;
+    let note = rewrite(worker, &mut body, name.as_deref(), (address, command));
+    let result = match note {
+        Ok(note) => request.ask(worker, &body.top.to_bytes()).await.map(|answer| (answer, note)),
+        Err(error) => Err(error.into()),
+    };
+    let created = result.as_ref().ok().and_then(|(answer, note)| Some((created(answer)?, note)));
+    match created {
+        Some((id, note)) => {
+            info!(container = %short(&id), %address, names = ?note.names, "created with a wire");
+            worker.book.created(&id, &holder, name.unwrap_or_default(), note.clone());
+        }
+        None => worker.book.free(address, &holder),
+    }
+    result.map(|(answer, _)| answer)
+}
+
+fn take_address(worker: &Worker, wish: Option<Ipv4Addr>, holder: &str) -> Result<Ipv4Addr, Refusal> {
+    worker.book.take(wish, holder).map_err(|error| {
+        let status = match &error {
+            AddressError::Outside { .. } => 400,
+            AddressError::Taken { .. } => 409,
+            AddressError::Full(_) => 503,
+        };
+        Refusal::new(status, error.to_string())
+    })
+}
+
+fn created(answer: &Answer) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Created {
+        #[serde(rename = "Id")]
+        id: String,
+    }
+    let body = Some(&answer.body).filter(|_| answer.status == 201)?;
+    serde_json::from_slice::<Created>(body).ok().map(|created| created.id)
+}
+
+/// The first twelve digits, as people know them.
+pub(crate) fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct WaitMount<'a> {
+    #[serde(rename = "Type")]
+    kind: &'a str,
+    source: &'a std::path::Path,
+    target: &'a str,
+    read_only: bool,
+}
+
+fn rewrite(
+    worker: &Worker,
+    body: &mut Body,
+    name: Option<&str>,
+    granted: (Ipv4Addr, Command),
+) -> Result<Note, BodyError> {
+    let (address, command) = granted;
+    let wait = if covers_dev(&body.host)? { WAIT_ELSEWHERE } else { WAIT_IN_DEV };
+    mount_wait(worker, &mut body.host, wait)?;
+    let upstreams = rewrite_dns(worker, &mut body.host)?;
+    let names = naming::names(&naming::Sources {
+        labels: &body.wishes.names,
+        marathon: body.env("MARATHON_APP_ID"),
+        compose: body.wishes.compose_service.as_deref(),
+        hostname: body.top.get::<String>("Hostname")?.as_deref(),
+        domain: &worker.config.domain,
+    });
+    set_hostname(body, &names, name)?;
+    let (dns, dns_search, upstreams) = upstreams;
+    let entrypoint: Vec<String> =
+        std::iter::once(wait.to_owned()).chain(command.entrypoint.clone().unwrap_or_default()).collect();
+    body.top.set("Entrypoint", &entrypoint);
+    body.top.set("Cmd", &command.cmd);
+    let note = Note {
+        address,
+        runtime: worker.config.runtime_dir.clone(),
+        names,
+        upstreams,
+        tenant: body.wishes.tenant.clone(),
+        wait: wait.to_owned(),
+        original: Original { entrypoint: command.entrypoint, cmd: command.cmd, dns, dns_search },
+    };
+    body.labels.insert(LABEL.to_owned(), note.to_text());
+    body.top.set("Labels", &body.labels);
+    body.top.set("HostConfig", &body.host);
+    Ok(note)
+}
+
+fn covers_dev(host: &Object) -> Result<bool, BodyError> {
+    let is_dev = |path: &str| path.trim_end_matches('/') == "/dev";
+    let binds = host.get::<Vec<String>>("Binds")?.unwrap_or_default();
+    let tmpfs = host.get::<BTreeMap<String, String>>("Tmpfs")?.unwrap_or_default();
+    let mut covered =
+        binds.iter().filter_map(|bind| bind.split(':').nth(1)).any(is_dev) || tmpfs.keys().any(|p| is_dev(p));
+    for mut mount in host.get::<Vec<Object>>("Mounts")?.unwrap_or_default() {
+        mount.settle(&["Target"])?;
+        covered |= mount.get::<String>("Target")?.is_some_and(|target| is_dev(&target));
+    }
+    Ok(covered)
+}
+
+fn mount_wait(worker: &Worker, host: &mut Object, target: &str) -> Result<(), BodyError> {
+    let mut mounts: Vec<Box<serde_json::value::RawValue>> = host.get("Mounts")?.unwrap_or_default();
+    let wait = WaitMount { kind: "bind", source: &worker.config.wait_path, target, read_only: true };
+    mounts.extend(serde_json::value::to_raw_value(&wait));
+    host.set("Mounts", &mounts);
+    Ok(())
+}
+
+/// Lets the container ask us. Its own servers become its upstreams, unless one is a loopback address: then
+/// it has a resolver of its own inside, which stays what it asks.
+fn rewrite_dns(worker: &Worker, host: &mut Object) -> Result<(Kept, Kept, Vec<IpAddr>), BodyError> {
+    let sent = host.get::<Vec<String>>("Dns")?;
+    let mut upstreams = Vec::new();
+    for server in sent.iter().flatten() {
+        let address: IpAddr = server.parse().map_err(|_| BodyError::Kind {
+            key: "Dns".into(),
+            reason: format!("{server:?} is not an IP address"),
+        })?;
+        upstreams.push(address);
+    }
+    if upstreams.iter().any(IpAddr::is_loopback) {
+        return Ok((Kept::Same, Kept::Same, Vec::new()));
+    }
+    host.set("Dns", &[worker.config.dns_listen.ip()]);
+    let search = host.get::<Vec<String>>("DnsSearch")?;
+    let kept = if search.as_ref().is_none_or(Vec::is_empty) {
+        let domains: Vec<String> =
+            std::iter::once(worker.config.domain.to_string()).chain(naming::host_search()).collect();
+        host.set("DnsSearch", &domains);
+        Kept::Was(search)
+    } else {
+        Kept::Same
+    };
+    Ok((Kept::Was(sent), kept, upstreams))
+}
+
+/// The program sees a hostname that means something elsewhere too, where the user chose none.
+fn set_hostname(body: &mut Body, names: &[String], name: Option<&str>) -> Result<(), BodyError> {
+    let chosen = body.top.get::<String>("Hostname")?.is_some_and(|hostname| !hostname.is_empty());
+    let shares_uts = body.host.get::<String>("UTSMode")?.is_some_and(|mode| mode == "host");
+    let first = names.first().map(String::as_str).or(name).and_then(naming::host_label);
+    if let Some(first) = first.filter(|_| !chosen && !shares_uts) {
+        body.top.set("Hostname", &first);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

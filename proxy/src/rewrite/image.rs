@@ -1,0 +1,85 @@
+//! `GET /images/{name}/json`, and what only `--compat mesos` needs: image inspects and pings as engines
+//! before API 1.45 gave them.
+
+use std::collections::HashMap;
+
+use super::Request;
+use super::inspect::{hide_labels, mentions_us, restore_config};
+use crate::docker::error::Refusal;
+use crate::docker::object::{BodyError, Object};
+use crate::front::head;
+use crate::front::message::Answer;
+use crate::note::Note;
+use crate::worker::Worker;
+
+/// The last API version whose image inspect has `ContainerConfig`, without which Mesos launches nothing.
+const LAST_WITH_CONTAINER_CONFIG: (u16, u16) = (1, 44);
+
+/// Answers an image inspect.
+pub(crate) async fn inspect(worker: &Worker, request: &Request<'_>) -> Result<Answer, Refusal> {
+    let mut answer = request.ask(worker, b"").await?;
+    let compat = worker.config.compat_mesos();
+    if answer.status == 200 && (compat || mentions_us(&answer.body)) {
+        match restored(&answer.body, compat) {
+            Ok(body) => answer.body = body,
+            Err(error) => tracing::warn!(%error, "an image inspect that we cannot read passes as it is"),
+        }
+    }
+    Ok(answer)
+}
+
+fn restored(body: &[u8], compat: bool) -> Result<Vec<u8>, BodyError> {
+    let mut top = Object::parse(body)?;
+    for key in ["Config", "ContainerConfig"] {
+        top.edit(key, |config| {
+            let labels: HashMap<String, String> = config.get("Labels").ok().flatten().unwrap_or_default();
+            match Note::read(&labels) {
+                Some(note) => restore_config(config, &note),
+                None => hide_labels(config),
+            }
+        })?;
+    }
+    if compat
+        && top.raw("ContainerConfig").is_none()
+        && let Some(config) = top.get::<Object>("Config")?
+    {
+        top.set("ContainerConfig", &with_keys_of_mesos(config));
+    }
+    let mut out = top.to_bytes();
+    if body.ends_with(b"\n") {
+        out.push(b'\n');
+    }
+    Ok(out)
+}
+
+// Mesos wants both keys to be there; null will do.
+fn with_keys_of_mesos(mut config: Object) -> Object {
+    for key in ["Entrypoint", "Env"] {
+        if !config.has(key) {
+            config.set(key, &Option::<Vec<String>>::None);
+        }
+    }
+    config
+}
+
+/// Answers a ping, with an `Api-Version` that both the docker CLI and Mesos can live with.
+pub(crate) async fn ping(worker: &Worker, request: &Request<'_>) -> Result<Answer, Refusal> {
+    let mut answer = request.ask(worker, b"").await?;
+    if let Some(version) = api_version(&answer.head).filter(|version| *version > LAST_WITH_CONTAINER_CONFIG) {
+        tracing::debug!(?version, "lowering the API version for Mesos");
+        let (major, minor) = LAST_WITH_CONTAINER_CONFIG;
+        answer.head =
+            head::with_fields(&answer.head, &["api-version"], &format!("Api-Version: {major}.{minor}\r\n"));
+    }
+    Ok(answer)
+}
+
+fn api_version(head: &[u8]) -> Option<(u16, u16)> {
+    let text = std::str::from_utf8(head).ok()?;
+    let value = text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("api-version").then(|| value.trim())
+    })?;
+    let (major, minor) = value.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}

@@ -1,0 +1,196 @@
+//! What a request is: rewritten, short, or a stream.
+//!
+//! The engine routes by the percent-decoded path, so we look at the same: a path that we take for harmless
+//! must never be one that the engine serves as a create. What we do not know is a stream and passes untouched.
+
+/// What is done with a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// Answered at once by the engine: relayed with keep-alive on both sides.
+    Short,
+    /// May live long, or is unknown to us: both sockets go to the keeper.
+    Stream,
+    /// Read, changed and answered by the worker.
+    Rewritten(Endpoint),
+    /// A path that is not in its clean form, and whose clean form is one that we rewrite. The engine's router
+    /// answers such a path with a redirect; so do we, to this path.
+    Redirect(String),
+    /// A path that cannot be percent-decoded.
+    Malformed,
+}
+
+/// The endpoints that are rewritten. `String` is the container's name or id as the client wrote it, decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// `POST /containers/create`
+    Create,
+    /// `POST /containers/{id}/start`
+    Start(String),
+    /// `POST /containers/{id}/restart`
+    Restart(String),
+    /// `GET /containers/{id}/json`
+    Inspect(String),
+    /// `GET /containers/json`
+    List,
+    /// `POST /commit`
+    Commit,
+    /// `GET /images/{name}/json`
+    ImageInspect(String),
+    /// `GET|HEAD /_ping`; only with `--compat mesos`.
+    Ping,
+}
+
+/// Decides by method and request target (as on the request line). `compat_mesos` adds the endpoints that only
+/// this mode touches.
+pub(crate) fn classify(method: &str, target: &str, compat_mesos: bool) -> Route {
+    let raw_path = path_of(target);
+    let Some(path) = percent_decode(raw_path) else { return Route::Malformed };
+    let clean = clean(&path);
+    let (_, bare) = split_version(&clean);
+    let route = by_path(method, bare, compat_mesos);
+    if clean == path {
+        return route;
+    }
+    match route {
+        Route::Rewritten(_) => Route::Redirect(clean),
+        _ => Route::Stream,
+    }
+}
+
+/// The path of a request target: without the query, and without scheme and authority of an absolute form
+/// (RFC 9112, 3.2.2).
+pub(crate) fn path_of(target: &str) -> &str {
+    let target = target.split('?').next().unwrap_or("");
+    let Some((scheme, rest)) = target.split_once("://") else { return target };
+    let is_scheme =
+        !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+    if !is_scheme {
+        return target;
+    }
+    rest.find('/').map_or("/", |at| &rest[at..])
+}
+
+/// The query of a request target, without the question mark.
+pub(crate) fn query_of(target: &str) -> &str {
+    target.split_once('?').map_or("", |(_, query)| query)
+}
+
+/// One value of a query, decoded; the first one counts, as with Go's `Form.Get`.
+pub(crate) fn query_value(query: &str, key: &str) -> Option<String> {
+    query.split('&').find_map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (form_decode(name)? == key).then(|| form_decode(value)).flatten()
+    })
+}
+
+fn form_decode(text: &str) -> Option<String> {
+    percent_decode(&text.replace('+', " "))
+}
+
+/// Splits `/v1.41/containers/json` into `/v1.41` and `/containers/json`.
+pub(crate) fn split_version(path: &str) -> (&str, &str) {
+    let Some(rest) = path.strip_prefix("/v") else { return ("", path) };
+    let end = rest.find('/').unwrap_or(rest.len());
+    let version = &rest[..end];
+    let is_version = !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if is_version { path.split_at(2 + end) } else { ("", path) }
+}
+
+fn by_path(method: &str, path: &str, compat_mesos: bool) -> Route {
+    match (method, path) {
+        ("POST", "/containers/create") => Route::Rewritten(Endpoint::Create),
+        ("GET", "/containers/json") => Route::Rewritten(Endpoint::List),
+        ("POST", "/commit") => Route::Rewritten(Endpoint::Commit),
+        ("GET" | "HEAD", "/_ping") if compat_mesos => Route::Rewritten(Endpoint::Ping),
+        ("GET" | "HEAD", "/_ping")
+        | ("GET", "/version" | "/info" | "/images/json" | "/networks" | "/volumes") => Route::Short,
+        _ => by_object(method, path),
+    }
+}
+
+fn by_object(method: &str, path: &str) -> Route {
+    if let Some(rest) = path.strip_prefix("/containers/") {
+        return container(method, rest);
+    }
+    if let Some(name) = path.strip_prefix("/images/").and_then(|rest| rest.strip_suffix("/json")) {
+        return if method == "GET" {
+            Route::Rewritten(Endpoint::ImageInspect(name.to_owned()))
+        } else {
+            Route::Stream
+        };
+    }
+    let inspect =
+        |prefix: &str| path.strip_prefix(prefix).is_some_and(|name| !name.is_empty() && !name.contains('/'));
+    let short = (method == "GET" && (inspect("/networks/") || inspect("/volumes/")))
+        || (method == "GET" && path.starts_with("/exec/") && path.ends_with("/json"))
+        || (method == "POST" && path.starts_with("/exec/") && path.ends_with("/resize"));
+    if short { Route::Short } else { Route::Stream }
+}
+
+fn container(method: &str, rest: &str) -> Route {
+    // The engine's pattern is `/containers/{name:.*}/start`: a name may hold slashes there.
+    let Some((name, verb)) = rest.rsplit_once('/') else { return Route::Stream };
+    let name = name.to_owned();
+    match (method, verb) {
+        ("POST", "start") => Route::Rewritten(Endpoint::Start(name)),
+        ("POST", "restart") => Route::Rewritten(Endpoint::Restart(name)),
+        ("GET", "json") => Route::Rewritten(Endpoint::Inspect(name)),
+        ("POST", "exec" | "kill" | "pause" | "unpause" | "rename" | "update" | "resize") => Route::Short,
+        ("GET", "top" | "changes") => Route::Short,
+        _ => Route::Stream,
+    }
+}
+
+/// Decodes `%XX`; `None` when an escape is broken or the result is not UTF-8.
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
+    if !text.contains('%') {
+        return Some(text.to_owned());
+    }
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        if byte == b'%' {
+            let hex = bytes.get(at + 1..at + 3)?;
+            let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+            out.push(digit(hex[0])? * 16 + digit(hex[1])?);
+            at += 3;
+        } else {
+            out.push(byte);
+            at += 1;
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+/// Encodes what may not stand in a path segment (RFC 3986, 3.3).
+pub(crate) fn percent_encode(text: &str) -> String {
+    text.bytes()
+        .map(|b| match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' | b':' | b'@' => {
+                char::from(b).to_string()
+            }
+            _ => format!("%{b:02X}"),
+        })
+        .collect()
+}
+
+/// A path without empty, `.` and `..` segments; a trailing slash stays, as the engine's router (gorilla/mux)
+/// leaves it.
+fn clean(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                kept.pop();
+            }
+            other => kept.push(other),
+        }
+    }
+    let slash = if path.ends_with('/') && !kept.is_empty() { "/" } else { "" };
+    format!("/{}{slash}", kept.join("/"))
+}
+
+#[cfg(test)]
+mod tests;

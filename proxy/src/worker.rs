@@ -1,0 +1,253 @@
+//! The worker: everything that thinks, wired together once. It may die at any moment; all that it knows is
+//! read back by the next one.
+
+use std::collections::HashMap;
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::Context;
+use selvedge_cluster::local::Local;
+use selvedge_netsetup::Network;
+use selvedge_registry::record::Record;
+use selvedge_registry::table::{SharedTable, Table};
+use tokio::net::UnixListener;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::book::Book;
+use crate::config::{Config, GATEWAY};
+use crate::counters::Counters;
+use crate::docker::engine::Engine;
+use crate::docker::wording::Wordings;
+use crate::front;
+use crate::front::upstream::Upstream;
+use crate::handover::{Keeper, Order};
+use crate::{admin, watch};
+
+/// What all tasks of a worker share.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    /// The settings.
+    pub(crate) config: Config,
+    /// Clients' way to the engine.
+    pub(crate) upstream: Upstream,
+    /// Our own calls to the engine.
+    pub(crate) engine: Engine,
+    /// Who takes streams.
+    pub(crate) keeper: Keeper,
+    /// The kernel's side.
+    pub(crate) network: Network,
+    /// Our containers.
+    pub(crate) book: Book,
+    /// What is counted.
+    pub(crate) counters: Counters,
+    /// The engine's words for missing programs.
+    pub(crate) wordings: Wordings,
+    /// DNS as it runs.
+    pub(crate) dns: selvedge_dns::Server,
+    /// When this worker began.
+    pub(crate) since: Instant,
+    registry: Local,
+    engine_up: AtomicBool,
+}
+
+impl Worker {
+    /// Lets names be answered.
+    pub(crate) fn put_name(&self, record: Record) {
+        for error in self.registry.publish(record) {
+            warn!(%error, "a name is left out");
+        }
+    }
+
+    /// Lets a container's names be answered no longer.
+    pub(crate) fn forget_name(&self, id: &str) {
+        self.registry.withdraw(id);
+    }
+
+    /// Notes whether the engine is followed; gives back what was noted before.
+    pub(crate) fn engine_seen(&self, up: bool) -> bool {
+        self.engine_up.swap(up, Relaxed)
+    }
+
+    /// Whether the engine is followed.
+    pub(crate) fn engine_is_up(&self) -> bool {
+        self.engine_up.load(Relaxed)
+    }
+}
+
+/// The name of the sockets that the keeper holds.
+pub(crate) mod socket {
+    /// DNS over UDP.
+    pub(crate) const DNS_UDP: &str = "dns-udp";
+    /// DNS over TCP.
+    pub(crate) const DNS_TCP: &str = "dns-tcp";
+    /// `selvedge status`.
+    pub(crate) const ADMIN: &str = "admin";
+    /// Each API listener: this and its path.
+    pub(crate) const API: &str = "api:";
+}
+
+// How long a first start waits for an engine before it serves without: requests then wait for the engine
+// themselves.
+const FIRST_SYNC: Duration = Duration::from_secs(5);
+
+/// Runs the worker until the keeper ends it.
+///
+/// # Errors
+/// What kept it from getting ready; the keeper tells it to who asked for the upgrade.
+pub(crate) fn run(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(serve(config));
+    // Blocking DNS of the runtime's own, none of ours, could hold the end up.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let (keeper, sockets) = Keeper::join(env!("CARGO_PKG_VERSION")).context("cannot talk to the keeper")?;
+    let mut sockets: HashMap<String, OwnedFd> = sockets.into_iter().collect();
+    install_wait(&config.wait_path)?;
+    let (api, admin) = listeners(&config, &mut sockets)?;
+    let worker = Arc::new(assemble(config, keeper, &mut sockets).await?);
+    let (told, synced) = tokio::sync::oneshot::channel();
+    let follower = tokio::spawn(watch::follow(Arc::clone(&worker), told));
+    if tokio::time::timeout(FIRST_SYNC, synced).await.is_err() {
+        warn!(engine = %worker.config.engine.display(), "the engine does not answer; serving without it until it does");
+    }
+    let mut tasks = JoinSet::new();
+    for listener in api {
+        tasks.spawn(front::accept::accept(Arc::clone(&worker), listener));
+    }
+    tasks.spawn(admin::serve(Arc::clone(&worker), admin));
+    worker.keeper.ready().context("cannot tell the keeper that we are ready")?;
+    info!(version = env!("CARGO_PKG_VERSION"), took = ?worker.since.elapsed(), containers = worker.book.all().len(), "ready");
+    let order = worker.keeper.order().await;
+    tasks.shutdown().await;
+    follower.abort();
+    leave(&worker, &order).await;
+    Ok(())
+}
+
+async fn assemble(
+    config: Config,
+    keeper: Keeper,
+    sockets: &mut HashMap<String, OwnedFd>,
+) -> anyhow::Result<Worker> {
+    let since = Instant::now();
+    let settings = network_settings(&config);
+    let network = Network::open(settings).await.context("cannot reach the kernel's network")?;
+    network.prepare_host().await.context("cannot prepare the host's network")?;
+    let table: SharedTable = Arc::new(std::sync::RwLock::new(Table::new(config.domain.clone())));
+    let dns = dns(&config, &table, sockets)?;
+    Ok(Worker {
+        upstream: Upstream::new(config.engine.clone(), config.engine_wait),
+        engine: Engine::new(&config.engine),
+        keeper,
+        network,
+        book: Book::new(config.runtime_dir.clone(), config.pool, config.block),
+        counters: Counters::default(),
+        wordings: Wordings::default(),
+        dns,
+        since,
+        registry: Local::new(table),
+        engine_up: AtomicBool::new(false),
+        config,
+    })
+}
+
+/// What the kernel's side needs to know.
+pub(crate) fn network_settings(config: &Config) -> selvedge_netsetup::Settings {
+    selvedge_netsetup::Settings {
+        pool: config.pool,
+        gateway: GATEWAY,
+        dns: *config.dns_listen.ip(),
+        group: group(&config.runtime_dir),
+        mtu: config.mtu,
+    }
+}
+
+// FNV-1a: tells the interfaces of several Selvedges in one network namespace apart. Not 0, which is every
+// interface's group.
+fn group(runtime_dir: &Path) -> u32 {
+    let bytes = runtime_dir.as_os_str().as_encoded_bytes();
+    bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)) | 1
+}
+
+fn take(sockets: &mut HashMap<String, OwnedFd>, name: &str) -> anyhow::Result<OwnedFd> {
+    sockets.remove(name).with_context(|| {
+        format!("the keeper holds no socket {name}; a change of --listen or --dns-listen needs a restart")
+    })
+}
+
+fn listeners(
+    config: &Config,
+    sockets: &mut HashMap<String, OwnedFd>,
+) -> anyhow::Result<(Vec<UnixListener>, UnixListener)> {
+    let mut api = Vec::new();
+    for path in &config.listen {
+        api.push(unix_listener(take(sockets, &api_name(path))?)?);
+    }
+    Ok((api, unix_listener(take(sockets, socket::ADMIN)?)?))
+}
+
+/// The name of an API listener's socket.
+pub(crate) fn api_name(path: &Path) -> String {
+    format!("{}{}", socket::API, path.display())
+}
+
+fn unix_listener(fd: OwnedFd) -> anyhow::Result<UnixListener> {
+    Ok(UnixListener::from_std(StdUnixListener::from(fd))?)
+}
+
+fn dns(
+    config: &Config,
+    table: &SharedTable,
+    sockets: &mut HashMap<String, OwnedFd>,
+) -> anyhow::Result<selvedge_dns::Server> {
+    let udp = UdpSocket::from(take(sockets, socket::DNS_UDP)?);
+    let tcp = TcpListener::from(take(sockets, socket::DNS_TCP)?);
+    let settings = selvedge_dns::Settings::new(Arc::clone(table), config.dns_listen.into(), config.pool);
+    selvedge_dns::Server::spawn(settings, vec![udp], vec![tcp]).context("cannot start DNS")
+}
+
+/// What containers begin with; built along with us.
+const WAIT: &[u8] = include_bytes!(env!("SELVEDGE_WAIT"));
+
+/// Puts `wait` where the engine mounts it from. By rename: containers that begin meanwhile see the old one or
+/// the new one.
+fn install_wait(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    if std::fs::read(path).is_ok_and(|old| old == WAIT) {
+        return Ok(());
+    }
+    let told = || format!("cannot install {}", path.display());
+    let dir: PathBuf = path.parent().map_or_else(|| "/".into(), Path::to_owned);
+    std::fs::create_dir_all(&dir).with_context(told)?;
+    let new = dir.join(format!(".wait-{}", std::process::id()));
+    std::fs::write(&new, WAIT).with_context(told)?;
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).with_context(told)?;
+    std::fs::rename(&new, path).with_context(told)?;
+    info!(path = %path.display(), "installed the program that containers begin with");
+    Ok(())
+}
+
+const LAST_REQUESTS: Duration = Duration::from_secs(10);
+
+/// Lets what is under way come to its end.
+async fn leave(worker: &Worker, order: &Order) {
+    info!(?order, "leaving");
+    let end = Instant::now() + LAST_REQUESTS;
+    while *order == Order::Drain && worker.counters.open_connections() > 0 && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    worker.dns.stop();
+}
