@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use anyhow::Context;
-use selvedge_keeper::plan::{Listener, Plan, SocketKind, WorkerCommand};
+use selvedge_keeper::plan::{Listener, ListenerKind, Plan, Program};
 
 use crate::config::Config;
 use crate::worker::{api_name, socket};
@@ -18,14 +18,15 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     std::fs::create_dir_all(&config.runtime_dir)
         .with_context(|| format!("cannot make {}", config.runtime_dir.display()))?;
     let exe = std::env::current_exe().context("cannot find this program's own path")?;
-    let args = std::iter::once(OsString::from("worker")).chain(std::env::args_os().skip(2)).collect();
-    let plan = Plan {
-        listeners: listeners(config),
-        worker: WorkerCommand { exe, args },
-        runtime_dir: config.runtime_dir.clone(),
-        ..Plan::default()
+    let own: Vec<OsString> = std::env::args_os().skip(2).collect();
+    let program = |verb: &str| Program {
+        exe: exe.clone(),
+        args: std::iter::once(OsString::from(verb)).chain(own.iter().cloned()).collect(),
     };
-    selvedge_keeper::run(plan).context("the keeper ended")
+    let mut plan = Plan::new(program("worker"), program("run"), config.runtime_dir.clone());
+    plan.listeners = listeners(config);
+    env!("CARGO_PKG_VERSION").clone_into(&mut plan.version);
+    Ok(selvedge_keeper::run(plan)?)
 }
 
 fn listeners(config: &Config) -> Vec<Listener> {
@@ -35,7 +36,7 @@ fn listeners(config: &Config) -> Vec<Listener> {
         .iter()
         .map(|path| Listener {
             name: api_name(path),
-            kind: SocketKind::UnixStream {
+            kind: ListenerKind::UnixStream {
                 path: path.clone(),
                 mode: owner.mode,
                 uid: owner.uid,
@@ -48,10 +49,10 @@ fn listeners(config: &Config) -> Vec<Listener> {
     listeners.extend([
         Listener {
             name: socket::ADMIN.to_owned(),
-            kind: SocketKind::UnixStream { path: admin, mode: 0o600, uid: 0, gid: 0 },
+            kind: ListenerKind::UnixStream { path: admin, mode: 0o600, uid: 0, gid: 0 },
         },
-        Listener { name: socket::DNS_UDP.to_owned(), kind: SocketKind::Udp(dns) },
-        Listener { name: socket::DNS_TCP.to_owned(), kind: SocketKind::Tcp(dns) },
+        Listener { name: socket::DNS_UDP.to_owned(), kind: ListenerKind::Udp(dns) },
+        Listener { name: socket::DNS_TCP.to_owned(), kind: ListenerKind::Tcp(dns) },
     ]);
     listeners
 }

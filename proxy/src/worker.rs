@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use selvedge_cluster::local::Local;
+use selvedge_keeper::link::{Link, Order};
 use selvedge_netsetup::Network;
 use selvedge_registry::record::Record;
 use selvedge_registry::table::{SharedTable, Table};
@@ -27,7 +28,7 @@ use crate::docker::engine::Engine;
 use crate::docker::wording::Wordings;
 use crate::front;
 use crate::front::upstream::Upstream;
-use crate::handover::{Keeper, Order};
+use crate::handover::Keeper;
 use crate::{admin, watch};
 
 /// What all tasks of a worker share.
@@ -55,6 +56,7 @@ pub(crate) struct Worker {
     pub(crate) since: Instant,
     registry: Local,
     engine_up: AtomicBool,
+    leaving: tokio::sync::watch::Sender<bool>,
 }
 
 impl Worker {
@@ -68,6 +70,11 @@ impl Worker {
     /// Lets a container's names be answered no longer.
     pub(crate) fn forget_name(&self, id: &str) {
         self.registry.withdraw(id);
+    }
+
+    /// Becomes true when idle clients shall go to the next worker.
+    pub(crate) fn leaving(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.leaving.subscribe()
     }
 
     /// Notes whether the engine is followed; gives back what was noted before.
@@ -106,14 +113,16 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(serve(config));
+    let link = Link::from_env()?;
+    let result = runtime.block_on(serve(config, link));
     // Blocking DNS of the runtime's own, none of ours, could hold the end up.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
-    let (keeper, sockets) = Keeper::join(env!("CARGO_PKG_VERSION")).context("cannot talk to the keeper")?;
+async fn serve(config: Config, link: Link) -> anyhow::Result<()> {
+    let (keeper, sockets) =
+        Keeper::join(link, env!("CARGO_PKG_VERSION")).context("cannot talk to the keeper")?;
     let mut sockets: HashMap<String, OwnedFd> = sockets.into_iter().collect();
     install_wait(&config.wait_path)?;
     let (api, admin) = listeners(&config, &mut sockets)?;
@@ -124,17 +133,33 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         warn!(engine = %worker.config.engine.display(), "the engine does not answer; serving without it until it does");
     }
     let mut tasks = JoinSet::new();
-    for listener in api {
-        tasks.spawn(front::accept::accept(Arc::clone(&worker), listener));
+    for (name, listener) in api {
+        tasks.spawn(front::accept::accept(Arc::clone(&worker), listener, name));
     }
     tasks.spawn(admin::serve(Arc::clone(&worker), admin));
     worker.keeper.ready().context("cannot tell the keeper that we are ready")?;
     info!(version = env!("CARGO_PKG_VERSION"), took = ?worker.since.elapsed(), containers = worker.book.all().len(), "ready");
-    let order = worker.keeper.order().await;
+    let order = last_order(&worker).await;
     tasks.shutdown().await;
+    leave(&worker, order).await;
     follower.abort();
-    leave(&worker, &order).await;
     Ok(())
+}
+
+/// Takes what earlier workers leave us, until it is our turn to leave.
+async fn last_order(worker: &Arc<Worker>) -> Order {
+    loop {
+        match worker.keeper.order().await {
+            Order::Conn { listener, client, read } => {
+                match tokio::net::UnixStream::from_std(client.into()) {
+                    Ok(client) => front::accept::take(worker, client, read, listener.into()),
+                    Err(error) => warn!(%error, "an idle client of the last worker is lost"),
+                }
+            }
+            Order::Parked { .. } | Order::Status { .. } => {}
+            order => return order,
+        }
+    }
 }
 
 async fn assemble(
@@ -160,6 +185,7 @@ async fn assemble(
         since,
         registry: Local::new(table),
         engine_up: AtomicBool::new(false),
+        leaving: tokio::sync::watch::Sender::new(false),
         config,
     })
 }
@@ -188,13 +214,16 @@ fn take(sockets: &mut HashMap<String, OwnedFd>, name: &str) -> anyhow::Result<Ow
     })
 }
 
+type Named = (Arc<str>, UnixListener);
+
 fn listeners(
     config: &Config,
     sockets: &mut HashMap<String, OwnedFd>,
-) -> anyhow::Result<(Vec<UnixListener>, UnixListener)> {
+) -> anyhow::Result<(Vec<Named>, UnixListener)> {
     let mut api = Vec::new();
     for path in &config.listen {
-        api.push(unix_listener(take(sockets, &api_name(path))?)?);
+        let name = api_name(path);
+        api.push((name.as_str().into(), unix_listener(take(sockets, &name)?)?));
     }
     Ok((api, unix_listener(take(sockets, socket::ADMIN)?)?))
 }
@@ -240,14 +269,21 @@ fn install_wait(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-const LAST_REQUESTS: Duration = Duration::from_secs(10);
-
-/// Lets what is under way come to its end.
-async fn leave(worker: &Worker, order: &Order) {
+/// Lets requests that are under way come to their end, and gives idle clients to the next worker.
+async fn leave(worker: &Worker, order: Order) {
     info!(?order, "leaving");
-    let end = Instant::now() + LAST_REQUESTS;
-    while *order == Order::Drain && worker.counters.open_connections() > 0 && Instant::now() < end {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let limit = match order {
+        Order::Drain { limit } => {
+            worker.leaving.send_replace(true);
+            limit
+        }
+        Order::Stop { grace } => grace.min(Duration::from_secs(1)),
+        _ => Duration::ZERO,
+    };
+    let end = Instant::now() + limit;
+    while worker.counters.open_connections() > 0 && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     worker.dns.stop();
+    worker.keeper.done();
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tracing::warn;
 
 use super::connection;
@@ -13,21 +13,24 @@ use crate::worker::Worker;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Accepts until the task is ended. Connections already accepted go on in tasks of their own.
-pub(crate) async fn accept(worker: Arc<Worker>, listener: UnixListener) {
+pub(crate) async fn accept(worker: Arc<Worker>, listener: UnixListener, name: Arc<str>) {
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => {
-                let guard = worker.counters.connection();
-                let worker = Arc::clone(&worker);
-                tokio::spawn(async move {
-                    connection::serve(worker, socket).await;
-                    drop(guard);
-                });
-            }
+            Ok((socket, _)) => take(&worker, socket, Vec::new(), Arc::clone(&name)),
             Err(error) => {
                 warn!(%error, "cannot accept a connection; it waits in the queue");
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
+}
+
+/// Serves a client in a task of its own. `read` is what has already been read from it.
+pub(crate) fn take(worker: &Arc<Worker>, socket: UnixStream, read: Vec<u8>, listener: Arc<str>) {
+    let guard = worker.counters.connection();
+    let worker = Arc::clone(worker);
+    tokio::spawn(async move {
+        connection::serve(worker, socket, read, listener).await;
+        drop(guard);
+    });
 }

@@ -17,11 +17,20 @@ use crate::rewrite::{self, Request};
 use crate::route::{self, Endpoint, Route};
 use crate::worker::Worker;
 
-/// Serves a client until it leaves, or its sockets are the keeper's.
-pub(crate) async fn serve(worker: Arc<Worker>, socket: UnixStream) {
-    let mut client = Buffered::new(socket);
+/// Serves a client until it leaves, its sockets are the keeper's, or it is the next worker's. `read` is what
+/// an earlier worker has read from it; `listener` names the socket that it came in by.
+pub(crate) async fn serve(worker: Arc<Worker>, socket: UnixStream, read: Vec<u8>, listener: Arc<str>) {
+    let mut client = Buffered { io: socket, unread: read };
+    let mut leaving = worker.leaving();
     loop {
-        let head = match next_head(&mut client).await {
+        let next = tokio::select! {
+            biased;
+            next = next_head(&mut client) => next,
+            () = async { drop(leaving.wait_for(|leaving| *leaving).await) } => {
+                return worker.keeper.give_client(&listener, client.io, &client.unread).await;
+            }
+        };
+        let head = match next {
             Ok(Some(head)) => head,
             Ok(None) | Err(MessageError::Gone(_)) => return,
             Err(MessageError::Refused(refusal)) => return refuse(client, &refusal).await,

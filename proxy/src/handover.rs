@@ -1,0 +1,184 @@
+//! The worker's end of the link to the keeper, for tasks.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use selvedge_keeper::error::Error;
+use selvedge_keeper::link::{Link, NotGiven, Order, Stream};
+use selvedge_keeper::status::Snapshot;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+
+/// A stream to be handed over.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    /// What people see in `selvedge status`.
+    pub(crate) label: String,
+    /// The client's socket.
+    pub(crate) client: UnixStream,
+    /// The engine's socket.
+    pub(crate) engine: UnixStream,
+    /// Bytes for the engine that come before what is read from the client.
+    pub(crate) to_upstream: Vec<u8>,
+    /// Bytes for the client that come before what is read from the engine.
+    pub(crate) to_client: Vec<u8>,
+}
+
+/// The keeper, as the worker's tasks see it.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    link: AsyncFd<Control>,
+    asked: Mutex<HashMap<u64, oneshot::Sender<Box<Snapshot>>>>,
+}
+
+#[derive(Debug)]
+struct Control(Link);
+
+impl AsRawFd for Control {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+const STATUS_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Keeper {
+    /// Introduces this worker to the keeper that started it, and takes the sockets.
+    ///
+    /// # Errors
+    /// There is no keeper, or one of another protocol.
+    pub(crate) fn join(link: Link, version: &str) -> Result<(Self, Vec<(String, OwnedFd)>), Error> {
+        let welcome = link.hello(version)?;
+        let link = AsyncFd::with_interest(Control(link), Interest::READABLE | Interest::WRITABLE)
+            .map_err(|error| Error::NoKeeper(error.to_string()))?;
+        Ok((Self { link, asked: Mutex::default() }, welcome.sockets))
+    }
+
+    fn control(&self) -> &Link {
+        &self.link.get_ref().0
+    }
+
+    /// Says that this worker serves.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub(crate) fn ready(&self) -> Result<(), Error> {
+        self.control().ready()
+    }
+
+    /// Says that no connection is left here.
+    pub(crate) fn done(&self) {
+        // A keeper that is gone needs not be told.
+        let _ = self.control().release();
+        let _ = self.control().done();
+    }
+
+    /// Hands a stream over.
+    ///
+    /// # Errors
+    /// Gives the stream back.
+    pub(crate) async fn give(&self, pair: Pair) -> Result<(), (Pair, io::Error)> {
+        let Pair { label, client, engine, to_upstream, to_client } = pair;
+        let mut fds = vec![client, engine].into_iter().map(into_fd).collect::<io::Result<Vec<_>>>();
+        loop {
+            let (upstream, client) = match fds.as_mut().map(|fds| (fds.pop(), fds.pop())) {
+                Ok((Some(upstream), Some(client))) => (upstream, client),
+                // Both sockets are closed by now: nothing can be given back, and the client sees that.
+                _ => return Ok(()),
+            };
+            let stream = Stream { label: &label, client, upstream, to_upstream: &to_upstream, to_client: &to_client };
+            match self.control().give_stream(stream) {
+                Ok(()) => return Ok(()),
+                Err(NotGiven { error: Error::QueueFull, fds: back }) => {
+                    fds = Ok(back);
+                    self.writable().await;
+                }
+                Err(NotGiven { error, fds }) => return back(label, fds, (to_upstream, to_client), &error),
+            }
+        }
+    }
+
+    /// Gives an idle client to the worker that comes after this one.
+    pub(crate) async fn give_client(&self, listener: &str, client: UnixStream, read: &[u8]) {
+        let Ok(mut fd) = into_fd(client) else { return };
+        loop {
+            match self.control().give_conn(listener, fd, read) {
+                Err(NotGiven { error: Error::QueueFull, mut fds }) => {
+                    let Some(again) = fds.pop() else { return };
+                    fd = again;
+                    self.writable().await;
+                }
+                Err(NotGiven { error, .. }) => return tracing::warn!(%error, "an idle client could not be handed over"),
+                Ok(()) => return,
+            }
+        }
+    }
+
+    async fn writable(&self) {
+        if let Ok(mut guard) = self.link.writable().await {
+            guard.clear_ready();
+        }
+    }
+
+    /// The keeper at this moment; `None` when it does not answer.
+    pub(crate) async fn status(&self) -> Option<Box<Snapshot>> {
+        let (told, answer) = oneshot::channel();
+        let id = self.control().ask_status().ok()?;
+        self.asked().insert(id, told);
+        let answer = tokio::time::timeout(STATUS_PATIENCE, answer).await;
+        self.asked().remove(&id);
+        answer.ok()?.ok()
+    }
+
+    fn asked(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Box<Snapshot>>>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next order that is for the worker itself.
+    pub(crate) async fn order(&self) -> Order {
+        loop {
+            match self.control().try_recv() {
+                Ok(Some(Order::Status { id, snapshot })) => self.answered(id, snapshot),
+                Ok(Some(order)) => return order,
+                Ok(None) => self.readable().await,
+                Err(error) => {
+                    tracing::error!(%error, "the link to the keeper is broken");
+                    return Order::KeeperGone;
+                }
+            }
+        }
+    }
+
+    fn answered(&self, id: u64, snapshot: Box<Snapshot>) {
+        if let Some(told) = self.asked().remove(&id) {
+            // Who asked may have gone.
+            let _ = told.send(snapshot);
+        }
+    }
+
+    async fn readable(&self) {
+        if let Ok(mut guard) = self.link.readable().await {
+            guard.clear_ready();
+        }
+    }
+}
+
+fn into_fd(stream: UnixStream) -> io::Result<OwnedFd> {
+    stream.into_std().map(OwnedFd::from)
+}
+
+fn back(label: String, mut fds: Vec<OwnedFd>, pending: (Vec<u8>, Vec<u8>), error: &Error) -> Result<(), (Pair, io::Error)> {
+    let mut next = || fds.pop().and_then(|fd| UnixStream::from_std(fd.into()).ok());
+    let (to_upstream, to_client) = pending;
+    match (next(), next()) {
+        (Some(engine), Some(client)) => {
+            Err((Pair { label, client, engine, to_upstream, to_client }, io::Error::other(error.to_string())))
+        }
+        _ => Ok(()),
+    }
+}
