@@ -1,1 +1,24 @@
-//! To be written.
+//! The small long-lived process that holds the listening sockets and the streams in flight, and that starts and
+//! replaces workers.
+//!
+//! It must never know HTTP, Docker or DNS, never wait for anything but epoll, and never panic: whoever talks through it
+//! depends on it for months.
+
+pub mod error;
+pub mod link;
+pub mod plan;
+pub mod protocol;
+pub mod relay;
+pub mod status;
+
+mod bind;
+mod channel;
+mod child;
+mod keeper;
+mod notify;
+mod poller;
+mod pump;
+mod slots;
+mod worker;
+
+pub use crate::keeper::run;

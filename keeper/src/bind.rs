@@ -1,0 +1,157 @@
+//! Makes the listening sockets, and the lock that keeps a second keeper out.
+//!
+//! It must never leave a path without a socket where there was one, and never take a path from somebody who answers
+//! there. Nor does anything here unlink a socket at the end: a stale file costs nothing (the next start replaces it),
+//! while unlinking could hit the socket of a successor who has bound the same path meanwhile.
+
+use crate::error::Error;
+use crate::plan::{Listener, ListenerKind};
+use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
+use std::path::Path;
+
+/// The kernel cuts this to /proc/sys/net/core/somaxconn. Long, as connections wait here while there is no worker.
+const BACKLOG: i32 = 65_535;
+/// `sizeof(sun_path)` less the final zero.
+const PATH_MAX: usize = 107;
+
+/// Makes the runtime directory and locks it for as long as the descriptor (or a duplicate) is open.
+///
+/// # Errors
+/// `Locked` if another keeper has it; else what the kernel said.
+pub(crate) fn lock(runtime_dir: &Path) -> Result<OwnedFd, Error> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(runtime_dir)
+        .map_err(Error::os("cannot create the runtime directory"))?;
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(runtime_dir.join("keeper.lock"), flags, Mode::from_raw_mode(0o600))
+        .map_err(Error::os("cannot open keeper.lock"))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::AGAIN) => Err(Error::Locked(runtime_dir.to_owned())),
+        Err(error) => Err(Error::os("cannot lock keeper.lock")(error)),
+    }
+}
+
+/// Makes one socket: non-blocking, close-on-exec.
+///
+/// # Errors
+/// Says which listener and why.
+pub(crate) fn bind(listener: Listener) -> Result<(String, OwnedFd), Error> {
+    let name = listener.name;
+    let fd = match listener.kind {
+        ListenerKind::UnixStream { path, mode, uid, gid } => unix(&name, &path, mode, (uid, gid))?,
+        ListenerKind::Tcp(address) => named(&name, address, tcp(address))?,
+        ListenerKind::Udp(address) => named(&name, address, udp(address))?,
+        ListenerKind::Given(fd) => {
+            let ready = rustix::io::ioctl_fionbio(&fd, true)
+                .and_then(|()| rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC));
+            named(&name, "a given socket", ready.map(|()| fd).map_err(io::Error::from))?
+        }
+    };
+    Ok((name, fd))
+}
+
+fn named<T>(name: &str, address: impl ToString, result: io::Result<T>) -> Result<T, Error> {
+    result.map_err(|source| Error::Listen { name: name.to_owned(), address: address.to_string(), source })
+}
+
+/// A unix stream socket at `path`, ready before it can be seen there.
+///
+/// # Errors
+/// `PathTooLong`, `InUse`, `NotASocket`, or `Listen`.
+pub(crate) fn unix(name: &str, path: &Path, mode: u32, owner: (u32, u32)) -> Result<OwnedFd, Error> {
+    if path.as_os_str().len() > PATH_MAX {
+        return Err(Error::PathTooLong(path.to_owned()));
+    }
+    let address = path.display().to_string();
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => return Err(Error::NotASocket(path.to_owned())),
+        Ok(_) if named(name, &address, answers(path))? => return Err(Error::InUse(path.to_owned())),
+        _ => {}
+    }
+    named(name, &address, unix_by_rename(path, mode, owner))
+}
+
+/// Whether somebody listens there. A full queue (EAGAIN) is somebody too.
+fn answers(path: &Path) -> io::Result<bool> {
+    let probe = socket(AddressFamily::UNIX, SocketType::STREAM)?;
+    match rustix::net::connect(&probe, &SocketAddrUnix::new(path)?) {
+        Ok(()) | Err(Errno::AGAIN | Errno::INPROGRESS) => Ok(true),
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Binds under a temporary name, sets mode and owner, listens, and only then renames: connections reach the inode,
+/// so the name under which it was bound does not matter to them (`getsockname` shows the temporary one).
+fn unix_by_rename(path: &Path, mode: u32, (uid, gid): (u32, u32)) -> io::Result<OwnedFd> {
+    let (Some(parent), Some(file)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::INVAL.into());
+    };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let directory =
+        rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let temporary = format!(".keeper-{}", std::process::id());
+    let _ = rustix::fs::unlinkat(&directory, &*temporary, AtFlags::empty());
+    let fd = socket(AddressFamily::UNIX, SocketType::STREAM)?;
+    // By way of /proc the temporary path stays short, however long the final one is.
+    let through = format!("/proc/self/fd/{}/{temporary}", directory.as_raw_fd());
+    rustix::net::bind(&fd, &SocketAddrUnix::new(&*through)?)?;
+    let result = (|| {
+        // The owner first: changing it may clear mode bits.
+        let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        rustix::fs::chownat(&directory, &*temporary, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
+        rustix::fs::chmodat(&directory, &*temporary, Mode::from_raw_mode(mode), AtFlags::empty())?;
+        rustix::net::listen(&fd, BACKLOG)?;
+        rustix::fs::renameat(&directory, &*temporary, &directory, file)
+    })();
+    if let Err(error) = result {
+        let _ = rustix::fs::unlinkat(&directory, &*temporary, AtFlags::empty());
+        return Err(error.into());
+    }
+    Ok(fd)
+}
+
+fn tcp(address: SocketAddr) -> io::Result<OwnedFd> {
+    let fd = inet(address, SocketType::STREAM)?;
+    // Connections of the former keeper may still be in TIME_WAIT.
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    rustix::net::bind(&fd, &address)?;
+    rustix::net::listen(&fd, BACKLOG)?;
+    Ok(fd)
+}
+
+fn udp(address: SocketAddr) -> io::Result<OwnedFd> {
+    let fd = inet(address, SocketType::DGRAM)?;
+    rustix::net::bind(&fd, &address)?;
+    Ok(fd)
+}
+
+/// A socket that may be bound to an address which does not exist yet: the worker adds it later.
+fn inet(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
+    let fd = match address {
+        SocketAddr::V4(_) => socket(AddressFamily::INET, kind)?,
+        SocketAddr::V6(_) => socket(AddressFamily::INET6, kind)?,
+    };
+    match address {
+        SocketAddr::V4(_) => sockopt::set_ip_freebind(&fd, true)?,
+        SocketAddr::V6(_) => sockopt::set_ipv6_freebind(&fd, true)?,
+    }
+    Ok(fd)
+}
+
+fn socket(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
+    Ok(rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! Clients that wait for a worker: idle connections on their way to the next one, and parked ones.
+//!
+//! It must never lose a parked client before some worker said that it was served.
+
+use crate::protocol::FromKeeper;
+use crate::worker::Outgoing;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// Above so many waiting connections the worker that hands them over is made to wait.
+const MANY: usize = 64;
+
+/// An idle connection that is on its way.
+pub(super) struct Conn {
+    pub(super) listener: String,
+    pub(super) client: OwnedFd,
+    pub(super) read: Vec<u8>,
+}
+
+/// A parked client.
+pub(super) struct Parked {
+    pub(super) client: OwnedFd,
+    pub(super) note: Vec<u8>,
+    /// The worker that serves it.
+    pub(super) holder: Option<u32>,
+}
+
+/// All of them.
+pub(super) struct Handover {
+    pub(super) conns: VecDeque<Conn>,
+    pub(super) parked: BTreeMap<u64, Parked>,
+}
+
+impl Handover {
+    pub(super) fn new() -> Handover {
+        Handover { conns: VecDeque::new(), parked: BTreeMap::new() }
+    }
+
+    /// How many descriptors wait here.
+    pub(super) fn len(&self) -> usize {
+        self.conns.len() + self.parked.len()
+    }
+
+    pub(super) fn parked_len(&self) -> usize {
+        self.parked.len()
+    }
+
+    pub(super) fn is_crowded(&self) -> bool {
+        self.conns.len() >= MANY
+    }
+
+    /// That worker serves no parked client any more.
+    pub(super) fn release(&mut self, holder: u32) {
+        for parked in self.parked.values_mut().filter(|parked| parked.holder == Some(holder)) {
+            parked.holder = None;
+        }
+    }
+
+    /// The next order for the worker that serves now.
+    pub(super) fn next_for(&mut self, worker: u32) -> Option<Outgoing> {
+        if let Some(conn) = self.conns.pop_front() {
+            let head = FromKeeper::Conn { listener: conn.listener };
+            return Some(Outgoing { head, bytes: conn.read, fds: vec![conn.client] });
+        }
+        let (id, parked) = self.parked.iter_mut().find(|(_, parked)| parked.holder.is_none())?;
+        let copy: io::Result<OwnedFd> = parked.client.try_clone();
+        let client = copy.ok()?;
+        parked.holder = Some(worker);
+        Some(Outgoing { head: FromKeeper::Parked { id: *id }, bytes: parked.note.clone(), fds: vec![client] })
+    }
+}

@@ -1,0 +1,220 @@
+//! What workers say, and what is done about it.
+//!
+//! It must never end the keeper: a message that makes no sense is counted, told, and forgotten.
+
+use super::Keeper;
+use super::handover::{Conn, Parked};
+use crate::channel::{FDS_MAX, Packet, Received};
+use crate::poller::Happening;
+use crate::protocol::{FromKeeper, FromWorker, NOTE_MAX, PENDING_MAX, PROTOCOL};
+use crate::pump::stream::Stream;
+use crate::worker::{Outgoing, Phase};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// Messages of one worker that are read in one turn: streams must have their turn too.
+const TURN: usize = 32;
+/// A worker that said `Done` has so long to leave.
+const LEAVE: Duration = Duration::from_secs(5);
+
+impl Keeper {
+    /// Something happened on a worker's control socket.
+    pub(super) fn on_worker(&mut self, id: u32, happening: Happening) {
+        let Some(at) = self.workers.iter().position(|worker| worker.id == id) else { return };
+        if happening.writable {
+            self.workers[at].flush(&self.poller);
+        }
+        if happening.readable && (!self.workers[at].paused || happening.hung_up) {
+            self.read_messages(id, TURN);
+        }
+    }
+
+    /// Reads up to so many messages. False if there is certainly no more.
+    pub(super) fn read_messages(&mut self, id: u32, most: usize) -> bool {
+        for _ in 0..most {
+            let Some(at) = self.workers.iter().position(|worker| worker.id == id) else { return false };
+            match self.workers[at].receive(&mut self.buffer) {
+                Ok(None) => return false,
+                Ok(Some(Received::Packet(packet))) => self.on_message(id, packet),
+                Ok(Some(Received::Garbage(reason))) => self.on_garbage(id, &reason),
+                Ok(Some(Received::Closed)) | Err(_) => {
+                    self.on_closed(at);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// A worker that has closed its control socket can't be reached any more: it ends, one way or the other.
+    fn on_closed(&mut self, at: usize) {
+        let worker = &mut self.workers[at];
+        worker.socket = None;
+        let soon = Instant::now() + Duration::from_secs(1);
+        worker.kill_at = Some(worker.kill_at.map_or(soon, |at| at.min(soon)));
+    }
+
+    fn on_garbage(&mut self, id: u32, reason: &str) {
+        self.counts.garbled += 1;
+        // A flood of garbage must not become a flood of lines.
+        if self.counts.garbled <= 10 || self.counts.garbled.is_power_of_two() {
+            self.log(&format!(
+                "worker {id} said something unintelligible ({}): {reason}",
+                self.counts.garbled
+            ));
+        }
+    }
+
+    fn on_message(&mut self, id: u32, packet: Packet<FromWorker>) {
+        match packet.head {
+            FromWorker::Hello { protocol, ref version, .. } => self.on_hello(id, protocol, version),
+            FromWorker::Ready => self.on_ready(id),
+            FromWorker::Refuse { ref reason } => {
+                if let Some(worker) = self.worker(id) {
+                    worker.refusal = Some(one_line(reason));
+                }
+            }
+            FromWorker::Stream { .. } => self.on_stream(id, packet),
+            FromWorker::Status { id: question } => self.on_status(id, question),
+            FromWorker::Conn { listener } => self.on_conn(id, listener, packet.bytes, packet.fds),
+            FromWorker::Park { id: number } => self.on_park(id, number, packet.bytes, packet.fds),
+            FromWorker::Unpark { id: number } => drop(self.handover.parked.remove(&number)),
+            FromWorker::Release => self.handover.release(id),
+            FromWorker::Done => self.on_done(id),
+        }
+    }
+
+    fn on_hello(&mut self, id: u32, protocol: u32, version: &str) {
+        let refused = protocol != PROTOCOL;
+        let Some(worker) = self.workers.iter_mut().find(|worker| worker.id == id) else { return };
+        worker.version = one_line(version);
+        if refused {
+            let reason = format!("it speaks protocol {protocol}, the keeper {PROTOCOL}");
+            worker.refusal = Some(reason.clone());
+            worker.kill_at = Some(Instant::now() + Duration::from_secs(1));
+            let head = FromKeeper::Refused { reason, protocol: PROTOCOL };
+            worker.send(Outgoing { head, bytes: Vec::new(), fds: Vec::new() }, &self.poller);
+            return;
+        }
+        match self.welcome() {
+            Ok(parts) => {
+                let Some(worker) = self.workers.iter_mut().find(|worker| worker.id == id) else { return };
+                for part in parts {
+                    worker.send(part, &self.poller);
+                }
+            }
+            Err(error) => self.log(&format!("worker {id} can't be given its sockets: {error}")),
+        }
+    }
+
+    /// The sockets, in as many messages as they need, and our stderr.
+    fn welcome(&self) -> std::io::Result<Vec<Outgoing>> {
+        let chunks: Vec<_> = self.listeners.chunks(FDS_MAX).collect();
+        let mut parts = Vec::new();
+        for number in 0..chunks.len().max(1) {
+            let chunk = chunks.get(number).copied().unwrap_or_default();
+            let last = number + 1 >= chunks.len();
+            let mut fds =
+                chunk.iter().map(|(_, fd)| fd.try_clone()).collect::<std::io::Result<Vec<OwnedFd>>>()?;
+            if last {
+                fds.push(std::io::stderr().as_fd().try_clone_to_owned()?);
+            }
+            let head = FromKeeper::Welcome {
+                protocol: PROTOCOL,
+                version: self.plan.version.clone(),
+                sockets: chunk.iter().map(|(name, _)| name.clone()).collect(),
+                stderr: last,
+                more: !last,
+            };
+            parts.push(Outgoing { head, bytes: Vec::new(), fds });
+        }
+        Ok(parts)
+    }
+
+    fn on_stream(&mut self, id: u32, packet: Packet<FromWorker>) {
+        let FromWorker::Stream { label, to_upstream } = packet.head else { return };
+        let mut to_upstream_bytes = packet.bytes;
+        let fits = to_upstream <= to_upstream_bytes.len().min(PENDING_MAX)
+            && to_upstream_bytes.len() - to_upstream <= PENDING_MAX;
+        let Ok([client, upstream]) = <[OwnedFd; 2]>::try_from(packet.fds) else {
+            return self.refuse_stream(id, &label, "it came without its two sockets");
+        };
+        if !fits {
+            return self.refuse_stream(id, &label, "its pending bytes make no sense");
+        }
+        if !self.has_room(2) {
+            return self.refuse_stream(id, &label, "no descriptors are left");
+        }
+        let to_client = to_upstream_bytes.split_off(to_upstream);
+        to_upstream_bytes.shrink_to_fit();
+        let stream = Stream::new(&label, client, upstream, [to_upstream_bytes, to_client]);
+        if let Err(error) = self.pump.add(&self.poller, stream) {
+            self.refuse_stream(id, &label, &error.to_string());
+        }
+    }
+
+    /// The stream's sockets are closed by now: its client sees the connection end.
+    fn refuse_stream(&mut self, id: u32, label: &str, reason: &str) {
+        self.counts.streams_refused += 1;
+        let count = self.counts.streams_refused;
+        if count <= 10 || count.is_power_of_two() {
+            self.log(&format!("stream {label:?} of worker {id} refused ({count}): {reason}"));
+        }
+    }
+
+    fn on_status(&mut self, id: u32, question: u64) {
+        let bytes = serde_json::to_vec(&self.snapshot()).unwrap_or_default();
+        let Some(worker) = self.workers.iter_mut().find(|worker| worker.id == id) else { return };
+        let head = FromKeeper::Status { id: question };
+        // Who does not read the answers gets none: the outbox is bounded.
+        worker.send(Outgoing { head, bytes, fds: Vec::new() }, &self.poller);
+    }
+
+    fn on_conn(&mut self, id: u32, listener: String, read: Vec<u8>, mut fds: Vec<OwnedFd>) {
+        match fds.pop() {
+            Some(client) if fds.is_empty() && read.len() <= PENDING_MAX && self.has_room(1) => {
+                self.handover.conns.push_back(Conn { listener, client, read });
+            }
+            _ => self.on_garbage(id, "a connection that can't be handed over"),
+        }
+    }
+
+    fn on_park(&mut self, id: u32, number: u64, note: Vec<u8>, mut fds: Vec<OwnedFd>) {
+        match fds.pop() {
+            Some(client) if fds.is_empty() && note.len() <= NOTE_MAX && self.has_room(1) => {
+                self.handover.parked.insert(number, Parked { client, note, holder: Some(id) });
+            }
+            _ => self.on_garbage(id, "a client that can't be parked"),
+        }
+    }
+
+    fn on_done(&mut self, id: u32) {
+        self.handover.release(id);
+        if let Some(worker) = self.worker(id).filter(|worker| worker.phase == Phase::Leaving) {
+            worker.kill_at = Some(Instant::now() + LEAVE);
+        }
+    }
+
+    /// Gives the serving worker the clients that wait for it.
+    pub(super) fn deliver(&mut self) {
+        let Some(id) = self.serving else { return };
+        let Some(worker) = self.workers.iter_mut().find(|worker| worker.id == id) else { return };
+        if !matches!(worker.phase, Phase::Ready(_)) || worker.socket.is_none() {
+            return;
+        }
+        while worker.outbox.is_empty() {
+            let Some(order) = self.handover.next_for(id) else { break };
+            worker.send(order, &self.poller);
+        }
+        let crowded = self.handover.is_crowded();
+        for leaving in self.workers.iter_mut().filter(|worker| worker.phase == Phase::Leaving) {
+            leaving.paused = crowded;
+            leaving.adjust(&self.poller);
+        }
+    }
+}
+
+/// What a worker says becomes one line of ours.
+pub(super) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(500).collect()
+}

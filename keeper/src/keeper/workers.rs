@@ -1,0 +1,159 @@
+//! Starting workers, and what their lives and deaths mean.
+//!
+//! It must never leave the keeper without a worker for longer than the pause, nor with two that serve.
+
+use super::{Keeper, Stopping};
+use crate::child;
+use crate::error::Error;
+use crate::notify::notify;
+use crate::protocol::FromKeeper;
+use crate::worker::{Outgoing, Phase, Worker};
+use std::time::{Duration, Instant};
+
+/// Milliseconds to wait before a worker is started again, by how many died in a row.
+const PAUSES_MS: [u64; 7] = [0, 100, 200, 500, 1000, 2000, 5000];
+/// A worker that was ready for so long was a good one: the pauses begin anew.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
+/// How many messages are read from a worker that is dead: all that its socket can hold.
+const LAST_WORDS: usize = 1_000_000;
+
+impl Keeper {
+    /// Starts the first worker.
+    ///
+    /// # Errors
+    /// If it can't be executed.
+    pub(super) fn start_first(&mut self) -> Result<(), Error> {
+        let program = self.plan.worker.clone();
+        let worker = self
+            .start_worker(&program, self.plan.ready_timeout)
+            .map_err(|error| Error::Worker(format!("{}: {error}", program.exe.display())))?;
+        self.serving = Some(worker);
+        Ok(())
+    }
+
+    pub(super) fn start_worker(
+        &mut self,
+        program: &crate::plan::Program,
+        limit: Duration,
+    ) -> std::io::Result<u32> {
+        let id = self.next_worker;
+        let worker = Worker::start(id, program, limit, &self.poller)?;
+        self.next_worker = self.next_worker.wrapping_add(1);
+        self.log(&format!("worker {id} started: pid {}, {}", worker.pid, program.exe.display()));
+        self.workers.push(worker);
+        Ok(id)
+    }
+
+    pub(super) fn on_ready(&mut self, id: u32) {
+        let Some(worker) = self.worker(id).filter(|worker| worker.phase == Phase::Starting) else { return };
+        worker.phase = Phase::Ready(Instant::now());
+        worker.kill_at = None;
+        // From here on its stderr is ours: it was sent along with the sockets.
+        worker.capture = None;
+        let line = format!("worker {id} is ready: pid {}, version {}", worker.pid, worker.version);
+        self.log(&line);
+        if !self.was_ready {
+            notify("READY=1");
+        }
+        self.was_ready = true;
+    }
+
+    /// SIGCHLD: looks which of our children have ended.
+    pub(super) fn on_child(&mut self) -> Result<(), Error> {
+        let ids: Vec<u32> = self.workers.iter().map(|worker| worker.id).collect();
+        for id in ids {
+            let Some(pid) = self.worker(id).map(|worker| worker.pid) else { continue };
+            if let Some(how) = child::ended(pid) {
+                self.on_death(id, &how)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_death(&mut self, id: u32, how: &str) -> Result<(), Error> {
+        // What it handed over before its death is ours.
+        self.read_messages(id, LAST_WORDS);
+        let Some(at) = self.workers.iter().position(|worker| worker.id == id) else { return Ok(()) };
+        let mut worker = self.workers.remove(at);
+        worker.listen();
+        self.handover.release(id);
+        let why = worker.obituary(how);
+        self.log(&format!(
+            "worker {id} {}: {why}",
+            if worker.phase == Phase::Leaving { "left" } else { "died" }
+        ));
+        if self.serving == Some(id) {
+            self.serving = None;
+            return self.on_serving_death(&worker, why);
+        }
+        Ok(())
+    }
+
+    fn on_serving_death(&mut self, worker: &Worker, why: String) -> Result<(), Error> {
+        if self.stopping != Stopping::No {
+            return Ok(());
+        }
+        if !self.was_ready && worker.refusal.is_some() {
+            return Err(Error::Worker(why));
+        }
+        self.counts.worker_deaths += 1;
+        if matches!(worker.phase, Phase::Ready(since) if since.elapsed() >= GOOD_AFTER) {
+            self.failures = 0;
+        }
+        self.respawn_later();
+        Ok(())
+    }
+
+    fn respawn_later(&mut self) {
+        let pause = PAUSES_MS[self.failures.min(PAUSES_MS.len() - 1)];
+        self.failures = self.failures.saturating_add(1);
+        self.respawn_at = Some(Instant::now() + Duration::from_millis(pause));
+    }
+
+    /// Starts what is due, kills what is overdue.
+    pub(super) fn check_deadlines(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        if self.respawn_at.is_some_and(|at| at <= now) {
+            self.respawn_at = None;
+            self.respawn();
+        }
+        for worker in self.workers.iter_mut().filter(|worker| worker.kill_at.is_some_and(|at| at <= now)) {
+            worker.kill_at = None;
+            if worker.phase == Phase::Starting && worker.refusal.is_none() && worker.socket.is_some() {
+                worker.refusal = Some(format!("was not ready within {:.1?}", worker.since.elapsed()));
+            }
+            // Its death arrives as SIGCHLD.
+            child::kill(worker.pid);
+        }
+        Ok(())
+    }
+
+    fn respawn(&mut self) {
+        let program = self.plan.worker.clone();
+        match self.start_worker(&program, self.plan.ready_timeout) {
+            Ok(id) => self.serving = Some(id),
+            Err(error) => {
+                self.log(&format!("no worker can be started from {}: {error}", program.exe.display()));
+                self.respawn_later();
+            }
+        }
+    }
+
+    /// Tells all workers to leave.
+    pub(super) fn stop_workers(&mut self, grace: Duration) {
+        let kill_at = Some(Instant::now() + grace);
+        for worker in &mut self.workers {
+            worker.phase = Phase::Leaving;
+            worker.kill_at = kill_at;
+            let head = FromKeeper::Stop { grace_ms: grace.as_millis() as u64 };
+            worker.send(Outgoing { head, bytes: Vec::new(), fds: Vec::new() }, &self.poller);
+        }
+    }
+
+    pub(super) fn kill_all(&mut self) {
+        for worker in &self.workers {
+            child::kill(worker.pid);
+        }
+        self.workers.clear();
+    }
+}

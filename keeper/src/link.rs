@@ -1,0 +1,393 @@
+//! The worker's end of the control socket.
+//!
+//! It must never close a descriptor that could not be handed over, and no call but `hello` and the short sends of
+//! `ready`, `refuse` and `done` may wait: wait for `as_fd` to be readable or writable instead.
+
+use crate::channel::{self, PACKET_MAX, Received};
+use crate::error::Error;
+use crate::protocol::{CONTROL_FD_ENV, FromKeeper, FromWorker, NOTE_MAX, PENDING_MAX, PROTOCOL};
+use crate::status::Snapshot;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long the keeper may take for an answer at the start, or for room in its queue.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A status may be long; nothing else that the keeper sends is.
+const BYTES_MAX: usize = 64 << 20;
+
+/// The control socket. Shared freely: each call is one message.
+#[derive(Debug)]
+pub struct Link {
+    socket: OwnedFd,
+    /// The stderr that is ours once we are ready; until then the keeper reads along.
+    stderr: Mutex<Option<OwnedFd>>,
+    next_id: AtomicU64,
+}
+
+/// The keeper's answer to `hello`.
+#[derive(Debug)]
+pub struct Welcome {
+    /// The keeper's version.
+    pub version: String,
+    /// The listening sockets by name; non-blocking, close-on-exec.
+    pub sockets: Vec<(String, OwnedFd)>,
+}
+
+/// A stream for the keeper to pump.
+#[derive(Debug)]
+pub struct Stream<'a> {
+    /// What it is, for `selvedge status`: for instance "POST attach 1a2b3c".
+    pub label: &'a str,
+    /// The client's stream socket.
+    pub client: OwnedFd,
+    /// The engine's stream socket.
+    pub upstream: OwnedFd,
+    /// Bytes read from the client that the upstream has not got, at most `PENDING_MAX`.
+    pub to_upstream: &'a [u8],
+    /// Bytes read from the upstream that the client has not got, at most `PENDING_MAX`.
+    pub to_client: &'a [u8],
+}
+
+/// A hand-over that failed: the descriptors are still the caller's.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct NotGiven {
+    /// Why. `Error::QueueFull`: wait until `Link::as_fd` is writable, and try again.
+    pub error: Error,
+    /// What should have been given, in the order in which it was given.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// What the keeper wants or tells.
+#[derive(Debug)]
+pub enum Order {
+    /// Stop accepting and stop touching parked clients (`release`), finish short requests, hand idle connections over
+    /// (`give_conn`), say `done`, leave; all of it within the limit.
+    Drain {
+        /// After that, this process is killed.
+        limit: Duration,
+    },
+    /// Leave: the keeper is being stopped.
+    Stop {
+        /// After that, this process is killed.
+        grace: Duration,
+    },
+    /// The answer to `ask_status`.
+    Status {
+        /// The question's number.
+        id: u64,
+        /// The keeper at that moment.
+        snapshot: Box<Snapshot>,
+    },
+    /// An idle client connection which another worker accepted.
+    Conn {
+        /// The socket that it came in by.
+        listener: String,
+        /// The client.
+        client: OwnedFd,
+        /// What was already read from it.
+        read: Vec<u8>,
+    },
+    /// A client that an earlier worker parked. It stays parked until `unpark`.
+    Parked {
+        /// For `unpark`, or for `park_again`.
+        id: u64,
+        /// The client.
+        client: OwnedFd,
+        /// What the earlier worker wrote down.
+        note: Vec<u8>,
+    },
+    /// The keeper is gone; a worker must leave then.
+    KeeperGone,
+}
+
+impl Link {
+    /// Takes the control socket that the keeper has put into the environment. To be called once, before any other
+    /// thread runs.
+    ///
+    /// # Errors
+    /// `NoKeeper` if this process was not started by a keeper.
+    pub fn from_env() -> Result<Link, Error> {
+        let value = std::env::var(CONTROL_FD_ENV)
+            .map_err(|_| Error::NoKeeper(format!("{CONTROL_FD_ENV} is not set")))?;
+        let number: RawFd = value
+            .parse()
+            .ok()
+            .filter(|number| *number > 2)
+            .ok_or_else(|| Error::NoKeeper(format!("{CONTROL_FD_ENV}={value} is no descriptor")))?;
+        // SAFETY: the keeper opened this descriptor for us alone; nothing else in this process knows of it. That it
+        // is open, and what it is, is checked below before it is used.
+        let socket = unsafe { OwnedFd::from_raw_fd(number) };
+        let kind = rustix::net::sockopt::socket_type(&socket);
+        if kind != Ok(rustix::net::SocketType::SEQPACKET) {
+            // Not ours: closing it would close somebody else's.
+            std::mem::forget(socket);
+            return Err(Error::NoKeeper(format!("{CONTROL_FD_ENV}={value} is no control socket")));
+        }
+        rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)
+            .map_err(Error::os("control socket"))?;
+        Ok(Link::new(socket))
+    }
+
+    /// A link over a SEQPACKET socket.
+    pub fn new(socket: OwnedFd) -> Link {
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // Numbers of different workers must differ, as parked clients outlive their worker.
+        let first = (time.as_micros() as u64) << 12;
+        Link { socket, stderr: Mutex::new(None), next_id: AtomicU64::new(first) }
+    }
+
+    /// Introduces this worker, and receives the sockets. Waits for the keeper.
+    ///
+    /// # Errors
+    /// `Protocol` if the keeper is of another release; `NoKeeper` if it does not answer.
+    pub fn hello(&self, version: &str) -> Result<Welcome, Error> {
+        self.send_patiently(&FromWorker::Hello {
+            protocol: PROTOCOL,
+            version: version.to_owned(),
+            pid: std::process::id(),
+        })?;
+        let mut welcome = Welcome { version: String::new(), sockets: Vec::new() };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.receive()? {
+                None => self.wait(PollFlags::IN, deadline)?,
+                Some(Received::Packet(packet)) => {
+                    if !self.welcomed(packet, &mut welcome)? {
+                        return Ok(welcome);
+                    }
+                }
+                Some(Received::Garbage(reason)) => return Err(Error::Garbled(reason)),
+                Some(Received::Closed) => return Err(Error::NoKeeper("it closed the connection".to_owned())),
+            }
+        }
+    }
+
+    /// Takes a part of the welcome. True if there is more to come.
+    fn welcomed(&self, packet: channel::Packet<FromKeeper>, welcome: &mut Welcome) -> Result<bool, Error> {
+        match packet.head {
+            FromKeeper::Welcome { protocol, .. } | FromKeeper::Refused { protocol, .. }
+                if protocol != PROTOCOL =>
+            {
+                Err(Error::Protocol { theirs: protocol, ours: PROTOCOL })
+            }
+            FromKeeper::Welcome { version, sockets, stderr, more, .. } => {
+                let mut fds = packet.fds;
+                if fds.len() != sockets.len() + usize::from(stderr) {
+                    return Err(Error::Garbled("not as many sockets as names".to_owned()));
+                }
+                if stderr {
+                    *self.stderr.lock().unwrap_or_else(PoisonError::into_inner) = fds.pop();
+                }
+                welcome.version = version;
+                welcome.sockets.extend(sockets.into_iter().zip(fds));
+                Ok(more)
+            }
+            FromKeeper::Refused { reason, .. } => Err(Error::NoKeeper(reason)),
+            FromKeeper::Stop { .. } | FromKeeper::Drain { .. } => {
+                Err(Error::NoKeeper("told to leave".to_owned()))
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Says that this worker serves from now on. From here on its stderr is the keeper's.
+    ///
+    /// # Errors
+    /// `NoKeeper`, `Os`.
+    pub fn ready(&self) -> Result<(), Error> {
+        if let Some(stderr) = self.stderr.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            rustix::stdio::dup2_stderr(&stderr).map_err(Error::os("stderr"))?;
+        }
+        self.send_patiently(&FromWorker::Ready)
+    }
+
+    /// Says in one line why this worker can't serve. To be followed by leaving.
+    ///
+    /// # Errors
+    /// `NoKeeper`, `Os`.
+    pub fn refuse(&self, reason: &str) -> Result<(), Error> {
+        self.send_patiently(&FromWorker::Refuse { reason: reason.to_owned() })
+    }
+
+    /// Says that a drain is complete. To be followed by leaving.
+    ///
+    /// # Errors
+    /// `NoKeeper`, `Os`.
+    pub fn done(&self) -> Result<(), Error> {
+        self.send_patiently(&FromWorker::Done)
+    }
+
+    /// Gives a stream to the keeper, who pumps it to its end. On success both sockets are closed here.
+    ///
+    /// # Errors
+    /// Gives the two sockets back. `QueueFull`: try again when `as_fd` is writable.
+    pub fn give_stream(&self, stream: Stream<'_>) -> Result<(), NotGiven> {
+        let head = FromWorker::Stream { label: shorten(stream.label), to_upstream: stream.to_upstream.len() };
+        let long =
+            [stream.to_upstream.len(), stream.to_client.len()].into_iter().find(|&bytes| bytes > PENDING_MAX);
+        let fds = vec![stream.client, stream.upstream];
+        if let Some(bytes) = long {
+            let error = Error::TooLong { what: "what was read of a stream", bytes, most: PENDING_MAX };
+            return Err(NotGiven { error, fds });
+        }
+        self.give(&head, &[stream.to_upstream, stream.to_client], fds)
+    }
+
+    /// Gives an idle client connection to the worker that comes after this one, with what was already read from it.
+    ///
+    /// # Errors
+    /// Gives the socket back. `QueueFull`: try again when `as_fd` is writable.
+    pub fn give_conn(&self, listener: &str, client: OwnedFd, read: &[u8]) -> Result<(), NotGiven> {
+        self.give(&FromWorker::Conn { listener: listener.to_owned() }, &[read], vec![client])
+    }
+
+    fn give(&self, head: &FromWorker, bytes: &[&[u8]], fds: Vec<OwnedFd>) -> Result<(), NotGiven> {
+        let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        channel::send(self.socket.as_fd(), head, bytes, &borrowed)
+            .map_err(sending)
+            .map_err(|error| NotGiven { error, fds })
+    }
+
+    /// Leaves a client with the keeper, with a note, so that the next worker can serve it if this one is gone before
+    /// `unpark`. The client stays open here.
+    ///
+    /// # Errors
+    /// `QueueFull`, `TooLong`.
+    pub fn park(&self, client: BorrowedFd<'_>, note: &[u8]) -> Result<u64, Error> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        self.park_again(id, client, note)?;
+        Ok(id)
+    }
+
+    /// The same for a client that is already parked: replaces its note.
+    ///
+    /// # Errors
+    /// `QueueFull`, `TooLong`.
+    pub fn park_again(&self, id: u64, client: BorrowedFd<'_>, note: &[u8]) -> Result<(), Error> {
+        if note.len() > NOTE_MAX {
+            return Err(Error::TooLong {
+                what: "the note of a parked client",
+                bytes: note.len(),
+                most: NOTE_MAX,
+            });
+        }
+        channel::send(self.socket.as_fd(), &FromWorker::Park { id }, &[note], &[client]).map_err(sending)
+    }
+
+    /// Says that a parked client was served.
+    ///
+    /// # Errors
+    /// `QueueFull`.
+    pub fn unpark(&self, id: u64) -> Result<(), Error> {
+        self.send(&FromWorker::Unpark { id })
+    }
+
+    /// Says that this worker touches no parked client any more: the next worker may have them now.
+    ///
+    /// # Errors
+    /// `QueueFull`.
+    pub fn release(&self) -> Result<(), Error> {
+        self.send(&FromWorker::Release)
+    }
+
+    /// Asks the keeper about itself; the answer comes as `Order::Status` with this number.
+    ///
+    /// # Errors
+    /// `QueueFull`.
+    pub fn ask_status(&self) -> Result<u64, Error> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        self.send(&FromWorker::Status { id })?;
+        Ok(id)
+    }
+
+    /// The next order, if there is one. What can't be understood is passed over.
+    ///
+    /// # Errors
+    /// `Os`.
+    pub fn try_recv(&self) -> Result<Option<Order>, Error> {
+        loop {
+            match self.receive()? {
+                None => return Ok(None),
+                Some(Received::Closed) => return Ok(Some(Order::KeeperGone)),
+                Some(Received::Garbage(_)) => {}
+                Some(Received::Packet(packet)) => {
+                    if let Some(order) = understand(packet) {
+                        return Ok(Some(order));
+                    }
+                }
+            }
+        }
+    }
+
+    fn receive(&self) -> Result<Option<Received<FromKeeper>>, Error> {
+        let mut buffer = vec![0; PACKET_MAX];
+        channel::receive(self.socket.as_fd(), &mut buffer, BYTES_MAX).map_err(Error::os("control socket"))
+    }
+
+    fn send(&self, head: &FromWorker) -> Result<(), Error> {
+        channel::send(self.socket.as_fd(), head, &[], &[]).map_err(sending)
+    }
+
+    fn send_patiently(&self, head: &FromWorker) -> Result<(), Error> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.send(head) {
+                Err(Error::QueueFull) => self.wait(PollFlags::OUT, deadline)?,
+                other => return other,
+            }
+        }
+    }
+
+    fn wait(&self, what: PollFlags, deadline: Instant) -> Result<(), Error> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Error::NoKeeper("it does not answer".to_owned()));
+        }
+        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match rustix::event::poll(&mut [PollFd::new(&self.socket, what)], Some(&left)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(Error::os("control socket")(error)),
+        }
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn sending(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => Error::QueueFull,
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+            Error::NoKeeper("it is gone".to_owned())
+        }
+        _ => Error::os("sending to the keeper")(error),
+    }
+}
+
+/// A label is for a table: longer ones would be cut there.
+fn shorten(label: &str) -> String {
+    label.chars().filter(|letter| !letter.is_control()).take(200).collect()
+}
+
+fn understand(packet: channel::Packet<FromKeeper>) -> Option<Order> {
+    let mut fds = packet.fds.into_iter();
+    Some(match packet.head {
+        FromKeeper::Drain { limit_ms } => Order::Drain { limit: Duration::from_millis(limit_ms) },
+        FromKeeper::Stop { grace_ms } => Order::Stop { grace: Duration::from_millis(grace_ms) },
+        FromKeeper::Status { id } => {
+            Order::Status { id, snapshot: Box::new(serde_json::from_slice(&packet.bytes).ok()?) }
+        }
+        FromKeeper::Conn { listener } => Order::Conn { listener, client: fds.next()?, read: packet.bytes },
+        FromKeeper::Parked { id } => Order::Parked { id, client: fds.next()?, note: packet.bytes },
+        FromKeeper::Welcome { .. } | FromKeeper::Refused { .. } => return None,
+    })
+}

@@ -1,0 +1,61 @@
+//! What keeper and worker say to each other on the control socket.
+//!
+//! It must never change what is there without raising `PROTOCOL`: the two may come from different releases. `Hello` must
+//! stay readable for all releases. A message that the other side does not know is ignored there.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of this protocol.
+pub const PROTOCOL: u32 = 1;
+/// The worker's environment has the number of its end of the control socket under this name.
+pub const CONTROL_FD_ENV: &str = "SELVEDGE_CONTROL_FD";
+/// Bytes already read from one side of a stream: at most so many.
+pub const PENDING_MAX: usize = 512 << 10;
+/// A note beside a parked connection: at most so many bytes.
+pub const NOTE_MAX: usize = 64 << 10;
+
+/// Worker to keeper.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum FromWorker {
+    /// The first message.
+    Hello { protocol: u32, version: String, pid: u32 },
+    /// It serves from now on.
+    Ready,
+    /// It can't serve, and leaves.
+    Refuse { reason: String },
+    /// Descriptors: client, upstream. Bytes: `to_upstream` of them for the upstream, the rest for the client.
+    Stream { label: String, to_upstream: usize },
+    /// Asks for a `Snapshot`.
+    Status { id: u64 },
+    /// Descriptor: an idle client connection. Bytes: what was already read from it.
+    Conn { listener: String },
+    /// Descriptor: a client. Bytes: a note for the next worker.
+    Park { id: u64 },
+    /// That client is served: forget it.
+    Unpark { id: u64 },
+    /// This worker touches no parked client any more: the next may have them.
+    Release,
+    /// Drained: nothing is left to do here but leaving.
+    Done,
+}
+
+/// Keeper to worker.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum FromKeeper {
+    /// Descriptors: the sockets, in the order of their names; then, if `stderr`, the keeper's stderr.
+    Welcome { protocol: u32, version: String, sockets: Vec<String>, stderr: bool, more: bool },
+    /// The keeper does not want this worker; it is ended.
+    Refused { reason: String, protocol: u32 },
+    /// Stop accepting, finish, hand over, say `Done`, leave.
+    Drain { limit_ms: u64 },
+    /// Leave within this time.
+    Stop { grace_ms: u64 },
+    /// Bytes: a `Snapshot` as JSON.
+    Status { id: u64 },
+    /// Descriptor: an idle client connection of another worker. Bytes: what was already read from it.
+    Conn { listener: String },
+    /// Descriptor: a parked client. Bytes: its note.
+    Parked { id: u64 },
+}

@@ -1,0 +1,83 @@
+//! The pipes through which splice(2) moves bulk data. Only streams with bytes in a pipe hold one.
+//!
+//! It must never give out a pipe that still has bytes of another stream in it.
+
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// Bytes that a pipe should hold: the default limit for anybody (/proc/sys/fs/pipe-max-size).
+const PIPE_SIZE: usize = 1 << 20;
+/// How many may be in use at once: a stream beyond that is moved by copying.
+const MOST_IN_USE: usize = 64;
+/// How many empty ones are kept for the next.
+const MOST_KEPT: usize = 8;
+
+/// A pipe, and how many bytes are in it.
+pub(crate) struct Pipe {
+    pub(crate) reader: OwnedFd,
+    pub(crate) writer: OwnedFd,
+    pub(crate) held: usize,
+}
+
+impl Pipe {
+    /// Moves bytes from a socket into the empty pipe; 0 is the socket's end.
+    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
+        let moved = splice_now(from, &self.writer, PIPE_SIZE)?;
+        self.held += moved;
+        Ok(moved)
+    }
+
+    /// Moves bytes from the pipe into a socket.
+    pub(crate) fn empty_into(&mut self, to: BorrowedFd<'_>) -> Result<usize, Errno> {
+        let moved = splice_now(&self.reader, to, self.held)?;
+        self.held = self.held.saturating_sub(moved);
+        Ok(moved)
+    }
+}
+
+fn splice_now(from: impl rustix::fd::AsFd, to: impl rustix::fd::AsFd, most: usize) -> Result<usize, Errno> {
+    splice(from, None, to, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)
+}
+
+/// The store of empty pipes.
+pub(crate) struct Pipes {
+    kept: Vec<Pipe>,
+    in_use: usize,
+}
+
+impl Pipes {
+    pub(crate) fn new() -> Pipes {
+        Pipes { kept: Vec::with_capacity(MOST_KEPT), in_use: 0 }
+    }
+
+    /// An empty pipe, or none if there are no more to be had.
+    pub(crate) fn take(&mut self) -> Option<Pipe> {
+        if self.in_use >= MOST_IN_USE {
+            return None;
+        }
+        let pipe = self.kept.pop().or_else(Pipes::create)?;
+        self.in_use += 1;
+        Some(pipe)
+    }
+
+    fn create() -> Option<Pipe> {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+        // Refused to users above their share of pipe pages: then it is a small pipe.
+        let _ = fcntl_setpipe_size(&writer, PIPE_SIZE);
+        Some(Pipe { reader, writer, held: 0 })
+    }
+
+    /// A pipe of a stream that another image of this keeper began counts like one taken here.
+    pub(crate) fn adopt(&mut self) {
+        self.in_use += 1;
+    }
+
+    /// Takes a pipe back; with bytes in it, it is closed.
+    pub(crate) fn give_back(&mut self, pipe: Pipe) {
+        self.in_use = self.in_use.saturating_sub(1);
+        if pipe.held == 0 && self.kept.len() < MOST_KEPT {
+            self.kept.push(pipe);
+        }
+    }
+}

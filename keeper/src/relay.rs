@@ -1,0 +1,64 @@
+//! The pump by itself, without workers: for measuring it, and for tests.
+//!
+//! It must never be used by the keeper.
+
+use crate::poller::{Interest, Poller, Token};
+use crate::pump::Pump;
+use crate::pump::stream::Stream;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// A pump with an epoll of its own.
+pub struct Relay {
+    poller: Poller,
+    pump: Pump,
+}
+
+impl Relay {
+    /// A pump without streams.
+    ///
+    /// # Errors
+    /// If there is no epoll to be had.
+    pub fn new() -> io::Result<Relay> {
+        Ok(Relay { poller: Poller::new()?, pump: Pump::new() })
+    }
+
+    /// Has `turn` end when there is something to read here.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn watch(&self, fd: impl AsFd) -> io::Result<()> {
+        self.poller.add(fd, Token::Control, Interest::Read)
+    }
+
+    /// Takes a stream over; `pending` is what was read already: for the upstream, for the client.
+    ///
+    /// # Errors
+    /// If one of them is no stream socket.
+    pub fn give(&mut self, client: OwnedFd, upstream: OwnedFd, pending: [Vec<u8>; 2]) -> io::Result<()> {
+        self.pump.add(&self.poller, Stream::new("relay", client, upstream, pending))
+    }
+
+    /// One turn of the loop. True if there is something to read from what `watch` was told of.
+    ///
+    /// # Errors
+    /// If epoll fails.
+    pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        let timeout = if self.pump.has_work() { Some(Duration::ZERO) } else { timeout };
+        let mut watched = false;
+        for number in 0..self.poller.wait(timeout)? {
+            if let Some(happening) = self.poller.event(number) {
+                watched |= happening.token == Token::Control;
+                self.pump.note(happening);
+            }
+        }
+        self.pump.run(&self.poller);
+        Ok(watched)
+    }
+
+    /// How many streams are in flight.
+    pub fn streams(&self) -> usize {
+        self.pump.len()
+    }
+}
