@@ -10,7 +10,16 @@ fn main() {
     let target = out.join("wait");
     println!("cargo::rerun-if-changed=../wait");
     let status = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"))
-        .args(["build", "--quiet", "--locked", "--package", "selvedge-wait", "--profile", "tiny", "--target-dir"])
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--package",
+            "selvedge-wait",
+            "--profile",
+            "tiny",
+            "--target-dir",
+        ])
         .arg(&target)
         // Flags meant for the outer build (a sanitizer, coverage) do not fit a program without std.
         .env_remove("RUSTFLAGS")

@@ -91,7 +91,8 @@ impl Keeper {
                 // Both sockets are closed by now: nothing can be given back, and the client sees that.
                 _ => return Ok(()),
             };
-            let stream = Stream { label: &label, client, upstream, to_upstream: &to_upstream, to_client: &to_client };
+            let stream =
+                Stream { label: &label, client, upstream, to_upstream: &to_upstream, to_client: &to_client };
             match self.control().give_stream(stream) {
                 Ok(()) => return Ok(()),
                 Err(NotGiven { error: Error::QueueFull, fds: back }) => {
@@ -113,7 +114,9 @@ impl Keeper {
                     fd = again;
                     self.writable().await;
                 }
-                Err(NotGiven { error, .. }) => return tracing::warn!(%error, "an idle client could not be handed over"),
+                Err(NotGiven { error, .. }) => {
+                    return tracing::warn!(%error, "an idle client could not be handed over");
+                }
                 Ok(()) => return,
             }
         }
@@ -172,7 +175,12 @@ fn into_fd(stream: UnixStream) -> io::Result<OwnedFd> {
     stream.into_std().map(OwnedFd::from)
 }
 
-fn back(label: String, mut fds: Vec<OwnedFd>, pending: (Vec<u8>, Vec<u8>), error: &Error) -> Result<(), (Pair, io::Error)> {
+fn back(
+    label: String,
+    mut fds: Vec<OwnedFd>,
+    pending: (Vec<u8>, Vec<u8>),
+    error: &Error,
+) -> Result<(), (Pair, io::Error)> {
     let mut next = || fds.pop().and_then(|fd| UnixStream::from_std(fd.into()).ok());
     let (to_upstream, to_client) = pending;
     match (next(), next()) {

@@ -150,12 +150,10 @@ async fn serve(config: Config, link: Link) -> anyhow::Result<()> {
 async fn last_order(worker: &Arc<Worker>) -> Order {
     loop {
         match worker.keeper.order().await {
-            Order::Conn { listener, client, read } => {
-                match tokio::net::UnixStream::from_std(client.into()) {
-                    Ok(client) => front::accept::take(worker, client, read, listener.into()),
-                    Err(error) => warn!(%error, "an idle client of the last worker is lost"),
-                }
-            }
+            Order::Conn { listener, client, read } => match tokio::net::UnixStream::from_std(client.into()) {
+                Ok(client) => front::accept::take(worker, client, read, listener.into()),
+                Err(error) => warn!(%error, "an idle client of the last worker is lost"),
+            },
             Order::Parked { .. } | Order::Status { .. } => {}
             order => return order,
         }

@@ -64,7 +64,10 @@ pub(crate) fn find(program: &CStr, search: &[u8], path: &mut PathBuffer) -> Verd
     }
     for directory in search.split(|byte| *byte == b':') {
         let directory = if directory.is_empty() { b"." } else { directory };
-        if !name.is_empty() && path.set(&[directory, b"/", name]) && matches!(look(path.as_c_str()), Verdict::Found) {
+        if !name.is_empty()
+            && path.set(&[directory, b"/", name])
+            && matches!(look(path.as_c_str()), Verdict::Found)
+        {
             return Verdict::Found;
         }
     }

@@ -45,7 +45,12 @@ fn run(arguments: &Arguments) -> ! {
     become_program(program, arguments, &mut path, below_init)
 }
 
-fn become_program(program: &CStr, arguments: &Arguments, path: &mut lookup::PathBuffer, below_init: bool) -> ! {
+fn become_program(
+    program: &CStr,
+    arguments: &Arguments,
+    path: &mut lookup::PathBuffer,
+    below_init: bool,
+) -> ! {
     if below_init {
         lookup::find(program, arguments.path(), path);
     }
@@ -91,7 +96,15 @@ fn is_below_init() -> bool {
 fn say_as_init(program: &CStr, error: sys::Errno) -> ! {
     let mut digits = [0; 10];
     let pid = sys::decimal(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs(), &mut digits);
-    sys::say(&[b"[FATAL tini (", pid, b")] exec ", program.to_bytes(), b" failed: ", error.long_text(), b"\n"]);
+    sys::say(&[
+        b"[FATAL tini (",
+        pid,
+        b")] exec ",
+        program.to_bytes(),
+        b" failed: ",
+        error.long_text(),
+        b"\n",
+    ]);
     sys::exit(match error {
         sys::Errno::NOENT => NOT_FOUND,
         sys::Errno::ACCES => NOT_EXECUTABLE,

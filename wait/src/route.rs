@@ -6,7 +6,9 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
+};
 
 use crate::{signals, sys};
 
@@ -105,7 +107,8 @@ fn watch_file(signals: &signals::Descriptor) {
 }
 
 fn file_has_sign() -> bool {
-    let Ok(file) = rustix::fs::open(c"/proc/net/route", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
+    let Ok(file) = rustix::fs::open(c"/proc/net/route", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    else {
         return false;
     };
     let mut buffer = [0; 4096];

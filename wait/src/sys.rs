@@ -99,10 +99,15 @@ pub(crate) fn exit(code: i32) -> ! {
 }
 
 /// Becomes another program; comes back only with an error.
-pub(crate) fn execve(path: &CStr, arguments: *const *const c_char, environment: *const *const c_char) -> Errno {
+pub(crate) fn execve(
+    path: &CStr,
+    arguments: *const *const c_char,
+    environment: *const *const c_char,
+) -> Errno {
     // SAFETY: both vectors are the kernel's own from our start, ended by null pointers.
-    let result =
-        unsafe { call(number::EXECVE, [path.as_ptr() as usize, arguments as usize, environment as usize, 0]) };
+    let result = unsafe {
+        call(number::EXECVE, [path.as_ptr() as usize, arguments as usize, environment as usize, 0])
+    };
     Errno(i32::try_from(-result).unwrap_or(0))
 }
 
@@ -111,7 +116,9 @@ pub(crate) fn set_signal_mask(mask: u64) -> u64 {
     const SIG_SETMASK: usize = 2;
     let mut old = 0_u64;
     // SAFETY: both point to eight bytes, which is what the last argument says.
-    unsafe { call(number::RT_SIGPROCMASK, [SIG_SETMASK, &raw const mask as usize, &raw mut old as usize, 8]) };
+    unsafe {
+        call(number::RT_SIGPROCMASK, [SIG_SETMASK, &raw const mask as usize, &raw mut old as usize, 8])
+    };
     old
 }
 
