@@ -10,7 +10,7 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, B
 use rand::seq::SliceRandom;
 
 use crate::plain::{HOSTMASTER, SOA_TIMES, Terms};
-use crate::query::{Edns, IN, OUR_SIZE, Query, WireName, flag, kind, put_header, rcode, word};
+use crate::query::{Edns, IN, OUR_SIZE, PLAIN_SIZE, Query, WireName, flag, kind, put_header, rcode, word};
 use crate::zone::{Answer, Apex, wire_labels};
 
 /// A query, or the answer to what is none.
@@ -32,11 +32,7 @@ pub(crate) fn read(message: &[u8]) -> Read {
     if flags & flag::OPCODE != 0 {
         return bad(id, flags, rcode::NOTIMP);
     }
-    let mut decoder = BinDecoder::new(message);
-    let parsed = match Message::read(&mut decoder) {
-        Ok(parsed) if decoder.is_empty() => parsed,
-        _ => return bad(id, flags, rcode::FORMERR),
-    };
+    let Some(parsed) = parse(message) else { return bad(id, flags, rcode::FORMERR) };
     if let Some(edns) = parsed.edns.as_ref().filter(|edns| edns.version() != 0) {
         return bad_version(&parsed, edns);
     }
@@ -45,8 +41,10 @@ pub(crate) fn read(message: &[u8]) -> Read {
     let Some(name) = WireName::from_labels(question.name().iter()) else {
         return bad(id, flags, rcode::FORMERR);
     };
-    let edns =
-        parsed.edns.as_ref().map(|edns| Edns { size: edns.max_payload(), dnssec_ok: edns.flags().dnssec_ok });
+    let edns = parsed
+        .edns
+        .as_ref()
+        .map(|edns| Edns { size: edns.max_payload().max(PLAIN_SIZE), dnssec_ok: edns.flags().dnssec_ok });
     let (kind, class) = (u16::from(question.query_type()), u16::from(question.query_class()));
     let query = Query { id, flags, name, lower: name.lower(), kind, class, edns };
     // Zone transfers and the types that are no data (RFC 6895 section 3.1), and classes other than the Internet's.
@@ -57,6 +55,16 @@ pub(crate) fn read(message: &[u8]) -> Read {
         return Read::Bad { reply, code: rcode::REFUSED };
     }
     Read::Query(Box::new(query))
+}
+
+/// The message, if it is one from its first to its last byte.
+fn parse(message: &[u8]) -> Option<Message> {
+    // hickory has places that "should never" panic: no datagram may end our thread, should one find the way there.
+    let parsed = std::panic::catch_unwind(|| {
+        let mut decoder = BinDecoder::new(message);
+        Message::read(&mut decoder).ok().filter(|_| decoder.is_empty())
+    });
+    parsed.ok().flatten()
 }
 
 /// An answer of nothing but a header.

@@ -7,7 +7,9 @@ use std::net::Ipv4Addr;
 use rand::{Rng, RngExt};
 use selvedge_registry::name::Name;
 
-use crate::query::{Edns, HEADER, IN, OPT_LENGTH, Query, WireName, flag, kind, put_header, rcode, word};
+use crate::query::{
+    Edns, HEADER, IN, OPT_LENGTH, PLAIN_SIZE, Query, WireName, flag, kind, put_header, rcode, word,
+};
 use crate::zone::{Answer, Apex};
 
 /// The option by which clients know their server again (RFC 7873). We have none to give, and may ignore it.
@@ -67,7 +69,7 @@ fn read_opt(record: &[u8]) -> Option<Edns> {
     if !(data.is_empty() || data.len() >= 4 && cookie()) {
         return None;
     }
-    Some(Edns { size: word(head, 3)?, dnssec_ok: head[7] & 0x80 != 0 })
+    Some(Edns { size: word(head, 3)?.max(PLAIN_SIZE), dnssec_ok: head[7] & 0x80 != 0 })
 }
 
 /// Writes the answer into `out`, which must be empty, not longer than `limit`; false if it is not one for this way.

@@ -9,7 +9,7 @@ pub(crate) const HEADER: usize = 12;
 /// into fragments on any sane path.
 pub(crate) const OUR_SIZE: u16 = 1232;
 /// What a datagram may have if the client has not said otherwise (RFC 1035 section 4.2.1).
-const PLAIN_SIZE: u16 = 512;
+pub(crate) const PLAIN_SIZE: u16 = 512;
 /// The most that we send in one datagram, whatever the client takes. More than flag day's 1232, as our clients are on
 /// this same host, one veth away.
 const MAX_SIZE: u16 = 4096;
@@ -133,7 +133,7 @@ impl std::fmt::Debug for WireName {
 /// What the client said of itself by EDNS (RFC 6891).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Edns {
-    /// How long a datagram it takes.
+    /// How long a datagram it takes: less than 512 is to be taken as 512 (RFC 6891 section 6.2.3).
     pub(crate) size: u16,
     /// The DO bit (RFC 3225).
     pub(crate) dnssec_ok: bool,
@@ -167,8 +167,7 @@ impl Query {
         let size = match (transport, self.edns) {
             (Transport::Tcp, _) => u16::MAX,
             (Transport::Udp, None) => PLAIN_SIZE,
-            // Less than 512 is to be taken as 512 (RFC 6891 section 6.2.3).
-            (Transport::Udp, Some(edns)) => edns.size.clamp(PLAIN_SIZE, MAX_SIZE),
+            (Transport::Udp, Some(edns)) => edns.size.min(MAX_SIZE),
         };
         usize::from(size)
     }

@@ -3,8 +3,8 @@
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc as thread_channel;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use selvedge_registry::table::SharedTable;
@@ -35,7 +35,8 @@ pub struct Server {
     stats: Arc<Stats>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
-    ended: thread_channel::Receiver<()>,
+    /// Told of by the thread's end. In a mutex only so that the handle can be shared.
+    ended: Mutex<thread_channel::Receiver<()>>,
     limits: Limits,
 }
 
@@ -69,7 +70,7 @@ impl Server {
         let thread = std::thread::Builder::new().name("dns".to_owned()).spawn(body).map_err(Error::Thread)?;
         let gone = |_| Error::Thread(std::io::Error::other("it ended before it began"));
         started.recv().map_err(gone)??;
-        Ok(Self { stats, stop, thread: Some(thread), ended, limits })
+        Ok(Self { stats, stop, thread: Some(thread), ended: Mutex::new(ended), limits })
     }
 
     /// What was asked and answered so far.
@@ -90,7 +91,8 @@ impl Server {
         self.stop.send_replace(true);
         // A little more than the thread itself takes at most; if it hangs, then without us.
         let patience = self.limits.drain + std::time::Duration::from_secs(1);
-        let ended = self.ended.recv_timeout(patience) != Err(thread_channel::RecvTimeoutError::Timeout);
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let ended = ended.recv_timeout(patience) != Err(thread_channel::RecvTimeoutError::Timeout);
         match self.thread.take() {
             Some(thread) if ended => {
                 if thread.join().is_err() {

@@ -88,6 +88,10 @@ impl Cache {
         let Some(keep) = received.shape.keep() else { return };
         let weight = OVERHEAD + key.name.len() + received.bytes.len() + received.shape.weight();
         self.forget(&key);
+        // One that is very large would cost too many others their place.
+        if weight > self.most_bytes / 16 {
+            return;
+        }
         self.number += 1;
         let entry = Entry { received, stored: now, expires: now + keep, weight, number: self.number };
         self.bytes += weight;
