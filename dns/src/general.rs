@@ -1,0 +1,192 @@
+//! The long way: reads any query and writes any answer of ours, by hickory-proto. It must give the same answers as
+//! `plain` where both can, and never panic on what the network sends.
+
+use std::net::Ipv6Addr;
+
+use hickory_proto::op::{Edns as HickoryEdns, Message, OpCode, Query as HickoryQuery, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA, NS, PTR, SOA};
+use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, Record, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder};
+use rand::seq::SliceRandom;
+
+use crate::plain::{HOSTMASTER, SOA_TIMES, Terms};
+use crate::query::{Edns, IN, OUR_SIZE, PLAIN_SIZE, Query, WireName, flag, kind, put_header, rcode, word};
+use crate::zone::{Answer, Apex, wire_labels};
+
+/// A query, or the answer to what is none.
+pub(crate) enum Read {
+    Query(Box<Query>),
+    /// This cannot be read or is not for us: a whole answer that says so, with its code.
+    Bad {
+        reply: Vec<u8>,
+        code: u16,
+    },
+}
+
+/// BADVERS (RFC 6891 section 9) has the code 16: the header holds its lower half, 0, the OPT record the rest.
+const BADVERS: u16 = 16;
+
+/// Reads a message of at least a header's length that is not a response.
+pub(crate) fn read(message: &[u8]) -> Read {
+    let (id, flags) = (word(message, 0).unwrap_or(0), word(message, 2).unwrap_or(0));
+    if flags & flag::OPCODE != 0 {
+        return bad(id, flags, rcode::NOTIMP);
+    }
+    let Some(parsed) = parse(message) else { return bad(id, flags, rcode::FORMERR) };
+    if let Some(edns) = parsed.edns.as_ref().filter(|edns| edns.version() != 0) {
+        return bad_version(&parsed, edns);
+    }
+    // A query has one question (RFC 9619). What some put into the other sections means nothing to us.
+    let [question] = &parsed.queries[..] else { return bad(id, flags, rcode::FORMERR) };
+    let Some(name) = WireName::from_labels(question.name().iter()) else {
+        return bad(id, flags, rcode::FORMERR);
+    };
+    let edns = parsed
+        .edns
+        .as_ref()
+        .map(|edns| Edns { size: edns.max_payload().max(PLAIN_SIZE), dnssec_ok: edns.flags().dnssec_ok });
+    let (kind, class) = (u16::from(question.query_type()), u16::from(question.query_class()));
+    let query = Query { id, flags, name, lower: name.lower(), kind, class, edns };
+    // Zone transfers and the types that are no data (RFC 6895 section 3.1), and classes other than the Internet's.
+    let meta = kind == 0 || kind == kind::OPT || (kind::TKEY..=kind::MAILA).contains(&kind);
+    if class != IN || meta {
+        let mut reply = Vec::new();
+        query.bare_reply(query.reply_flags(rcode::REFUSED), &mut reply);
+        return Read::Bad { reply, code: rcode::REFUSED };
+    }
+    Read::Query(Box::new(query))
+}
+
+/// The message, if it is one from its first to its last byte.
+fn parse(message: &[u8]) -> Option<Message> {
+    // hickory has places that "should never" panic: no datagram may end our thread, should one find the way there.
+    let parsed = std::panic::catch_unwind(|| {
+        let mut decoder = BinDecoder::new(message);
+        Message::read(&mut decoder).ok().filter(|_| decoder.is_empty())
+    });
+    parsed.ok().flatten()
+}
+
+/// An answer of nothing but a header.
+fn bad(id: u16, flags: u16, code: u16) -> Read {
+    let kept = flags & (flag::OPCODE | flag::RECURSION_DESIRED | flag::CHECKING_DISABLED);
+    let mut reply = Vec::new();
+    put_header(&mut reply, id, flag::RESPONSE | flag::RECURSION_AVAILABLE | kept | code, [0; 4]);
+    Read::Bad { reply, code }
+}
+
+fn bad_version(query: &Message, edns: &HickoryEdns) -> Read {
+    let mut message = Message::response(query.metadata.id, OpCode::Query);
+    message.metadata.recursion_desired = query.metadata.recursion_desired;
+    message.metadata.recursion_available = true;
+    message.metadata.response_code = ResponseCode::BADVERS;
+    message.add_queries(query.queries.iter().cloned());
+    message.set_edns(our_edns(edns.flags().dnssec_ok));
+    Read::Bad { reply: encode(&message).unwrap_or_default(), code: BADVERS }
+}
+
+/// The answer as bytes, not longer than `limit`; nothing only if hickory cannot encode it, which no test has seen.
+pub(crate) fn write(query: &Query, answer: &Answer<'_>, terms: &Terms<'_>, limit: usize) -> Option<Vec<u8>> {
+    let owner = hickory_name(query.name.wire())?;
+    let mut message = Message::response(query.id, OpCode::Query);
+    message.metadata.recursion_desired = query.flags & flag::RECURSION_DESIRED != 0;
+    message.metadata.checking_disabled = query.flags & flag::CHECKING_DISABLED != 0;
+    message.metadata.recursion_available = true;
+    // Without a zone we only say what we think, see `zone::dotless`.
+    message.metadata.authoritative = !matches!(answer, Answer::NoData(None) | Answer::NxDomain(None));
+    if matches!(answer, Answer::NxDomain(_)) {
+        message.metadata.response_code = ResponseCode::NXDomain;
+    }
+    let mut question = HickoryQuery::query(owner.clone(), RecordType::from(query.kind));
+    question.set_query_class(DNSClass::IN);
+    message.add_query(question);
+    message.answers = answers(query, &owner, answer, terms)?;
+    if let Answer::NoData(Some(zone)) | Answer::NxDomain(Some(zone)) = answer {
+        message.add_authority(soa(query, *zone, terms)?);
+    }
+    if let Some(edns) = query.edns {
+        message.set_edns(our_edns(edns.dnssec_ok));
+    }
+    fit(message, limit)
+}
+
+fn answers(
+    query: &Query,
+    owner: &HickoryName,
+    answer: &Answer<'_>,
+    terms: &Terms<'_>,
+) -> Option<Vec<Record>> {
+    let record = |data| Record::from_rdata(owner.clone(), terms.ttl, data);
+    let mut records: Vec<Record> = match answer {
+        Answer::Addresses(addresses) => {
+            addresses.iter().map(|address| record(RData::A(A(*address)))).collect()
+        }
+        Answer::Loopback6 => vec![record(RData::AAAA(AAAA(Ipv6Addr::LOCALHOST)))],
+        Answer::Pointer(name) => vec![record(RData::PTR(PTR(hickory_name(name.wire())?)))],
+        Answer::Apex { zone, soa: with_soa, ns } => {
+            let mut records = Vec::new();
+            if *with_soa {
+                records.push(soa(query, *zone, terms)?);
+            }
+            if *ns {
+                records.push(record(RData::NS(NS(hickory_name(terms.domain.wire())?))));
+            }
+            records
+        }
+        Answer::NoData(_) | Answer::NxDomain(_) => vec![],
+    };
+    records.shuffle(&mut rand::rng());
+    Some(records)
+}
+
+fn soa(query: &Query, zone: Apex, terms: &Terms<'_>) -> Option<Record> {
+    let owner = hickory_name(query.name.wire().get(query.name.len() - zone..)?)?;
+    let server = hickory_name(terms.domain.wire())?;
+    let master = hickory_name_of(std::iter::once(HOSTMASTER).chain(wire_labels(terms.domain.wire())))?;
+    let [refresh, retry, expire] = SOA_TIMES.map(u32::cast_signed);
+    let data = SOA::new(server, master, terms.serial, refresh, retry, expire, terms.negative_ttl);
+    Some(Record::from_rdata(owner, terms.negative_ttl, RData::SOA(data)))
+}
+
+/// Leaves answers out until the message fits, and says so.
+fn fit(mut message: Message, limit: usize) -> Option<Vec<u8>> {
+    loop {
+        let bytes = encode(&message)?;
+        if bytes.len() <= limit {
+            return Some(bytes);
+        }
+        message.metadata.truncation = true;
+        // hickory compresses only so many names, so that a record's length is not known beforehand.
+        let fits = message.answers.len() * limit / bytes.len();
+        match message.answers.len().checked_sub(1) {
+            Some(fewer) => message.answers.truncate(fits.min(fewer)),
+            // A question always fits: 12 + 259 + 11 bytes at most.
+            None => message.authorities.pop().map(|_| ())?,
+        }
+    }
+}
+
+fn encode(message: &Message) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(512);
+    message.emit(&mut BinEncoder::new(&mut bytes)).ok()?;
+    Some(bytes)
+}
+
+fn our_edns(dnssec_ok: bool) -> HickoryEdns {
+    let mut edns = HickoryEdns::new();
+    edns.set_max_payload(OUR_SIZE);
+    edns.set_dnssec_ok(dnssec_ok);
+    edns
+}
+
+fn hickory_name(wire: &[u8]) -> Option<HickoryName> {
+    hickory_name_of(wire_labels(wire))
+}
+
+fn hickory_name_of<'a>(labels: impl Iterator<Item = &'a [u8]>) -> Option<HickoryName> {
+    let labels: Vec<&[u8]> = labels.collect();
+    // An absolute name, also for the root, which has no label.
+    let mut name = HickoryName::from_labels(labels).ok()?;
+    name.set_fqdn(true);
+    Some(name)
+}

@@ -1,0 +1,126 @@
+//! Decides what becomes of one message: an answer of ours, silence, or a question for upstreams. It must never wait.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use selvedge_registry::table::Table;
+
+use crate::general::{self, Read};
+use crate::plain::{self, Terms};
+use crate::query::{HEADER, Query, Transport, flag, rcode, word};
+use crate::settings::Settings;
+use crate::stats::Stats;
+use crate::zone::{Answer, Zones};
+
+/// What becomes of a message.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The answer is in the buffer.
+    Reply,
+    /// It gets no answer.
+    Nothing,
+    /// Others have to be asked.
+    Forward(Box<Forward>),
+}
+
+/// A question for upstreams.
+#[derive(Debug)]
+pub(crate) struct Forward {
+    pub(crate) query: Query,
+    pub(crate) asker: IpAddr,
+    /// Nothing means the host's.
+    pub(crate) upstreams: Option<Arc<[SocketAddr]>>,
+}
+
+/// What is needed to answer.
+#[derive(Debug)]
+pub(crate) struct Handler {
+    zones: Zones,
+    listen: SocketAddr,
+    ttl: u32,
+    negative_ttl: u32,
+    stats: Arc<Stats>,
+}
+
+impl Handler {
+    pub(crate) fn new(settings: &Settings, stats: Arc<Stats>) -> Self {
+        let seconds = |duration: std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+        Self {
+            zones: Zones::new(settings.listen, settings.pool),
+            listen: settings.listen,
+            ttl: seconds(settings.ttl),
+            negative_ttl: seconds(settings.negative_ttl),
+            stats,
+        }
+    }
+
+    /// Reads a message and writes the answer, if it has one here, into `out`, which must be empty.
+    pub(crate) fn handle(
+        &self,
+        table: &Table,
+        message: &[u8],
+        (asker, transport): (IpAddr, Transport),
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        // Without an id there is nobody to answer; to answer an answer could go on for ever.
+        let flags = word(message, 2).filter(|_| message.len() >= HEADER);
+        if flags.is_none_or(|flags| flags & flag::RESPONSE != 0) {
+            self.stats.malformed.one();
+            return Outcome::Nothing;
+        }
+        let query = match plain::read(message) {
+            Some(query) => query,
+            None => match general::read(message) {
+                Read::Query(query) => *query,
+                Read::Bad { reply, code } => {
+                    let refused = matches!(code, rcode::REFUSED | rcode::NOTIMP);
+                    if refused { &self.stats.refused } else { &self.stats.malformed }.one();
+                    out.extend_from_slice(&reply);
+                    return if reply.is_empty() { Outcome::Nothing } else { Outcome::Reply };
+                }
+            },
+        };
+        match self.zones.answer(table, &query.lower, query.kind) {
+            Some(answer) if !self.better_asked_elsewhere(table, &answer, asker) => {
+                self.stats.local.one();
+                write(&query, &answer, &self.terms(table), query.limit(transport), out);
+                Outcome::Reply
+            }
+            _ => Outcome::Forward(Box::new(self.forward(table, query, asker))),
+        }
+    }
+
+    fn terms<'t>(&self, table: &'t Table) -> Terms<'t> {
+        // A serial wraps (RFC 1982): its lower half is all that there is to it.
+        let serial = (table.version() & u64::from(u32::MAX)) as u32;
+        Terms { ttl: self.ttl, negative_ttl: self.negative_ttl, serial, domain: table.domain() }
+    }
+
+    /// A name of one label that we do not know: who gave a container its own servers wants them to be asked.
+    fn better_asked_elsewhere(&self, table: &Table, answer: &Answer<'_>, asker: IpAddr) -> bool {
+        *answer == Answer::NxDomain(None) && self.upstreams(table, asker).is_some()
+    }
+
+    fn forward(&self, table: &Table, query: Query, asker: IpAddr) -> Forward {
+        Forward { query, asker, upstreams: self.upstreams(table, asker) }
+    }
+
+    fn upstreams(&self, table: &Table, asker: IpAddr) -> Option<Arc<[SocketAddr]>> {
+        let IpAddr::V4(asker) = asker.to_canonical() else { return None };
+        let upstreams = table.upstreams(asker);
+        let others: Vec<SocketAddr> = upstreams.iter().copied().filter(|one| *one != self.listen).collect();
+        (!others.is_empty()).then(|| others.into())
+    }
+}
+
+/// Writes the answer the short way, or else the long way.
+fn write(query: &Query, answer: &Answer<'_>, terms: &Terms<'_>, limit: usize, out: &mut Vec<u8>) {
+    if plain::write(query, answer, terms, limit, out) {
+        return;
+    }
+    out.clear();
+    match general::write(query, answer, terms, limit) {
+        Some(reply) => *out = reply,
+        None => query.bare_reply(query.reply_flags(rcode::SERVFAIL), out),
+    }
+}

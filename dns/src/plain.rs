@@ -1,0 +1,192 @@
+//! The short way: reads the ordinary query (one question, at most an OPT without much in it) and writes answers to A,
+//! AAAA and PTR questions, by hand and without allocation. It must never take what it does not fully understand: that
+//! goes to `general`, which has to agree with it (see the test of both).
+
+use std::net::Ipv4Addr;
+
+use rand::{Rng, RngExt};
+use selvedge_registry::name::Name;
+
+use crate::query::{
+    Edns, HEADER, IN, OPT_LENGTH, PLAIN_SIZE, Query, WireName, flag, kind, put_header, rcode, word,
+};
+use crate::zone::{Answer, Apex};
+
+/// The option by which clients know their server again (RFC 7873). We have none to give, and may ignore it.
+const COOKIE: u16 = 10;
+/// A pointer to the question's name, which always begins right after the header (RFC 1035 section 4.1.4).
+const QUESTION_NAME: [u8; 2] = [0xc0, HEADER as u8];
+/// Pointer, type, class, TTL, length and address.
+const A_LENGTH: usize = 16;
+
+/// How long answers of ours may be kept, and what our SOA says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms<'t> {
+    /// Seconds.
+    pub(crate) ttl: u32,
+    /// Seconds, for "there is none".
+    pub(crate) negative_ttl: u32,
+    pub(crate) serial: u32,
+    /// The domain: also the name of its name server.
+    pub(crate) domain: &'t Name,
+}
+
+/// The SOA's times, in seconds: refresh, retry, expire. Nobody transfers our zones, so they only have to look sane.
+pub(crate) const SOA_TIMES: [u32; 3] = [3600, 600, 86_400];
+/// Who answers for the domain, as a label in front of its name (RFC 2142).
+pub(crate) const HOSTMASTER: &[u8] = b"hostmaster";
+
+/// The query, if it is an ordinary one.
+pub(crate) fn read(message: &[u8]) -> Option<Query> {
+    let flags = word(message, 2)?;
+    let counts = [word(message, 4)?, word(message, 6)?, word(message, 8)?, word(message, 10)?];
+    if flags & (flag::RESPONSE | flag::OPCODE) != 0 || counts[..3] != [1, 0, 0] || counts[3] > 1 {
+        return None;
+    }
+    let name = WireName::read(message, HEADER)?;
+    let after = HEADER + name.len();
+    let (kind, class) = (word(message, after)?, word(message, after + 2)?);
+    let rest = message.get(after + 4..)?;
+    let edns = match counts[3] {
+        0 if rest.is_empty() => None,
+        1 => Some(read_opt(rest)?),
+        _ => return None,
+    };
+    let ordinary =
+        class == IN && kind != 0 && kind != kind::OPT && !(kind::TKEY..=kind::MAILA).contains(&kind);
+    ordinary.then_some(Query { id: word(message, 0)?, flags, name, lower: name.lower(), kind, class, edns })
+}
+
+/// An OPT record that is the whole rest of the message, of version 0, with nothing in it but a cookie.
+fn read_opt(record: &[u8]) -> Option<Edns> {
+    let (head, data) = record.split_at_checked(OPT_LENGTH)?;
+    let length = usize::from(word(head, 9)?);
+    let version = *head.get(6)?;
+    if head[0] != 0 || word(head, 1)? != kind::OPT || version != 0 || length != data.len() {
+        return None;
+    }
+    let cookie = || word(data, 0) == Some(COOKIE) && word(data, 2).map(usize::from) == Some(data.len() - 4);
+    if !(data.is_empty() || data.len() >= 4 && cookie()) {
+        return None;
+    }
+    Some(Edns { size: word(head, 3)?.max(PLAIN_SIZE), dnssec_ok: head[7] & 0x80 != 0 })
+}
+
+/// Writes the answer into `out`, which must be empty, not longer than `limit`; false if it is not one for this way.
+pub(crate) fn write(
+    query: &Query,
+    answer: &Answer<'_>,
+    terms: &Terms<'_>,
+    limit: usize,
+    out: &mut Vec<u8>,
+) -> bool {
+    match answer {
+        Answer::Addresses(addresses) if query.kind == kind::A => {
+            write_addresses(query, addresses, terms, limit, out);
+        }
+        Answer::Pointer(name) if query.kind == kind::PTR => write_pointer(query, name, terms, out),
+        Answer::NoData(Some(zone)) => write_negative(query, rcode::NOERROR, *zone, terms, out),
+        Answer::NxDomain(Some(zone)) => write_negative(query, rcode::NXDOMAIN, *zone, terms, out),
+        _ => return false,
+    }
+    out.len() <= limit
+}
+
+fn write_addresses(
+    query: &Query,
+    addresses: &[Ipv4Addr],
+    terms: &Terms<'_>,
+    limit: usize,
+    out: &mut Vec<u8>,
+) {
+    let opt = query.edns.map_or(0, |_| OPT_LENGTH);
+    let room = limit.saturating_sub(HEADER + query.name.len() + 4 + opt) / A_LENGTH;
+    let count = addresses.len().min(room);
+    let mut flags = query.reply_flags(rcode::NOERROR) | flag::AUTHORITATIVE;
+    if count < addresses.len() {
+        flags |= flag::TRUNCATED;
+    }
+    let answers = u16::try_from(count).unwrap_or(u16::MAX);
+    put_header(out, query.id, flags, [1, answers, 0, u16::from(query.edns.is_some())]);
+    query.put_question(out);
+    let first = out.len();
+    let mut rng = rand::rng();
+    // Any of them may be left out if they do not all fit, so begin anywhere; then shuffle what fits.
+    let start = if addresses.len() > 1 { rng.random_range(..addresses.len()) } else { 0 };
+    for address in addresses.iter().cycle().skip(start).take(count) {
+        put_record_head(out, kind::A, terms.ttl);
+        out.extend_from_slice(&4u16.to_be_bytes());
+        out.extend_from_slice(&address.octets());
+    }
+    if let Some(records) = out.get_mut(first..) {
+        shuffle(records, &mut rng);
+    }
+    query.put_opt(out);
+}
+
+/// Fisher and Yates on the addresses, the last 4 bytes of each record: all the rest is the same in each.
+fn shuffle(records: &mut [u8], rng: &mut impl Rng) {
+    for last in (1..records.len() / A_LENGTH).rev() {
+        let other = rng.random_range(..=last);
+        for byte in A_LENGTH - 4..A_LENGTH {
+            records.swap(last * A_LENGTH + byte, other * A_LENGTH + byte);
+        }
+    }
+}
+
+fn write_pointer(query: &Query, name: &Name, terms: &Terms<'_>, out: &mut Vec<u8>) {
+    let flags = query.reply_flags(rcode::NOERROR) | flag::AUTHORITATIVE;
+    put_header(out, query.id, flags, [1, 1, 0, u16::from(query.edns.is_some())]);
+    query.put_question(out);
+    put_record_head(out, kind::PTR, terms.ttl);
+    put_length(out, name.wire().len());
+    out.extend_from_slice(name.wire());
+    query.put_opt(out);
+}
+
+/// NODATA or NXDOMAIN with the zone's SOA (RFC 2308 sections 2.1 and 2.2).
+fn write_negative(query: &Query, code: u16, zone: Apex, terms: &Terms<'_>, out: &mut Vec<u8>) {
+    let flags = query.reply_flags(code) | flag::AUTHORITATIVE;
+    put_header(out, query.id, flags, [1, 0, 1, u16::from(query.edns.is_some())]);
+    query.put_question(out);
+    // The zone is the end of the question's name: point there.
+    let [high, low] = u16::try_from(HEADER + query.name.len() - zone).unwrap_or(0).to_be_bytes();
+    out.extend_from_slice(&[0xc0 | high, low]);
+    out.extend_from_slice(&kind::SOA.to_be_bytes());
+    out.extend_from_slice(&IN.to_be_bytes());
+    // The SOA's own TTL is what caches of today take, the MINIMUM what RFC 2308 section 5 says: the lesser counts.
+    out.extend_from_slice(&terms.negative_ttl.to_be_bytes());
+    put_soa(out, terms);
+    query.put_opt(out);
+}
+
+fn put_soa(out: &mut Vec<u8>, terms: &Terms<'_>) {
+    let domain = terms.domain.wire();
+    put_length(out, domain.len() + 1 + HOSTMASTER.len() + 2 + 20);
+    let [high, low] = u16::try_from(out.len()).unwrap_or(0).to_be_bytes();
+    out.extend_from_slice(domain);
+    put_label(out, HOSTMASTER);
+    out.extend_from_slice(&[0xc0 | high, low]);
+    let [refresh, retry, expire] = SOA_TIMES;
+    for number in [terms.serial, refresh, retry, expire, terms.negative_ttl] {
+        out.extend_from_slice(&number.to_be_bytes());
+    }
+}
+
+fn put_record_head(out: &mut Vec<u8>, kind: u16, ttl: u32) {
+    let ([k0, k1], [c0, c1], [t0, t1, t2, t3]) = (kind.to_be_bytes(), IN.to_be_bytes(), ttl.to_be_bytes());
+    out.extend_from_slice(&[QUESTION_NAME[0], QUESTION_NAME[1], k0, k1, c0, c1, t0, t1, t2, t3]);
+}
+
+fn put_length(out: &mut Vec<u8>, length: usize) {
+    // Only names and SOAs come here: below 300 bytes.
+    out.extend_from_slice(&u16::try_from(length).unwrap_or(0).to_be_bytes());
+}
+
+fn put_label(out: &mut Vec<u8>, label: &[u8]) {
+    out.push(u8::try_from(label.len()).unwrap_or(0));
+    out.extend_from_slice(label);
+}
+
+#[cfg(test)]
+mod tests;

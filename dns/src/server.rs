@@ -1,0 +1,204 @@
+//! The server: a thread of its own with its own runtime, so that no flood of queries can slow anything else down. It
+//! must never outlive `stop` by more than its limit, and never touch the sockets but to read, accept and answer.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::rc::Rc;
+use std::sync::mpsc as thread_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use selvedge_registry::table::SharedTable;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+
+use crate::error::Error;
+use crate::forward::Forwarder;
+use crate::handler::Handler;
+use crate::settings::{Limits, Settings};
+use crate::stats::{Counts, Stats};
+use crate::{tcp, udp};
+
+/// What all tasks of the thread use.
+pub(crate) struct Shared {
+    pub(crate) table: SharedTable,
+    pub(crate) handler: Handler,
+    pub(crate) forwarder: Rc<Forwarder>,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) limits: Limits,
+}
+
+/// A running DNS server. Dropped without [`Server::stop`], it stops in its own time.
+#[derive(Debug)]
+pub struct Server {
+    stats: Arc<Stats>,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+    /// Told of by the thread's end. In a mutex only so that the handle can be shared.
+    ended: Mutex<thread_channel::Receiver<()>>,
+    limits: Limits,
+}
+
+impl Server {
+    /// Starts to answer on the given sockets, which must be bound, each to one address.
+    ///
+    /// UDP sockets are left as they are. TCP listeners are made non-blocking, which all holders of the same listener
+    /// share.
+    ///
+    /// # Errors
+    /// [`Error`] when a socket cannot be used or the thread cannot start; then nothing was answered.
+    pub fn spawn(settings: Settings, udp: Vec<UdpSocket>, tcp: Vec<TcpListener>) -> Result<Self, Error> {
+        for socket in &udp {
+            check_address(socket.local_addr())?;
+        }
+        for listener in &tcp {
+            let address = check_address(listener.local_addr())?;
+            listener.set_nonblocking(true).map_err(|source| Error::Socket { address, source })?;
+        }
+        let stats = Arc::new(Stats::default());
+        let limits = settings.limits;
+        let (stop, stopped) = watch::channel(false);
+        let (ready, started) = thread_channel::channel();
+        let (end, ended) = thread_channel::channel();
+        let counted = stats.clone();
+        let body = move || {
+            run(settings, (udp, tcp), counted, stopped, &ready);
+            // Nobody may be waiting.
+            let _ = end.send(());
+        };
+        let thread = std::thread::Builder::new().name("dns".to_owned()).spawn(body).map_err(Error::Thread)?;
+        let gone = |_| Error::Thread(std::io::Error::other("it ended before it began"));
+        started.recv().map_err(gone)??;
+        Ok(Self { stats, stop, thread: Some(thread), ended: Mutex::new(ended), limits })
+    }
+
+    /// What was asked and answered so far.
+    #[must_use]
+    pub fn stats(&self) -> Counts {
+        self.stats.counts()
+    }
+
+    /// Whether the thread runs. It ends by itself only if no socket can be read any more.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Stops reading, finishes the queries in hand, and returns; after [`Limits::drain`] also with queries unanswered.
+    /// What has not been read stays in the sockets, for another process that holds them. Blocks its thread.
+    pub fn stop(mut self) {
+        self.stop.send_replace(true);
+        // A little more than the thread itself takes at most; if it hangs, then without us.
+        let patience = self.limits.drain + std::time::Duration::from_secs(1);
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let ended = ended.recv_timeout(patience) != Err(thread_channel::RecvTimeoutError::Timeout);
+        match self.thread.take() {
+            Some(thread) if ended => {
+                if thread.join().is_err() {
+                    tracing::error!("the DNS thread panicked");
+                }
+            }
+            _ => tracing::error!("the DNS thread did not end in time"),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+fn check_address(address: std::io::Result<SocketAddr>) -> Result<SocketAddr, Error> {
+    match address {
+        Ok(address) if address.ip().is_unspecified() => Err(Error::Unspecified(address)),
+        Ok(address) => Ok(address),
+        Err(error) => Err(Error::Address(error)),
+    }
+}
+
+type Started = thread_channel::Sender<Result<(), Error>>;
+
+/// The thread's body.
+fn run(
+    settings: Settings,
+    sockets: (Vec<UdpSocket>, Vec<TcpListener>),
+    stats: Arc<Stats>,
+    stopped: watch::Receiver<bool>,
+    ready: &Started,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            // The receiver waits for exactly one message; if it is gone there is nobody to tell.
+            let _ = ready.send(Err(Error::Thread(error)));
+            return;
+        }
+    };
+    let local = LocalSet::new();
+    local.block_on(&runtime, serve(settings, sockets, stats, stopped, ready));
+}
+
+async fn serve(
+    settings: Settings,
+    (udp, tcp): (Vec<UdpSocket>, Vec<TcpListener>),
+    stats: Arc<Stats>,
+    mut stopped: watch::Receiver<bool>,
+    ready: &Started,
+) {
+    let sockets = match adopt(udp, tcp) {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            // As above.
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let limits = settings.limits;
+    let shared = Rc::new(Shared {
+        handler: Handler::new(&settings, stats.clone()),
+        forwarder: Forwarder::new(&settings, stats.clone()),
+        table: settings.table,
+        stats,
+        limits,
+    });
+    // Each task that has a query in hand holds a sender: when all are gone, all is answered.
+    let (in_hand, mut all_answered) = mpsc::channel(1);
+    for socket in sockets.0 {
+        let task = udp::serve(shared.clone(), Rc::new(socket), stopped.clone(), in_hand.clone());
+        tokio::task::spawn_local(task);
+    }
+    for listener in sockets.1 {
+        tokio::task::spawn_local(tcp::serve(shared.clone(), listener, stopped.clone(), in_hand.clone()));
+    }
+    drop(in_hand);
+    let _ = ready.send(Ok(()));
+    // An error means that the handle was dropped: also the time to go.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+    let drained = tokio::time::timeout(limits.drain, all_answered.recv()).await;
+    if drained.is_err() {
+        tracing::warn!("DNS queries were left unanswered");
+    }
+}
+
+type Adopted = (Vec<AsyncFd<UdpSocket>>, Vec<tokio::net::TcpListener>);
+
+/// Registers the sockets with this thread's epoll. tokio takes them out of it again when they are dropped, which the
+/// kernel would not do by itself while another process holds the same sockets.
+fn adopt(udp: Vec<UdpSocket>, tcp: Vec<TcpListener>) -> Result<Adopted, Error> {
+    let mut adopted: Adopted = (vec![], vec![]);
+    for socket in udp {
+        let address = check_address(socket.local_addr())?;
+        // SAFETY: a UdpSocket owns its descriptor: it stays open, and the same, until the socket is dropped, which only
+        // the AsyncFd can do.
+        let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+        adopted.0.push(socket.map_err(|error| Error::Socket { address, source: error.into() })?);
+    }
+    for listener in tcp {
+        let address = check_address(listener.local_addr())?;
+        let listener = tokio::net::TcpListener::from_std(listener);
+        adopted.1.push(listener.map_err(|source| Error::Socket { address, source })?);
+    }
+    Ok(adopted)
+}

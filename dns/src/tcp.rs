@@ -1,0 +1,214 @@
+//! Answers queries over TCP (RFC 7766): several on a connection, in whatever order they are done. It must never let one
+//! client wait for another, nor keep a connection that does nothing.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::handler::{Forward, Outcome};
+use crate::query::{HEADER, Transport};
+use crate::server::Shared;
+
+/// How many queries of one connection may be under way; then no more are read until one is done.
+const PIPELINED: usize = 32;
+/// After a failed accept, mostly for want of descriptors, a pause: it would fail again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts until `stop` says so. What is not accepted then stays in the listen queue, for whoever else has it.
+pub(crate) async fn serve(
+    shared: Rc<Shared>,
+    listener: TcpListener,
+    mut stop: watch::Receiver<bool>,
+    in_hand: mpsc::Sender<()>,
+) {
+    let guests = Guests::new(shared.limits.connections);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => match guests.admit(peer.ip()) {
+                Some(guest) => {
+                    let task = converse(shared.clone(), stream, guest, stop.clone(), in_hand.clone());
+                    tokio::task::spawn_local(task);
+                }
+                None => shared.stats.overload.one(),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "accepting a DNS connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Who is connected, and how often.
+struct Guests {
+    limit: usize,
+    all: Cell<usize>,
+    by_address: RefCell<HashMap<IpAddr, usize>>,
+}
+
+impl Guests {
+    fn new(limit: usize) -> Rc<Self> {
+        Rc::new(Self { limit, all: Cell::new(0), by_address: RefCell::default() })
+    }
+
+    /// A place, unless all are taken, or too many by this address.
+    fn admit(self: &Rc<Self>, address: IpAddr) -> Option<Guest> {
+        let mut by_address = self.by_address.borrow_mut();
+        let own = by_address.get(&address).copied().unwrap_or(0);
+        if self.all.get() >= self.limit || own >= self.limit.div_ceil(4) {
+            return None;
+        }
+        by_address.insert(address, own + 1);
+        self.all.set(self.all.get() + 1);
+        Some(Guest { guests: self.clone(), address })
+    }
+}
+
+/// A place that is free again when this is dropped.
+struct Guest {
+    guests: Rc<Guests>,
+    address: IpAddr,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.guests.all.set(self.guests.all.get().saturating_sub(1));
+        let mut by_address = self.guests.by_address.borrow_mut();
+        match by_address.get_mut(&self.address) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// One connection, from accept to the last answer.
+async fn converse(
+    shared: Rc<Shared>,
+    stream: TcpStream,
+    guest: Guest,
+    stop: watch::Receiver<bool>,
+    in_hand: mpsc::Sender<()>,
+) {
+    // Answers are whole messages: to wait for more to send would only delay them. It works without as well.
+    let _ = stream.set_nodelay(true);
+    let (reader, writer) = stream.into_split();
+    let (replies, to_write) = mpsc::channel(PIPELINED);
+    let writing = tokio::task::spawn_local(write_all(writer, to_write, shared.limits.tcp_patience));
+    // An error is the client's: it went away or was too slow, and knows.
+    let _ = read_all(&shared, reader, guest.address, &replies, stop).await;
+    drop(replies);
+    // Ends when the queries in hand are answered as well, as each holds a sender.
+    let _ = writing.await;
+    drop((guest, in_hand));
+}
+
+async fn read_all(
+    shared: &Rc<Shared>,
+    mut reader: OwnedReadHalf,
+    asker: IpAddr,
+    replies: &mpsc::Sender<Vec<u8>>,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let under_way = Arc::new(Semaphore::new(PIPELINED));
+    let mut message = Vec::new();
+    loop {
+        let patience = shared.limits.tcp_patience;
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            // For the whole message, so that a byte now and then does not keep a connection.
+            read = tokio::time::timeout(patience, read_message(&mut reader, &mut message)) => read??,
+        }
+        // Also what cannot be answered ends the connection: after it nothing can be trusted to begin where it should.
+        let Some(permit) = under_way.clone().acquire_owned().await.ok().filter(|_| message.len() >= HEADER)
+        else {
+            return Ok(());
+        };
+        shared.stats.tcp_queries.one();
+        match handle(shared, &message, asker) {
+            Handled::Reply(reply) => {
+                if replies.send(reply).await.is_err() {
+                    return Ok(());
+                }
+            }
+            Handled::Nothing => return Ok(()),
+            Handled::Forward(forward) => {
+                let (shared, replies) = (shared.clone(), replies.clone());
+                tokio::task::spawn_local(async move {
+                    let reply = shared.forwarder.resolve(&forward, Transport::Tcp).await;
+                    // The client may have gone.
+                    let _ = replies.send(reply).await;
+                    drop(permit);
+                });
+            }
+        }
+    }
+}
+
+enum Handled {
+    Reply(Vec<u8>),
+    Nothing,
+    Forward(Box<Forward>),
+}
+
+fn handle(shared: &Shared, message: &[u8], asker: IpAddr) -> Handled {
+    let mut reply = Vec::new();
+    let table = shared.table.read().unwrap_or_else(PoisonError::into_inner);
+    match shared.handler.handle(&table, message, (asker, Transport::Tcp), &mut reply) {
+        Outcome::Reply => Handled::Reply(reply),
+        Outcome::Nothing => Handled::Nothing,
+        Outcome::Forward(forward) if shared.forwarder.recall(&forward, Transport::Tcp, &mut reply) => {
+            Handled::Reply(reply)
+        }
+        Outcome::Forward(forward) => Handled::Forward(forward),
+    }
+}
+
+/// The next message: two bytes of length (RFC 1035 section 4.2.2), then so many bytes.
+pub(crate) async fn read_message(
+    reader: &mut (impl AsyncReadExt + Unpin),
+    message: &mut Vec<u8>,
+) -> io::Result<()> {
+    let length = reader.read_u16().await?;
+    message.resize(usize::from(length), 0);
+    reader.read_exact(message).await?;
+    Ok(())
+}
+
+/// A message with its length in front, in one write: some clients cannot do with less (RFC 7766 section 8).
+pub(crate) async fn write_message(
+    writer: &mut (impl AsyncWriteExt + Unpin),
+    message: &[u8],
+) -> io::Result<()> {
+    let length = u16::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut bytes = Vec::with_capacity(2 + message.len());
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(message);
+    writer.write_all(&bytes).await
+}
+
+async fn write_all(mut writer: OwnedWriteHalf, mut replies: mpsc::Receiver<Vec<u8>>, patience: Duration) {
+    while let Some(reply) = replies.recv().await {
+        match tokio::time::timeout(patience, write_message(&mut writer, &reply)).await {
+            Ok(Ok(())) => {}
+            // To end here drops the channel's end, and with it the reader and all that is under way.
+            Ok(Err(_)) | Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Reads queries from a UDP socket and answers them, many per system call. It must never block the thread, and never
+//! change the socket: another process may read from the same one during an upgrade.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::rc::Rc;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, watch};
+
+use crate::handler::{Forward, Outcome};
+use crate::query::Transport;
+use crate::server::Shared;
+use crate::udp::batch::{BATCH, Batch, Sent, send_one};
+
+mod batch;
+
+/// After so many full batches the other tasks get a turn: a flood of datagrams must not starve TCP and forwarding.
+const BATCHES_PER_TURN: usize = 4;
+/// How often, and after which pauses, to try again when the socket's send buffer is full. Not by epoll: to be told of
+/// room, we would be woken after each answer that leaves.
+const SEND_TRIES: usize = 20;
+const SEND_PAUSE: Duration = Duration::from_millis(2);
+
+/// Answers until `stop` says so. What is unread then stays in the socket, for whoever else reads it.
+pub(crate) async fn serve(
+    shared: Rc<Shared>,
+    socket: Rc<AsyncFd<UdpSocket>>,
+    mut stop: watch::Receiver<bool>,
+    in_hand: mpsc::Sender<()>,
+) {
+    let mut batch = Batch::new();
+    let mut turns = 0;
+    loop {
+        let mut guard = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            ready = socket.readable() => match ready {
+                Ok(guard) => guard,
+                Err(error) => {
+                    tracing::error!(%error, "the DNS socket cannot be waited for");
+                    return;
+                }
+            },
+        };
+        let count = match batch.receive(socket.get_ref()) {
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
+            Err(error) => {
+                // Such as what an ICMP message left behind: it is gone with the telling.
+                tracing::debug!(%error, "reading a DNS query");
+                continue;
+            }
+        };
+        // The kernel gives fewer than asked for only when it has found the socket empty.
+        if count < BATCH {
+            guard.clear_ready();
+        }
+        drop(guard);
+        answer(&shared, &socket, &mut batch, count, &in_hand);
+        send_all(&shared, &socket, &mut batch, count).await;
+        turns = if count < BATCH { 0 } else { turns + 1 };
+        if turns == BATCHES_PER_TURN {
+            turns = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn answer(
+    shared: &Rc<Shared>,
+    socket: &Rc<AsyncFd<UdpSocket>>,
+    batch: &mut Batch,
+    count: usize,
+    in_hand: &mpsc::Sender<()>,
+) {
+    shared.stats.udp_queries.add(count as u64);
+    // Once per batch; whoever panicked with the lock held has not left a table that cannot be read.
+    let table = shared.table.read().unwrap_or_else(PoisonError::into_inner);
+    for place in 0..count {
+        let Some((message, peer, out)) = batch.query(place) else { continue };
+        let from = (peer.ip(), Transport::Udp);
+        if let Outcome::Forward(forward) = shared.handler.handle(&table, message, from, out)
+            && !shared.forwarder.recall(&forward, Transport::Udp, out)
+        {
+            let task = forward_one(shared.clone(), socket.clone(), *forward, peer, in_hand.clone());
+            tokio::task::spawn_local(task);
+        }
+    }
+}
+
+async fn send_all(shared: &Shared, socket: &AsyncFd<UdpSocket>, batch: &mut Batch, count: usize) {
+    let mut pending = batch.replies(count);
+    let mut tries = 0;
+    loop {
+        match pending.send(socket.get_ref()) {
+            Sent::All { lost } => {
+                shared.stats.unsent.add(lost);
+                return;
+            }
+            // A DNS client asks again; it is not worth holding all others up.
+            Sent::Full { left } if tries == SEND_TRIES => {
+                shared.stats.unsent.add(left);
+                return;
+            }
+            Sent::Full { .. } => {
+                tries += 1;
+                tokio::time::sleep(SEND_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn forward_one(
+    shared: Rc<Shared>,
+    socket: Rc<AsyncFd<UdpSocket>>,
+    forward: Forward,
+    peer: SocketAddr,
+    in_hand: mpsc::Sender<()>,
+) {
+    let reply = shared.forwarder.resolve(&forward, Transport::Udp).await;
+    if send_one(socket.get_ref(), &reply, peer).is_err() {
+        shared.stats.unsent.one();
+    }
+    drop(in_hand);
+}

@@ -1,0 +1,211 @@
+//! What the answer to a question about our own names is: the one place that decides it, for both encoders. It must
+//! never write a message, and never answer for a name that is not ours.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use ipnet::Ipv4Net;
+use selvedge_registry::name::{Name, parent};
+use selvedge_registry::table::{Found, Table};
+
+use crate::query::{WireName, kind};
+
+/// The end of each reverse name (RFC 1035 section 3.5).
+const REVERSE: &[u8] = b"\x07in-addr\x04arpa\0";
+/// RFC 6761 section 6.3: names that are the asker's own host, whatever any server says.
+const LOCALHOST: &[u8] = b"\x09localhost\0";
+const LOOPBACK: &[Ipv4Addr] = &[Ipv4Addr::LOCALHOST];
+
+/// What is the same for all questions.
+#[derive(Debug, Clone)]
+pub(crate) struct Zones {
+    /// The address of the domain itself, which is also its name server's.
+    apex: Vec<Ipv4Addr>,
+    pool: Ipv4Net,
+    /// Of how many of the address's bytes the names of our reverse zones are made: 2 for a /12, that is
+    /// 32.10.in-addr.arpa to 47.10.in-addr.arpa.
+    reverse_octets: usize,
+}
+
+/// A zone, as the end of the name that was asked for: so many bytes of its wire form.
+pub(crate) type Apex = usize;
+
+/// What is to be answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer<'t> {
+    /// These addresses, in any order.
+    Addresses(&'t [Ipv4Addr]),
+    /// `::1`.
+    Loopback6,
+    /// This name.
+    Pointer(Name),
+    /// The zone's SOA, NS or both.
+    Apex { zone: Apex, soa: bool, ns: bool },
+    /// The name exists, without such a record. Without a zone there is no SOA to tell.
+    NoData(Option<Apex>),
+    /// There is no such name.
+    NxDomain(Option<Apex>),
+}
+
+impl Zones {
+    pub(crate) fn new(listen: SocketAddr, pool: Ipv4Net) -> Self {
+        let apex = match listen.ip() {
+            IpAddr::V4(address) => vec![address],
+            IpAddr::V6(_) => vec![],
+        };
+        let reverse_octets = usize::from(pool.prefix_len()).div_ceil(8).clamp(1, 3);
+        Self { apex, pool: pool.trunc(), reverse_octets }
+    }
+
+    /// The answer, or nothing when the question is not ours: it is to be forwarded.
+    pub(crate) fn answer<'t>(&'t self, table: &'t Table, name: &WireName, asked: u16) -> Option<Answer<'t>> {
+        let wire = name.wire();
+        match table.lookup(wire) {
+            Found::Addresses(addresses) if matches!(asked, kind::A | kind::ANY) => {
+                Some(Answer::Addresses(addresses))
+            }
+            Found::Addresses(_) => Some(Answer::NoData(zone_of(table, wire))),
+            Found::Empty => Some(self.empty(table, wire, asked)),
+            Found::Missing => Some(Answer::NxDomain(zone_of(table, wire))),
+            Found::Outside if is_below(wire, REVERSE) => self.reverse(table, wire, asked),
+            Found::Outside if is_below(wire, LOCALHOST) => Some(localhost(asked)),
+            Found::Outside => dotless(table, wire, asked),
+        }
+    }
+
+    /// A domain of ours itself, or an empty name in it.
+    fn empty<'t>(&'t self, table: &'t Table, wire: &[u8], asked: u16) -> Answer<'t> {
+        let zone = zone_of(table, wire);
+        match zone {
+            Some(length) if length == wire.len() => match asked {
+                kind::A if !self.apex.is_empty() => Answer::Addresses(&self.apex),
+                _ => at_apex(length, asked),
+            },
+            _ => Answer::NoData(zone),
+        }
+    }
+
+    fn reverse<'t>(&'t self, table: &'t Table, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
+        let Reverse { address, octets, more } = Reverse::read(wire);
+        let pointer = matches!(asked, kind::PTR | kind::ANY);
+        if octets == 4 && !more && pointer {
+            // Also addresses outside the pool: a container can have one, and our own is always outside.
+            let own = self.apex.contains(&address).then(|| table.domain().clone());
+            if let Some(name) = own.or_else(|| table.reverse(address)) {
+                return Some(Answer::Pointer(name));
+            }
+        }
+        if octets < self.reverse_octets || !self.pool.contains(&address) {
+            return None;
+        }
+        let zone = apex_of_reverse(wire, self.reverse_octets)?;
+        let exists = match octets {
+            4 => table.reverse(address).is_some(),
+            _ => table.any_below(address, octets),
+        };
+        Some(match (zone == wire.len(), exists && !more) {
+            (true, _) => at_apex(zone, asked),
+            (false, true) => Answer::NoData(Some(zone)),
+            (false, false) => Answer::NxDomain(Some(zone)),
+        })
+    }
+}
+
+fn zone_of(table: &Table, wire: &[u8]) -> Option<Apex> {
+    table.domain_of(wire).map(|domain| domain.wire().len())
+}
+
+fn at_apex<'t>(zone: Apex, asked: u16) -> Answer<'t> {
+    let (soa, ns) = (matches!(asked, kind::SOA | kind::ANY), matches!(asked, kind::NS | kind::ANY));
+    if soa || ns { Answer::Apex { zone, soa, ns } } else { Answer::NoData(Some(zone)) }
+}
+
+/// `localhost` and all below it (RFC 6761 section 6.3): never forwarded, and never a container that is called so.
+fn localhost<'t>(asked: u16) -> Answer<'t> {
+    match asked {
+        kind::A | kind::ANY => Answer::Addresses(LOOPBACK),
+        kind::AAAA => Answer::Loopback6,
+        _ => Answer::NoData(Some(LOCALHOST.len())),
+    }
+}
+
+/// Whether the name is `ancestor` or below it. The bytes alone do not tell: they could be the end of one long label.
+fn is_below(wire: &[u8], ancestor: &[u8]) -> bool {
+    wire.ends_with(ancestor)
+        && std::iter::successors(Some(wire), |wire| parent(wire)).any(|wire| wire == ancestor)
+}
+
+/// A name of one label, such as `db`. Containers have our domain as their search list, so libc asks for
+/// `db.selvedge.internal` first; `db` alone comes when that failed, from tools that know no search list (busybox
+/// nslookup), and from containers with a search list of the user's. So one that is in our table is answered.
+///
+/// One that is not is mostly a container that does not run: an upstream could only make that slow (or leak it to the
+/// world), so it is NXDOMAIN without SOA, that is: not to be kept in a cache. dnsmasq does so too (`domain-needed`).
+/// The caller forwards it after all for askers with upstreams of their own. What resolvers ask about top-level
+/// domains (NS, DS, ...) is always forwarded.
+fn dotless<'t>(table: &'t Table, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
+    let infrastructure = matches!(
+        asked,
+        kind::NS | kind::SOA | kind::DS | kind::RRSIG | kind::NSEC | kind::DNSKEY | kind::ANY
+    );
+    if parent(wire).is_none_or(|rest| rest != [0]) || infrastructure {
+        return None;
+    }
+    let label = wire.get(1..wire.len() - 1)?;
+    let domain = wire_labels(table.domain().wire());
+    let whole = WireName::from_labels(std::iter::once(label).chain(domain))?;
+    Some(match table.lookup(whole.wire()) {
+        Found::Addresses(addresses) if asked == kind::A => Answer::Addresses(addresses),
+        Found::Addresses(_) | Found::Empty => Answer::NoData(None),
+        // `internal` is there, as the domain is below it: a resolver that goes down label by label must not stop here.
+        Found::Missing | Found::Outside if table.is_above_domain(wire) => Answer::NoData(None),
+        Found::Missing | Found::Outside => Answer::NxDomain(None),
+    })
+}
+
+/// The labels of wire bytes, without the root's empty one.
+pub(crate) fn wire_labels(wire: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(wire), |wire| parent(wire))
+        .filter_map(|wire| wire.get(1..1 + usize::from(*wire.first()?)))
+        .filter(|label| !label.is_empty())
+}
+
+/// What a name below in-addr.arpa says.
+struct Reverse {
+    /// The address's first bytes, the others zero.
+    address: Ipv4Addr,
+    /// How many bytes of it the name has.
+    octets: usize,
+    /// Whether there are labels in front that are no byte of an address.
+    more: bool,
+}
+
+impl Reverse {
+    fn read(wire: &[u8]) -> Self {
+        let mut bytes = [0; 4];
+        let mut octets = 0;
+        let mut labels =
+            wire_labels(&wire[..wire.len() - REVERSE.len()]).collect::<Vec<_>>().into_iter().rev();
+        for label in labels.by_ref().take(4) {
+            let Some(octet) = octet(label) else { return Self { address: bytes.into(), octets, more: true } };
+            bytes[octets] = octet;
+            octets += 1;
+        }
+        Self { address: bytes.into(), octets, more: labels.next().is_some() }
+    }
+}
+
+/// A decimal number from 0 to 255 as it is written in a reverse name: without leading zeros.
+fn octet(label: &[u8]) -> Option<u8> {
+    let text = std::str::from_utf8(label).ok()?;
+    let number = text.parse().ok()?;
+    (label[0].is_ascii_digit() && (label.len() == 1 || label[0] != b'0')).then_some(number)
+}
+
+fn apex_of_reverse(wire: &[u8], octets: usize) -> Option<Apex> {
+    let count = wire_labels(wire).count();
+    let skip = count.checked_sub(octets + 2)?;
+    std::iter::successors(Some(wire), |wire| parent(wire)).nth(skip).map(<[u8]>::len)
+}
+
+#[cfg(test)]
+mod tests;

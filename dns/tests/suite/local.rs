@@ -1,0 +1,91 @@
+//! Our own names, judged by dig.
+
+use std::collections::HashSet;
+
+use crate::support::Lab;
+
+fn lab() -> Lab {
+    let lab = Lab::start();
+    lab.put("a", "10.32.0.1", &["db.shop", "db"], &[]);
+    for last in 1..=100 {
+        lab.put(&format!("w{last}"), &format!("10.32.1.{last}"), &["web"], &[]);
+    }
+    lab
+}
+
+#[test]
+fn names_and_addresses() {
+    let lab = lab();
+    assert_eq!(lab.dig("+short db.shop.selvedge.internal"), "10.32.0.1\n");
+    lab.says("+tcp db.shop.selvedge.internal", &["10.32.0.1", "status: NOERROR", "(TCP)"]);
+    assert_eq!(lab.dig("+short -x 10.32.0.1"), "db.shop.selvedge.internal.\n");
+    lab.says(
+        "Db.SHOP.selvedge.Internal",
+        &["Db.SHOP.selvedge.Internal. 1\tIN\tA\t10.32.0.1", "flags: qr aa rd ra;"],
+    );
+    lab.table.write().unwrap().remove("a");
+    lab.says("db.shop.selvedge.internal", &["status: NXDOMAIN"]);
+    lab.put("a", "10.32.0.9", &["db.shop"], &[]);
+    assert_eq!(lab.dig("+short db.shop.selvedge.internal"), "10.32.0.9\n");
+}
+
+#[test]
+fn nothing_there_and_nothing_of_that_kind() {
+    let lab = lab();
+    let soa = "IN\tSOA\tselvedge.internal. hostmaster.selvedge.internal.";
+    let said = lab.says("nope.selvedge.internal", &["status: NXDOMAIN", "flags: qr aa rd ra;", soa]);
+    assert!(said.contains("ANSWER: 0, AUTHORITY: 1"), "{said}");
+    lab.says("AAAA db.shop.selvedge.internal", &["status: NOERROR", "ANSWER: 0, AUTHORITY: 1", soa]);
+    lab.says("MX db.shop.selvedge.internal", &["status: NOERROR", "ANSWER: 0, AUTHORITY: 1", soa]);
+    lab.says("shop.selvedge.internal", &["status: NOERROR", "ANSWER: 0, AUTHORITY: 1", soa]);
+    lab.says("-x 10.40.0.1", &["status: NXDOMAIN", "40.10.in-addr.arpa.\t1", soa]);
+    lab.says("SOA selvedge.internal", &["ANSWER: 1", soa]);
+    lab.says("NS selvedge.internal", &["ANSWER: 1", "NS\tselvedge.internal."]);
+    assert_eq!(lab.server.stats().forwarded, 0);
+}
+
+#[test]
+fn edns_and_sizes() {
+    let lab = lab();
+    lab.says("db.shop.selvedge.internal +bufsize=4096", &["version: 0, flags:; udp: 1232"]);
+    lab.says("db.shop.selvedge.internal +dnssec", &["version: 0, flags: do; udp: 1232"]);
+    assert!(!lab.dig("db.shop.selvedge.internal +noedns").contains("OPT PSEUDOSECTION"));
+    lab.says("db.shop.selvedge.internal +edns=7 +noednsneg", &["status: BADVERS"]);
+    // 12 bytes of header, 27 of question, 11 of OPT; 16 an address.
+    lab.says("web.selvedge.internal +noedns +ignore", &["flags: qr aa tc rd ra;", "ANSWER: 29,"]);
+    lab.says("web.selvedge.internal +bufsize=1232 +ignore", &["flags: qr aa tc rd ra;", "ANSWER: 73,"]);
+    lab.says("web.selvedge.internal +bufsize=100 +ignore", &["flags: qr aa tc rd ra;", "ANSWER: 28,"]);
+    lab.says("web.selvedge.internal +bufsize=4096 +ignore", &["flags: qr aa rd ra;", "ANSWER: 100,"]);
+    lab.says("web.selvedge.internal +noedns", &["flags: qr aa rd ra;", "ANSWER: 100,", "(TCP)"]);
+}
+
+#[test]
+fn answers_come_in_random_order() {
+    let lab = Lab::start();
+    for last in 1..=4 {
+        lab.put(&format!("w{last}"), &format!("10.32.1.{last}"), &["web"], &[]);
+    }
+    let orders: HashSet<String> = (0..40).map(|_| lab.dig("+short web.selvedge.internal")).collect();
+    assert!(orders.len() > 6, "{orders:?}");
+}
+
+#[test]
+fn what_is_not_done_is_said() {
+    let lab = lab();
+    lab.says("+opcode=notify db.selvedge.internal", &["status: NOTIMP"]);
+    lab.says("+opcode=update db.selvedge.internal", &["status: NOTIMP"]);
+    lab.says("-c CH -t TXT version.bind", &["status: REFUSED"]);
+    lab.says("AXFR selvedge.internal +noall +comments", &["Transfer failed"]);
+    assert_eq!(lab.server.stats().refused, 4);
+}
+
+#[test]
+fn names_of_one_label_never_leave_the_host() {
+    let lab = lab();
+    assert_eq!(lab.dig("+short db"), "10.32.0.1\n");
+    lab.says("AAAA db", &["status: NOERROR", "ANSWER: 0, AUTHORITY: 0"]);
+    lab.says("nope", &["status: NXDOMAIN", "AUTHORITY: 0"]);
+    assert_eq!(lab.dig("+short localhost"), "127.0.0.1\n");
+    assert_eq!(lab.dig("+short AAAA localhost"), "::1\n");
+    assert_eq!(lab.server.stats().forwarded, 0);
+}
