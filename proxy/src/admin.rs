@@ -91,7 +91,21 @@ async fn status(worker: &Worker) -> Value {
         "block": config.block,
         "addresses_taken": worker.book.addresses_taken(),
         "domain": config.domain.to_string(),
-        "dns": worker.dns.stats(),
+        "dns": worker.dns_counts().map(|counts| dns(&counts)),
+    })
+}
+
+fn dns(counts: &selvedge_dns::Counts) -> Value {
+    serde_json::json!({
+        "udp_queries": counts.udp_queries,
+        "tcp_queries": counts.tcp_queries,
+        "local": counts.local,
+        "forwarded": counts.forwarded,
+        "cache_hits": counts.cache_hits,
+        "refused": counts.refused,
+        "malformed": counts.malformed,
+        "servfail": counts.servfail,
+        "overload": counts.overload,
     })
 }
 

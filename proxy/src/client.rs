@@ -59,28 +59,37 @@ fn status_text(status: &Value) -> String {
     };
     let engine = if status.pointer("/engine/up") == Some(&Value::Bool(true)) { "up" } else { "AWAY" };
     let mut out = String::new();
+    let count = |pointer: &str| status.pointer(pointer).and_then(Value::as_array).map_or(0, Vec::len);
+    let seconds = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64).unwrap_or(0) / 1000;
+    let keeper = format!(
+        "pid {}, up {} s, {} streams, {} worker deaths, {} upgrades",
+        text("/keeper/pid"),
+        seconds("/keeper/up_ms"),
+        count("/keeper/streams"),
+        text("/keeper/worker_deaths"),
+        text("/keeper/upgrades")
+    );
+    let requests = format!(
+        "{} short, {} streams, {} rewritten; {} connections now",
+        text("/worker/requests/short"),
+        text("/worker/requests/streams"),
+        text("/worker/requests/rewritten"),
+        text("/worker/requests/connections")
+    );
+    let dns = format!(
+        "{} queries by UDP, {} by TCP; {} answered here, {} forwarded, {} from the cache",
+        text("/dns/udp_queries"),
+        text("/dns/tcp_queries"),
+        text("/dns/local"),
+        text("/dns/forwarded"),
+        text("/dns/cache_hits")
+    );
+    let version = format!("{engine}, {} (API {})", text("/engine/version"), text("/engine/api"));
     let rows = [
         ("version", text("/version")),
         ("worker", format!("pid {}, up {} s", text("/worker/pid"), text("/worker/uptime_seconds"))),
-        (
-            "keeper",
-            format!(
-                "pid {}, up {} s, {} streams, {} worker starts",
-                text("/keeper/pid"),
-                text("/keeper/uptime_seconds"),
-                text("/keeper/streams"),
-                text("/keeper/worker_starts")
-            ),
-        ),
-        (
-            "engine",
-            format!(
-                "{engine}, {} (API {}) at {}",
-                text("/engine/version"),
-                text("/engine/api"),
-                text("/engine/socket")
-            ),
-        ),
+        ("keeper", keeper),
+        ("engine", format!("{version} at {}", text("/engine/socket"))),
         ("listen", text("/listen")),
         (
             "pool",
@@ -92,25 +101,8 @@ fn status_text(status: &Value) -> String {
             ),
         ),
         ("domain", text("/domain")),
-        (
-            "requests",
-            format!(
-                "{} short, {} streams, {} rewritten; {} connections now",
-                text("/worker/requests/short"),
-                text("/worker/requests/streams"),
-                text("/worker/requests/rewritten"),
-                text("/worker/requests/connections")
-            ),
-        ),
-        (
-            "dns",
-            format!(
-                "{} queries, {} answered here, {} forwarded",
-                text("/dns/queries"),
-                text("/dns/local"),
-                text("/dns/forwarded")
-            ),
-        ),
+        ("requests", requests),
+        ("dns", dns),
     ];
     for (name, value) in rows {
         // Writing to a string does not fail.

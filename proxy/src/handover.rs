@@ -54,7 +54,7 @@ impl Keeper {
     /// There is no keeper, or one of another protocol.
     pub(crate) fn join(link: Link, version: &str) -> Result<(Self, Vec<(String, OwnedFd)>), Error> {
         let welcome = link.hello(version)?;
-        let link = AsyncFd::with_interest(Control(link), Interest::READABLE | Interest::WRITABLE)
+        let link = AsyncFd::register_with_interest(Control(link), Interest::READABLE | Interest::WRITABLE)
             .map_err(|error| Error::NoKeeper(error.to_string()))?;
         Ok((Self { link, asked: Mutex::default() }, welcome.sockets))
     }

@@ -6,8 +6,8 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -50,10 +50,9 @@ pub(crate) struct Worker {
     pub(crate) counters: Counters,
     /// The engine's words for missing programs.
     pub(crate) wordings: Wordings,
-    /// DNS as it runs.
-    pub(crate) dns: selvedge_dns::Server,
     /// When this worker began.
     pub(crate) since: Instant,
+    dns: Mutex<Option<selvedge_dns::Server>>,
     registry: Local,
     engine_up: AtomicBool,
     leaving: tokio::sync::watch::Sender<bool>,
@@ -70,6 +69,18 @@ impl Worker {
     /// Lets a container's names be answered no longer.
     pub(crate) fn forget_name(&self, id: &str) {
         self.registry.withdraw(id);
+    }
+
+    /// What DNS has counted; `None` when it has been stopped.
+    pub(crate) fn dns_counts(&self) -> Option<selvedge_dns::Counts> {
+        self.dns.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(selvedge_dns::Server::stats)
+    }
+
+    fn stop_dns(&self) {
+        let server = self.dns.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(server) = server {
+            server.stop();
+        }
     }
 
     /// Becomes true when idle clients shall go to the next worker.
@@ -179,7 +190,7 @@ async fn assemble(
         book: Book::new(config.runtime_dir.clone(), config.pool, config.block),
         counters: Counters::default(),
         wordings: Wordings::default(),
-        dns,
+        dns: Mutex::new(Some(dns)),
         since,
         registry: Local::new(table),
         engine_up: AtomicBool::new(false),
@@ -282,6 +293,6 @@ async fn leave(worker: &Worker, order: Order) {
     while worker.counters.open_connections() > 0 && Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    worker.dns.stop();
+    worker.stop_dns();
     worker.keeper.done();
 }
