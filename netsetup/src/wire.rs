@@ -71,8 +71,8 @@ impl<'a> Ends<'a> {
             .address(mac::of(self.spec.address).to_vec())
             .setns_by_fd(self.netns.as_raw_fd())
             .mtu(self.network.mtu)
-            .up()
             .build();
+        // The far end cannot be up from birth: it does not know its peer yet (veth_open says ENOTCONN).
         let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(self.name.as_str())
             .address(mac::HOST.to_vec())

@@ -54,7 +54,9 @@ impl Keeper {
     /// There is no keeper, or one of another protocol.
     pub(crate) fn join(link: Link, version: &str) -> Result<(Self, Vec<(String, OwnedFd)>), Error> {
         let welcome = link.hello(version)?;
-        let link = AsyncFd::register_with_interest(Control(link), Interest::READABLE | Interest::WRITABLE)
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        // SAFETY: the link owns its socket, gives no way to take it out, and is not changed while it is in here.
+        let link = unsafe { AsyncFd::register_with_interest(Control(link), interest) }
             .map_err(|error| Error::NoKeeper(error.to_string()))?;
         Ok((Self { link, asked: Mutex::default() }, welcome.sockets))
     }
