@@ -1,1 +1,64 @@
-//! To be written.
+//! A laboratory for the suites: network namespaces with real engines, the real docker CLI, the real binary.
+//!
+//! Nothing here may touch the machine's own network, and nothing may stay behind: a reaper process takes all
+//! away when the tests end, however they end.
+
+pub mod compare;
+pub mod docker;
+pub mod engine;
+pub mod host;
+pub mod http;
+pub mod reaper;
+pub mod selvedge;
+pub mod shell;
+pub mod wait;
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use crate::engine::Engine;
+use crate::host::Host;
+use crate::selvedge::Selvedge;
+
+/// One host with an engine and a Selvedge in front of it, shared by the tests of a suite.
+#[derive(Debug)]
+pub struct Lab {
+    /// The network namespace and its directory.
+    pub host: Host,
+    /// The engine.
+    pub engine: Engine,
+    /// The Selvedge.
+    pub selvedge: Selvedge,
+}
+
+impl Lab {
+    /// A lab of its own, with Debian's engine.
+    ///
+    /// # Panics
+    /// When it cannot be had: a test that cannot run fails and says why.
+    #[must_use]
+    pub fn new() -> Self {
+        let host = Host::new();
+        let engine = Engine::debian(&host, &[]);
+        let selvedge = Selvedge::start(&host, &engine, &[]);
+        Self { host, engine, selvedge }
+    }
+
+    /// The lab that all tests of this suite share.
+    pub fn shared() -> &'static Self {
+        static LAB: OnceLock<Lab> = OnceLock::new();
+        LAB.get_or_init(Self::new)
+    }
+
+    /// The socket on which Selvedge listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.selvedge.socket()
+    }
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Self::new()
+    }
+}

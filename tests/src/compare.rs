@@ -1,0 +1,71 @@
+//! The same thing done directly and through Selvedge: nobody may be able to tell which was which.
+
+use crate::docker::Docker;
+use crate::shell::Output;
+
+/// Runs a script in which `docker` is the CLI, first directly, then through Selvedge, and compares stdout,
+/// stderr and exit code. A script cleans up after itself, so that names can be used again.
+///
+/// # Panics
+/// When they differ; both are shown.
+pub fn same(name: &str, direct: &Docker, through: &Docker, script: &str) {
+    same_with(name, (direct, through), script, b"");
+}
+
+/// The same, with something to read on stdin.
+///
+/// # Panics
+/// When they differ; both are shown.
+pub fn same_with(name: &str, (direct, through): (&Docker, &Docker), script: &str, stdin: &[u8]) {
+    let plain = normal(&direct.script(script, stdin));
+    let ours = normal(&through.script(script, stdin));
+    assert!(plain == ours, "{name}\n--- directly\n{}--- through Selvedge\n{}", show(&plain), show(&ours));
+}
+
+fn show(output: &Output) -> String {
+    format!("exit code {}\nstdout:\n{}\nstderr:\n{}\n", output.code, output.stdout, output.stderr)
+}
+
+fn normal(output: &Output) -> Output {
+    Output { stdout: normalised(&output.stdout), stderr: normalised(&output.stderr), code: output.code }
+}
+
+/// A text without what differs from run to run: ids, times, sizes of the moment.
+#[must_use]
+pub fn normalised(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut word = String::new();
+    for c in text.chars() {
+        if c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-' | '+') {
+            word.push(c);
+            continue;
+        }
+        out.push_str(&replaced(&word));
+        word.clear();
+        out.push(c);
+    }
+    out + &replaced(&word)
+}
+
+fn replaced(word: &str) -> String {
+    let bare = word.rsplit(':').next().unwrap_or(word).trim_end_matches("...");
+    let hex = bare.len() >= 12 && bare.chars().all(|c| c.is_ascii_hexdigit());
+    if hex && matches!(bare.len(), 12 | 64) {
+        return word.replace(bare, "ID");
+    }
+    let is_time = word.len() >= 20 && word.starts_with("20") && word.contains('T') && word.contains(':');
+    if is_time { "TIME".to_owned() } else { word.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_from_run_to_run_is_taken_out() {
+        let id = "8c85f1b3a48a".repeat(6)[..64].to_owned();
+        assert_eq!(normalised(&format!("x sha256:{id}\n")), "x sha256:ID\n");
+        assert_eq!(normalised("2026-11-23T01:04:45.1Z up"), "TIME up");
+        assert_eq!(normalised("abc 12 \"exited\""), "abc 12 \"exited\"");
+    }
+}

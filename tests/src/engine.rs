@@ -1,0 +1,211 @@
+//! Real engines: Debian's dockerd of this machine, and that of Debian trixie in a root of its own.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::docker::Docker;
+use crate::host::Host;
+use crate::http;
+use crate::shell::run;
+use crate::wait::until_true;
+
+/// Where `scripts/test` puts the root of Debian trixie.
+pub const TRIXIE: &str = "/var/cache/selvedge-tests/trixie";
+
+/// A running dockerd.
+#[derive(Debug)]
+pub struct Engine {
+    /// Its API socket.
+    pub socket: PathBuf,
+    kind: Kind,
+    dir: PathBuf,
+    netns: String,
+    arguments: Vec<String>,
+    child: Mutex<Child>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Debian,
+    Trixie,
+}
+
+const START: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// Debian's engine (API 1.41), with the image `busybox`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn debian(host: &Host, arguments: &[&str]) -> Self {
+        Self::start(host, Kind::Debian, arguments)
+    }
+
+    /// The engine of Debian trixie (API 1.45 or newer), with the image `busybox`.
+    ///
+    /// # Panics
+    /// When its root is not there (`scripts/test` makes it) or it does not start.
+    #[must_use]
+    pub fn trixie(host: &Host, arguments: &[&str]) -> Self {
+        assert!(
+            Path::new(TRIXIE).join("usr/sbin/dockerd").exists(),
+            "no {TRIXIE}; run ./scripts/test, which makes it"
+        );
+        Self::start(host, Kind::Trixie, arguments)
+    }
+
+    fn start(host: &Host, kind: Kind, arguments: &[&str]) -> Self {
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let child = spawn(kind, &host.dir, &host.netns, &arguments);
+        let (dir, netns) = (host.dir.clone(), host.netns.clone());
+        let engine =
+            Self { socket: host.path("engine.sock"), kind, dir, netns, arguments, child: Mutex::new(child) };
+        engine.until_up();
+        engine.import_busybox();
+        engine
+    }
+
+    fn until_up(&self) {
+        let log = self.dir.join("dockerd.log");
+        let up = || http::get(&self.socket, "/_ping").is_ok_and(|answer| answer.status == 200);
+        until_true(&format!("dockerd answers (log: {})", tail(&log)), START, up);
+    }
+
+    /// The CLI against this engine, without Selvedge.
+    #[must_use]
+    pub fn docker(&self) -> Docker {
+        match self.kind {
+            Kind::Debian => Docker::new(&self.socket),
+            Kind::Trixie => Docker::of_trixie(&self.socket, self.pid()),
+        }
+    }
+
+    /// The CLI of this engine's time against another socket.
+    #[must_use]
+    pub fn docker_at(&self, socket: &Path) -> Docker {
+        match self.kind {
+            Kind::Debian => Docker::new(socket),
+            Kind::Trixie => Docker::of_trixie(socket, self.pid()),
+        }
+    }
+
+    /// dockerd's process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        let text = std::fs::read_to_string(self.dir.join("dockerd.pid")).unwrap_or_default();
+        text.trim().parse().expect("dockerd writes its pid")
+    }
+
+    fn import_busybox(&self) {
+        let root = self.dir.join("image");
+        make_image_root(&root);
+        let tar = run(
+            Command::new("tar").arg("-C").arg(&root).args(["-cf"]).arg(self.dir.join("image.tar")).arg("."),
+            b"",
+        );
+        assert_eq!(tar.code, 0, "{}", tar.stderr);
+        let archive = self.dir.join("image.tar");
+        let import = ["import", "-c", "CMD [\"sh\"]", archive.to_str().expect("a plain path"), "busybox"];
+        self.docker().run(&import).ok();
+    }
+
+    /// Ends dockerd by a signal and waits for its end.
+    pub fn end(&self, signal: Signal) {
+        let pid = self.pid();
+        let _ = kill(Pid::from_raw(i32::try_from(pid).expect("a pid")), signal);
+        let mut child = self.child.lock().expect("no test panics in here");
+        let _ = child.wait();
+        until_true("dockerd has ended", START, || !Path::new(&format!("/proc/{pid}")).exists());
+    }
+
+    /// Starts dockerd again after [`Self::end`].
+    pub fn start_again(&self) {
+        // A killed dockerd leaves its pid file, and one that finds it refuses while some process has that pid.
+        let _ = std::fs::remove_file(self.dir.join("dockerd.pid"));
+        *self.child.lock().expect("no test panics in here") =
+            spawn(self.kind, &self.dir, &self.netns, &self.arguments);
+        self.until_up();
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Ok(child) = self.child.get_mut() {
+            // Containers end with it, in an orderly way; what is left is the reaper's.
+            let _ = kill(Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)), Signal::SIGTERM);
+            let _ = child.wait();
+        }
+    }
+}
+
+fn tail(log: &Path) -> String {
+    format!("{}", log.display())
+}
+
+fn spawn(kind: Kind, dir: &Path, netns: &str, arguments: &[String]) -> Child {
+    let log =
+        File::options().create(true).append(true).open(dir.join("dockerd.log")).expect("a log can be made");
+    std::fs::write(dir.join("daemon.json"), "{}").expect("a file can be made");
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{netns}"));
+    if kind == Kind::Trixie {
+        command.args(["unshare", "--mount", "--propagation", "private", "sh", "-ec", PIVOT, "pivot"]);
+        command.arg(TRIXIE).arg(dir);
+    }
+    let of = |name: &str| dir.join(name).display().to_string();
+    command.arg("dockerd").args([
+        "--data-root",
+        &of("data"),
+        "--exec-root",
+        &of("exec"),
+        "-p",
+        &of("dockerd.pid"),
+    ]);
+    command
+        .args(["-H", &format!("unix://{}", of("engine.sock")), "--config-file", &of("daemon.json")])
+        .args(arguments);
+    command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log).process_group(0);
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
+    command.spawn().expect("nsenter can be started")
+}
+
+/// Makes a root of trixie with the lab's directory in it at its own path, and begins there. The root itself
+/// stays clean: an overlay takes what is written.
+const PIVOT: &str = r#"
+lower=$1; dir=$2; shift 2
+mkdir -p $dir/upper $dir/work $dir/root
+mount -t overlay overlay -o lowerdir=$lower,upperdir=$dir/upper,workdir=$dir/work $dir/root
+root=$dir/root
+mkdir -p $root/old $root$dir
+for part in proc sys dev; do mount --rbind /$part $root/$part; done
+mount -t tmpfs tmpfs $root/run
+mount --bind $dir $root$dir
+cd $root
+pivot_root . old
+umount -l /old
+exec "$@"
+"#;
+
+fn make_image_root(root: &Path) {
+    for part in ["bin", "etc", "tmp", "root", "var"] {
+        std::fs::create_dir_all(root.join(part)).expect("a directory can be made");
+    }
+    let busybox = root.join("bin/busybox");
+    std::fs::copy("/bin/busybox", &busybox).expect("busybox-static is installed");
+    let list = run(Command::new("/bin/busybox").arg("--list"), b"").stdout;
+    for applet in list.lines().filter(|applet| *applet != "busybox") {
+        let _ = std::os::unix::fs::symlink("busybox", root.join("bin").join(applet));
+    }
+    let users = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n";
+    std::fs::write(root.join("etc/passwd"), users).expect("a file can be made");
+    std::fs::write(root.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n").expect("a file can be made");
+}

@@ -1,0 +1,79 @@
+//! A test host: a network namespace and a directory.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use crate::reaper::Reaper;
+use crate::shell::{Output, run, sh};
+
+/// A host. Taken away when dropped, and when the test process ends.
+#[derive(Debug)]
+pub struct Host {
+    /// The namespace's name, for `/run/netns`.
+    pub netns: String,
+    /// A short path (sockets have 107 bytes) for all that belongs to it.
+    pub dir: PathBuf,
+    _reaper: Reaper,
+}
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+impl Host {
+    /// A new host with nothing but a loopback.
+    ///
+    /// # Panics
+    /// When it cannot be made; most often: not root.
+    #[must_use]
+    pub fn new() -> Self {
+        let id = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
+        let netns = format!("svt-{id}");
+        let dir = PathBuf::from(format!("/tmp/svt-{id}"));
+        std::fs::create_dir_all(&dir).expect("a directory in /tmp can be made");
+        let reaper = Reaper::of(&dir, &netns);
+        let made = sh(&format!("ip netns add {netns} && nsenter --net=/run/netns/{netns} ip link set lo up"));
+        assert_eq!(made.code, 0, "a network namespace cannot be made (root?): {}", made.stderr);
+        Self { netns, dir, _reaper: reaper }
+    }
+
+    /// A path in the host's directory.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// A command that runs in the host's network namespace. Not by `ip netns exec`, which mounts a new /sys
+    /// without the cgroups that dockerd needs.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.netns)).arg(program.as_ref());
+        command
+    }
+
+    /// Runs a line of shell in the host's network namespace.
+    pub fn sh(&self, line: &str) -> Output {
+        run(self.command("sh").args(["-c", line]), b"")
+    }
+
+    /// Names of Selvedge's interfaces on this host.
+    #[must_use]
+    pub fn wires(&self) -> Vec<String> {
+        let links = self.sh("ip -o link show").stdout;
+        let name = |line: &str| line.split(": ").nth(1)?.split('@').next().map(str::to_owned);
+        links.lines().filter_map(name).filter(|name| name.starts_with("sv")).collect()
+    }
+
+    /// Addresses to which a route of Selvedge leads.
+    #[must_use]
+    pub fn routes(&self) -> Vec<String> {
+        let routes = self.sh("ip -4 route show proto 83").stdout;
+        routes.lines().filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
+    }
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new()
+    }
+}

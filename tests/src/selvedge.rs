@@ -1,0 +1,233 @@
+//! The real binary, in a test host.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::docker::Docker;
+use crate::engine::Engine;
+use crate::host::Host;
+use crate::http;
+use crate::shell::{Output, run};
+use crate::wait::{until, until_true};
+
+/// A running Selvedge.
+#[derive(Debug)]
+pub struct Selvedge {
+    dir: PathBuf,
+    runtime: PathBuf,
+    netns: String,
+    engine: PathBuf,
+    arguments: Vec<String>,
+    child: Mutex<Option<Child>>,
+}
+
+const START: Duration = Duration::from_secs(30);
+
+/// The binary that was built along with the tests.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("SELVEDGE_BINARY") {
+        return path.into();
+    }
+    let own = std::env::current_exe().expect("a test has a path");
+    let built = own.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST").join("selvedge");
+    assert!(built.exists(), "{} is not there; run `cargo build -p selvedge-proxy`", built.display());
+    built
+}
+
+impl Selvedge {
+    /// Starts it in front of an engine, and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn start(host: &Host, engine: &Engine, arguments: &[&str]) -> Self {
+        let selvedge = Self::prepare(host, &engine.socket, arguments);
+        selvedge.start_again();
+        selvedge
+    }
+
+    /// One that is not yet started, in front of a socket.
+    #[must_use]
+    pub fn prepare(host: &Host, engine: &Path, arguments: &[&str]) -> Self {
+        Self {
+            dir: host.dir.clone(),
+            runtime: host.path("run"),
+            netns: host.netns.clone(),
+            engine: engine.to_owned(),
+            arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            child: Mutex::new(None),
+        }
+    }
+
+    /// The socket on which it listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.runtime.join("docker.sock")
+    }
+
+    /// Debian's CLI against it.
+    #[must_use]
+    pub fn docker(&self) -> Docker {
+        Docker::new(&self.socket())
+    }
+
+    /// A command of its binary in its host.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.netns)).arg(binary()).args(arguments);
+        command
+    }
+
+    /// Runs `selvedge VERB --runtime-dir ...`.
+    pub fn ask(&self, arguments: &[&str]) -> Output {
+        let runtime = self.runtime.display().to_string();
+        run(&mut self.command(&[arguments, &["--runtime-dir", &runtime]].concat()), b"")
+    }
+
+    /// `selvedge status --json`.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        serde_json::from_str(self.ask(&["status", "--json"]).ok()).expect("status answers JSON")
+    }
+
+    /// `selvedge ps --json`.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn ps(&self) -> Vec<Value> {
+        serde_json::from_str(self.ask(&["ps", "--json"]).ok()).expect("ps answers JSON")
+    }
+
+    /// One container of `selvedge ps`.
+    #[must_use]
+    pub fn shown(&self, name: &str) -> Option<Value> {
+        self.ps().into_iter().find(|container| container["name"] == name)
+    }
+
+    /// Starts it, without waiting until it serves.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn spawn(&self) {
+        let log = File::options().create(true).append(true).open(self.log_path()).expect("a log can be made");
+        let of = |path: &Path| path.display().to_string();
+        let mut command = self.command(&["run", "--runtime-dir", &of(&self.runtime)]);
+        command.args([
+            "--engine",
+            &format!("unix://{}", of(&self.engine)),
+            "--wait-path",
+            &of(&self.dir.join("wait")),
+        ]);
+        command.args(&self.arguments).env("SELVEDGE_LOG", "debug,hyper=info,hyper_util=info");
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a descriptor"))
+            .stderr(log)
+            .process_group(0);
+        *self.child.lock().expect("no test panics in here") =
+            Some(command.spawn().expect("nsenter can be started"));
+    }
+
+    /// Starts it and waits until it serves.
+    pub fn start_again(&self) {
+        self.spawn();
+        let up = || http::get(&self.socket(), "/_ping").is_ok_and(|answer| answer.status == 200);
+        until_true(&format!("Selvedge serves (log: {})", self.log_path().display()), START, up);
+    }
+
+    /// Where it logs.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
+        self.dir.join("selvedge.log")
+    }
+
+    /// What it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// The keeper's process.
+    ///
+    /// # Panics
+    /// When it is not running.
+    #[must_use]
+    pub fn keeper(&self) -> u32 {
+        self.child.lock().expect("no test panics in here").as_ref().expect("it runs").id()
+    }
+
+    /// The worker's process.
+    #[must_use]
+    pub fn worker(&self) -> u32 {
+        until("a worker", START, || self.try_worker())
+    }
+
+    fn try_worker(&self) -> Option<u32> {
+        let output = self.ask(&["status", "--json"]);
+        let status: Value = serde_json::from_str(&output.stdout).ok()?;
+        status["worker"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())
+    }
+
+    /// Kills the worker and waits for the next one.
+    pub fn kill_worker(&self) {
+        let old = self.worker();
+        signal(old, Signal::SIGKILL);
+        until_true("another worker", START, || self.try_worker().is_some_and(|pid| pid != old));
+    }
+
+    /// Stops it in an orderly way, and waits for its end.
+    pub fn stop(&self) {
+        self.end(Signal::SIGTERM);
+    }
+
+    /// Ends the keeper by a signal, and waits for the end of keeper and worker.
+    pub fn end(&self, how: Signal) {
+        let worker = self.try_worker();
+        let child = self.child.lock().expect("no test panics in here").take();
+        let Some(mut child) = child else { return };
+        signal(child.id(), how);
+        let _ = child.wait();
+        if let Some(worker) = worker {
+            until_true("the worker has ended", START, || !Path::new(&format!("/proc/{worker}")).exists());
+        }
+    }
+}
+
+impl Drop for Selvedge {
+    fn drop(&mut self) {
+        if let Ok(Some(child)) = self.child.get_mut() {
+            signal(child.id(), Signal::SIGTERM);
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- Selvedge's log\n{}", self.log());
+        }
+    }
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let _ = kill(Pid::from_raw(i32::try_from(pid).unwrap_or(0)), signal);
+}
+
+/// How many descriptors a process has open.
+#[must_use]
+pub fn descriptors(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
