@@ -26,7 +26,8 @@ impl Host {
     /// When it cannot be made; most often: not root.
     #[must_use]
     pub fn new() -> Self {
-        let id = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
+        // Ends in a letter: the reaper looks for the directory's name, which must not begin another's.
+        let id = format!("{}-{}x", std::process::id(), NEXT.fetch_add(1, Relaxed));
         let netns = format!("svt-{id}");
         let dir = PathBuf::from(format!("/tmp/svt-{id}"));
         std::fs::create_dir_all(&dir).expect("a directory in /tmp can be made");
@@ -34,6 +35,18 @@ impl Host {
         let made = sh(&format!("ip netns add {netns} && nsenter --net=/run/netns/{netns} ip link set lo up"));
         assert_eq!(made.code, 0, "a network namespace cannot be made (root?): {}", made.stderr);
         Self { netns, dir, _reaper: reaper }
+    }
+
+    /// Another directory on the same host, for a second Selvedge there.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn beside(host: &Self) -> Self {
+        let dir = PathBuf::from(format!("/tmp/svt-{}-{}y", std::process::id(), NEXT.fetch_add(1, Relaxed)));
+        std::fs::create_dir_all(&dir).expect("a directory in /tmp can be made");
+        let reaper = Reaper::of(&dir, "");
+        Self { netns: host.netns.clone(), dir, _reaper: reaper }
     }
 
     /// A path in the host's directory.
