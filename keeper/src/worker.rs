@@ -47,6 +47,8 @@ pub(crate) struct Worker {
     pub(crate) version: String,
     /// Why it can't serve, as far as somebody said so.
     pub(crate) refusal: Option<String>,
+    /// It said itself that it can't serve: trying it again is of no use before something changes.
+    pub(crate) declined: bool,
     /// When it is killed.
     pub(crate) kill_at: Option<Instant>,
     /// Its messages are not read for now: what it hands over can't be passed on that fast.
@@ -75,6 +77,7 @@ impl Worker {
             since,
             version: String::new(),
             refusal: None,
+            declined: false,
             kill_at: Some(since + limit),
             paused: false,
             outbox: VecDeque::new(),

@@ -93,7 +93,7 @@ impl Keeper {
         if self.stopping != Stopping::No {
             return Ok(());
         }
-        if !self.was_ready && worker.refusal.is_some() {
+        if !self.was_ready && worker.declined {
             return Err(Error::Worker(why));
         }
         self.counts.worker_deaths += 1;
