@@ -77,18 +77,19 @@ impl Pump {
     pub(crate) fn run(&mut self, poller: &Poller) {
         for _ in 0..self.queue.len() {
             let Some(key) = self.queue.pop_front() else { return };
-            let Some(stream) = self.streams.get_mut(key) else { continue };
-            stream.queued = false;
-            let more = stream.advance(&mut self.tools);
-            if stream.is_done() {
-                self.finish(key);
-            } else {
-                stream.arm(poller, key);
-                if more {
-                    stream.queued = true;
-                    self.queue.push_back(key);
-                }
-            }
+            self.advance(poller, key);
+        }
+    }
+
+    fn advance(&mut self, poller: &Poller, key: Key) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.queued = stream.advance(&mut self.tools);
+        if stream.is_done() {
+            return self.finish(key);
+        }
+        stream.arm(poller, key);
+        if stream.queued {
+            self.queue.push_back(key);
         }
     }
 

@@ -140,10 +140,9 @@ impl Worker {
             (true, true) => Interest::Nothing,
             (true, false) => Interest::Write,
         };
-        if let Some(socket) = self.socket.as_ref().filter(|_| wanted != self.interest) {
-            if poller.modify(socket, Token::Worker(self.id), wanted).is_ok() {
-                self.interest = wanted;
-            }
+        let Some(socket) = self.socket.as_ref().filter(|_| wanted != self.interest) else { return };
+        if poller.modify(socket, Token::Worker(self.id), wanted).is_ok() {
+            self.interest = wanted;
         }
     }
 

@@ -173,12 +173,11 @@ impl Flow {
     }
 
     fn fill(&mut self, from: &mut End, to: &mut End, tools: &mut Tools) -> Outcome {
-        if self.way == Way::Splice {
-            if let Some(mut pipe) = tools.pipes.take() {
-                let result = pipe.fill(from.fd.as_fd());
-                self.pipe = Some(pipe);
-                return self.judge_splice(result);
-            }
+        let pipe = if self.way == Way::Splice { tools.pipes.take() } else { None };
+        if let Some(mut pipe) = pipe {
+            let result = pipe.fill(from.fd.as_fd());
+            self.pipe = Some(pipe);
+            return self.judge_splice(result);
         }
         self.copy(from, to, tools)
     }

@@ -158,18 +158,17 @@ impl Worker {
     fn drain(&mut self) {
         self.listener = None;
         self.link.release().unwrap();
-        for mut client in std::mem::take(&mut self.clients) {
-            loop {
-                match self.link.give_conn("api", client.into(), b"") {
-                    Ok(()) => break,
-                    Err(back) => {
-                        client = UnixStream::from(back.fds.into_iter().next().unwrap());
-                        poll(&mut [PollFd::new(&self.link, PollFlags::OUT)], None).unwrap();
-                    }
-                }
-            }
+        for client in std::mem::take(&mut self.clients) {
+            self.hand_over(client);
         }
         self.link.done().unwrap();
+    }
+
+    fn hand_over(&self, mut client: UnixStream) {
+        while let Err(back) = self.link.give_conn("api", client.into(), b"half") {
+            client = UnixStream::from(back.fds.into_iter().next().unwrap());
+            poll(&mut [PollFd::new(&self.link, PollFlags::OUT)], None).unwrap();
+        }
     }
 
     /// Reads one line of a client and does what it says.
