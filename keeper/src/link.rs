@@ -155,12 +155,17 @@ impl Link {
         let mut welcome = Welcome { version: String::new(), sockets: Vec::new() };
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.receive()? {
-                None => self.wait(PollFlags::IN, deadline)?,
-                Some(Received::Packet(packet)) if self.welcomed(packet, &mut welcome)? => {}
-                Some(Received::Packet(_)) => return Ok(welcome),
+            let packet = match self.receive()? {
+                None => {
+                    self.wait(PollFlags::IN, deadline)?;
+                    continue;
+                }
+                Some(Received::Packet(packet)) => packet,
                 Some(Received::Garbage(reason)) => return Err(Error::Garbled(reason)),
                 Some(Received::Closed) => return Err(Error::NoKeeper("it closed the connection".to_owned())),
+            };
+            if !self.welcomed(packet, &mut welcome)? {
+                return Ok(welcome);
             }
         }
     }
