@@ -52,6 +52,9 @@ pub enum Error {
         /// Ours.
         ours: u32,
     },
+    /// An upgrade failed; what ran before goes on.
+    #[error("{0}")]
+    Upgrade(String),
     /// The other side said something that we don't understand.
     #[error("unintelligible message: {0}")]
     Garbled(String),

@@ -32,6 +32,11 @@ impl Pump {
         self.streams.len()
     }
 
+    /// Goes on counting from there.
+    pub(crate) fn set_finished(&mut self, finished: u64) {
+        self.finished = finished;
+    }
+
     /// How many streams came to their end.
     pub(crate) fn finished(&self) -> u64 {
         self.finished
@@ -50,6 +55,9 @@ impl Pump {
     pub(crate) fn add(&mut self, poller: &Poller, mut stream: Stream) -> io::Result<()> {
         let key = self.streams.next_key();
         stream.prepare()?;
+        for _ in stream.flows.iter().filter(|flow| flow.pipe().is_some()) {
+            self.tools.pipes.adopt();
+        }
         poller.add(stream.client(), Token::Client(key), Interest::ReadEdge)?;
         poller.add(stream.upstream(), Token::Upstream(key), Interest::ReadEdge)?;
         // There may be pending bytes, and adding to epoll tells the rest.

@@ -98,6 +98,7 @@ impl Keeper {
             worker.send(Outgoing { head, bytes: Vec::new(), fds: Vec::new() }, &self.poller);
             return;
         }
+        self.upgrade_progress(id, &format!("worker {id} is version {}", one_line(version)));
         match self.welcome() {
             Ok(parts) => {
                 let Some(worker) = self.workers.iter_mut().find(|worker| worker.id == id) else { return };

@@ -32,6 +32,15 @@ pub(crate) fn keeper(args: Vec<String>) -> ExitCode {
     plan.ready_timeout = Duration::from_secs(3);
     plan.stop_grace = Duration::from_millis(1500);
     plan.version = "keeper-1".into();
+    match std::fs::read_to_string(dir.join("keeper-mode")).unwrap_or_default().trim() {
+        "broken" => {
+            eprintln!("the configuration is broken");
+            return ExitCode::FAILURE;
+        }
+        "hang" => std::thread::sleep(Duration::from_secs(30)),
+        "fine" => plan.version = "keeper-2".into(),
+        _ => {}
+    }
     match selvedge_keeper::run(plan) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -6,6 +6,8 @@
 mod fake;
 mod life;
 mod scene;
+mod succession;
+mod upgrade;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -22,7 +24,7 @@ fn main() -> ExitCode {
 /// Runs all cases whose name contains the filter, one after the other.
 fn run(filter: &str) -> ExitCode {
     let mut failed = Vec::new();
-    let cases = [life::CASES].concat();
+    let cases = [life::CASES, upgrade::CASES, succession::CASES].concat();
     for (name, case) in cases.iter().filter(|(name, _)| name.contains(filter)) {
         let start = std::time::Instant::now();
         let fine = catch_unwind(AssertUnwindSafe(case)).is_ok();
