@@ -117,7 +117,7 @@ impl Keeper {
         let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         let control = bind::unix("control", &control, 0o600, owner)?;
         let wanted = std::mem::take(&mut plan.listeners);
-        let listeners = wanted.into_iter().map(bind::bind).collect::<Result<Vec<_>, Error>>()?;
+        let listeners = wanted.iter().map(bind::bind).collect::<Result<Vec<_>, Error>>()?;
         let mut keeper = Keeper::with(plan, lock, control)?;
         keeper.listeners = listeners;
         keeper.start_first()?;

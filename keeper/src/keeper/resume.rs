@@ -65,7 +65,7 @@ impl Keeper {
         for listener in wanted {
             // What was held is held on, under its name, whatever the plan says now.
             if self.listeners.iter().all(|(name, _)| *name != listener.name) {
-                match bind::bind(listener) {
+                match bind::bind(&listener) {
                     Ok(bound) => self.listeners.push(bound),
                     Err(error) => self.log(&error.to_string()),
                 }

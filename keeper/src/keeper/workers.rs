@@ -126,7 +126,8 @@ impl Keeper {
         for worker in self.workers.iter_mut().filter(|worker| worker.kill_at.is_some_and(|at| at <= now)) {
             worker.kill_at = None;
             if worker.phase == Phase::Starting && worker.refusal.is_none() && worker.socket.is_some() {
-                worker.refusal = Some(format!("was not ready within {:.1?}", worker.since.elapsed()));
+                worker.refusal =
+                    Some(format!("was not ready within {:.1} s", worker.since.elapsed().as_secs_f64()));
             }
             // Its death arrives as SIGCHLD.
             child::kill(worker.pid);

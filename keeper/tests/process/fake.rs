@@ -149,7 +149,7 @@ impl Worker {
                 assert_eq!(listener, "api");
                 let mut client = UnixStream::from(client);
                 if read == b"half" {
-                    client.write_all(b"half was read\n").unwrap();
+                    let _ = client.write_all(b"half was read\n");
                 }
                 self.clients.push(client);
             }

@@ -72,7 +72,7 @@ fn hanging_worker() {
     let start = Instant::now();
     scene.worker_pid();
     assert!(start.elapsed() > Duration::from_secs(1));
-    assert!(scene.log().contains("was not ready within 3.0s"), "{}", scene.log());
+    assert!(scene.log().contains("was not ready within 3.0 s"), "{}", scene.log());
 }
 
 fn refused_at_start() {

@@ -156,7 +156,7 @@ fn wrong_binaries() {
             file("dies", b"#!/bin/sh\necho why it died >&2\nexit 7\n", 0o700),
             "code 7 before it was ready: why it died",
         ),
-        (file("sleeps", b"#!/bin/sh\nexec sleep 60\n", 0o700), "was not ready within 0.5"),
+        (file("sleeps", b"#!/bin/sh\nexec sleep 60\n", 0o700), "was not ready within 0.5 s"),
     ];
     for (path, reason) in cases {
         let request = UpgradeRequest { timeout_ms: Some(500), ..binary(path.clone()) };
