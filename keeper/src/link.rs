@@ -155,15 +155,17 @@ impl Link {
         let mut welcome = Welcome { version: String::new(), sockets: Vec::new() };
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.receive()? {
-                None => self.wait(PollFlags::IN, deadline)?,
-                Some(Received::Packet(packet)) => {
-                    if !self.welcomed(packet, &mut welcome)? {
-                        return Ok(welcome);
-                    }
+            let packet = match self.receive()? {
+                None => {
+                    self.wait(PollFlags::IN, deadline)?;
+                    continue;
                 }
+                Some(Received::Packet(packet)) => packet,
                 Some(Received::Garbage(reason)) => return Err(Error::Garbled(reason)),
                 Some(Received::Closed) => return Err(Error::NoKeeper("it closed the connection".to_owned())),
+            };
+            if !self.welcomed(packet, &mut welcome)? {
+                return Ok(welcome);
             }
         }
     }
@@ -311,18 +313,17 @@ impl Link {
     /// # Errors
     /// `Os`.
     pub fn try_recv(&self) -> Result<Option<Order>, Error> {
-        loop {
-            match self.receive()? {
-                None => return Ok(None),
-                Some(Received::Closed) => return Ok(Some(Order::KeeperGone)),
-                Some(Received::Garbage(_)) => {}
-                Some(Received::Packet(packet)) => {
-                    if let Some(order) = understand(packet) {
-                        return Ok(Some(order));
-                    }
-                }
+        while let Some(received) = self.receive()? {
+            let order = match received {
+                Received::Closed => Some(Order::KeeperGone),
+                Received::Garbage(_) => None,
+                Received::Packet(packet) => understand(packet),
+            };
+            if order.is_some() {
+                return Ok(order);
             }
         }
+        Ok(None)
     }
 
     fn receive(&self) -> Result<Option<Received<FromKeeper>>, Error> {
