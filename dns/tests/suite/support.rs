@@ -38,6 +38,8 @@ impl Lab {
         settings.limits.upstream_patience = Duration::from_millis(150);
         settings.limits.lookup = Duration::from_millis(1200);
         settings.limits.tcp_patience = Duration::from_millis(800);
+        // The machine's own servers are not to be asked: without any, that is 127.0.0.1.
+        settings.resolv_conf = "/dev/null".into();
         change(&mut settings);
         let sockets = (udp.try_clone().unwrap(), tcp.try_clone().unwrap());
         let server = Server::spawn(settings, vec![sockets.0], vec![sockets.1]).unwrap();
