@@ -197,6 +197,13 @@ pub(crate) fn with_fields(head: &[u8], without: &[&str], added: &str) -> Vec<u8>
     out
 }
 
+/// Whether a head has a field of this name.
+pub(crate) fn has_field(head: &[u8], name: &str) -> bool {
+    head.split(|b| *b == b'\n')
+        .filter_map(|line| line.split(|b| *b == b':').next())
+        .any(|field| field.eq_ignore_ascii_case(name.as_bytes()))
+}
+
 /// The head with another method, target or version on its first line.
 pub(crate) fn with_first_line(head: &[u8], line: &str) -> Vec<u8> {
     let rest = head.iter().position(|b| *b == b'\n').map_or(&[][..], |at| &head[at + 1..]);
