@@ -142,7 +142,7 @@ impl Worker {
                 let at = self.asked.iter().position(|(asked, _)| *asked == id).unwrap();
                 let (_, mut client) = self.asked.remove(at);
                 let line = serde_json::to_string(&snapshot).unwrap() + "\n";
-                client.write_all(line.as_bytes()).unwrap();
+                let _ = client.write_all(line.as_bytes());
                 self.clients.push(client);
             }
             Order::Conn { client, read, listener } => {

@@ -68,7 +68,14 @@ impl Scene {
     }
 
     pub(crate) fn status(&self) -> Snapshot {
-        serde_json::from_str(&self.client().ask("status")).unwrap()
+        let mut client = self.client();
+        client.say("status");
+        loop {
+            // The connection may change hands before it is heard.
+            if let Ok(status) = serde_json::from_str(&client.line()) {
+                return status;
+            }
+        }
     }
 
     pub(crate) fn worker_pid(&self) -> u32 {
@@ -89,8 +96,9 @@ impl Scene {
         status.unwrap()
     }
 
-    /// How many descriptors the keeper has open.
+    /// How many descriptors the keeper has open, when it has read all that its worker said so far.
     pub(crate) fn descriptors(&self) -> usize {
+        self.status();
         fs::read_dir(format!("/proc/{}/fd", self.keeper.id())).unwrap().count()
     }
 }

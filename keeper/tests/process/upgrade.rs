@@ -181,6 +181,7 @@ fn wrong_binaries() {
     assert_eq!(scene.status().workers.len(), 1);
     scene.mode("");
     scene.upgrade(&UpgradeRequest::default()).unwrap();
+    scene.one_worker();
     assert_ne!(scene.worker_pid(), old);
 }
 
