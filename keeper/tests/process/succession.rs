@@ -18,7 +18,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_blocked_stream_keeps_its_bytes_through_a_succession", blocked),
 ];
 
-fn keeper() -> UpgradeRequest {
+pub(crate) fn keeper() -> UpgradeRequest {
     UpgradeRequest { keeper: true, ..UpgradeRequest::default() }
 }
 
