@@ -175,6 +175,7 @@ impl Worker {
 
     fn hand_over(&self, mut client: UnixStream) {
         while let Err(back) = self.link.give_conn("api", client.into(), b"half") {
+            assert!(matches!(back.error, selvedge_keeper::error::Error::QueueFull), "{}", back.error);
             client = UnixStream::from(back.fds.into_iter().next().unwrap());
             poll(&mut [PollFd::new(&self.link, PollFlags::OUT)], None).unwrap();
         }

@@ -114,16 +114,21 @@ impl Drop for Scene {
 }
 
 pub(crate) fn start(dir: &tempfile::TempDir, mode: &str, extra: usize) -> Child {
+    start_with(dir, mode, extra, |command| command)
+}
+
+/// The same, with a change to the command.
+pub(crate) fn start_with(
+    dir: &tempfile::TempDir,
+    mode: &str,
+    extra: usize,
+    change: impl FnOnce(Command) -> Command,
+) -> Child {
     fs::write(dir.path().join("mode"), mode).unwrap();
     let log = fs::File::options().create(true).append(true).open(dir.path().join("log")).unwrap();
-    Command::new(std::env::current_exe().unwrap())
-        .arg("role-keeper")
-        .arg(dir.path())
-        .arg(extra.to_string())
-        .stdin(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg("role-keeper").arg(dir.path()).arg(extra.to_string());
+    change(command).stdin(Stdio::null()).stderr(log).spawn().unwrap()
 }
 
 pub(crate) fn signal(pid: u32, name: &str) {
