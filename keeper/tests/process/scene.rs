@@ -101,6 +101,13 @@ impl Scene {
         self.status();
         fs::read_dir(format!("/proc/{}/fd", self.keeper.id())).unwrap().count()
     }
+
+    /// How many of them are ends of pipes.
+    pub(crate) fn pipes(&self) -> usize {
+        let fds = fs::read_dir(format!("/proc/{}/fd", self.keeper.id())).unwrap();
+        let targets = fds.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("pipe:")).count()
+    }
 }
 
 impl Drop for Scene {
