@@ -79,6 +79,7 @@ impl Keeper {
         let mut worker = self.workers.remove(at);
         worker.listen();
         self.handover.release(id);
+        self.handover.take_back(std::mem::take(&mut worker.outbox));
         let why = worker.obituary(how);
         self.log(&format!(
             "worker {id} {}: {why}",
