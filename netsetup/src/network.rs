@@ -53,11 +53,12 @@ impl Network {
         dump::wires(self).await
     }
 
-    /// Makes a wire, or finishes or replaces what is there of it. All but the sign.
+    /// Makes a wire, or finishes or replaces what is there of it. All but the sign. Whether the container's end
+    /// was made just now: the container is in a new life.
     ///
     /// # Errors
     /// [`Error::Gone`] when the container's process has ended; then nothing is left behind.
-    pub async fn connect(&self, spec: &WireSpec) -> Result<(), Error> {
+    pub async fn connect(&self, spec: &WireSpec) -> Result<bool, Error> {
         wire::connect(self, spec).await
     }
 

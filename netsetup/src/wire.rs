@@ -95,15 +95,15 @@ impl<'a> Ends<'a> {
     }
 
     /// Both ends, made if they are not there. What is left of an earlier life of the container goes first.
-    async fn pair(&self) -> Result<(Link, Link)> {
+    async fn pair(&self) -> Result<(Link, Link, bool)> {
         for _ in 0..3 {
-            match self.make().await {
-                Err(error) if errno(&error) == Some(nix::libc::EEXIST) => {}
-                result => result.map_err(self.told("make"))?,
-            }
+            let made = match self.make().await {
+                Err(error) if errno(&error) == Some(nix::libc::EEXIST) => false,
+                result => result.map(|()| true).map_err(self.told("make"))?,
+            };
             match (self.outer().await?, self.inner().await?) {
                 (Some(outer), Some(inner)) if inner.peer == outer.index && outer.peer == inner.index => {
-                    return Ok((outer, inner));
+                    return Ok((outer, inner, made));
                 }
                 (outer, inner) => self.clear(outer, inner).await?,
             }
@@ -240,19 +240,20 @@ fn or_gone(spec: &WireSpec, error: Error) -> Error {
 }
 
 /// Makes a wire, or finishes or replaces what is there of it.
-pub(crate) async fn connect(network: &Network, spec: &WireSpec) -> Result<()> {
+pub(crate) async fn connect(network: &Network, spec: &WireSpec) -> Result<bool> {
     let name = host_name(&spec.container);
     network.set_busy(&name, true);
     let _busy = Busy(network, &name);
     let result = async {
         let ends = Ends::open(network, spec)?;
-        let (outer, inner) = ends.pair().await?;
+        let (outer, inner, made) = ends.pair().await?;
         ends.inside(&inner).await?;
         ends.outside(&outer).await?;
-        ends.until_up().await
+        ends.until_up().await?;
+        Ok(made)
     };
     match result.await {
-        Ok(()) => Ok(()),
+        Ok(made) => Ok(made),
         Err(error) => {
             // Nothing half done stays: the route with the wrong address would draw packets away.
             if let Ok(Some(link)) = dump::link(&network.handle, &name).await {

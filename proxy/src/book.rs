@@ -96,6 +96,16 @@ impl Book {
         }
     }
 
+    /// After a first look at what there is: leaves room for what an earlier worker is still creating.
+    pub(crate) fn leap(&self) {
+        // More creates than that at once would queue in the engine.
+        const IN_FLIGHT: u32 = 32;
+        let mut inner = self.lock();
+        if !inner.entries.is_empty() {
+            inner.addresses.leap(IN_FLIGHT);
+        }
+    }
+
     /// Gives an address back.
     pub(crate) fn free(&self, address: Ipv4Addr, holder: &str) {
         self.lock().addresses.free(address, holder);

@@ -81,16 +81,16 @@ async fn connect(
         worker.book.set_phase(&found.id, Phase::Starting);
     }
     let (made, program) = tokio::join!(worker.network.connect(&wire), program::settled(pid));
-    match (made, program) {
+    let anew = match (made, program) {
         (_, Program::Gone) => return Ok(Outcome::NotRunning),
         (made, Program::Missing(lookup)) => {
             debug!(container = short(&found.id), ?lookup, made = made.is_ok(), "no program to run");
             return Ok(Outcome::NeverRan(lookup));
         }
         (Err(selvedge_netsetup::Error::Gone { .. }), _) => return Ok(Outcome::NotRunning),
-        (made, _) => made?,
-    }
-    name(worker, entry, found)?;
+        (made, _) => made? || entry.phase != Phase::Wired,
+    };
+    name(worker, entry, found, anew)?;
     match worker.network.release(&wire).await {
         Err(selvedge_netsetup::Error::Gone { .. }) => {
             worker.forget_name(&found.id);
@@ -99,21 +99,22 @@ async fn connect(
         result => result?,
     }
     worker.book.set_phase(&found.id, Phase::Wired);
-    if entry.phase != Phase::Wired {
+    if anew {
         let name = found.name.trim_start_matches('/');
         info!(container = short(&found.id), name, names = ?entry.note.names, address = %entry.note.address, "wired");
     }
     Ok(Outcome::Wired)
 }
 
-fn name(worker: &Worker, entry: &Entry, found: &model::Container) -> Result<(), ReconcileError> {
+/// `anew`: the engine has just written its /etc/hosts, in which our names are not yet.
+fn name(worker: &Worker, entry: &Entry, found: &model::Container, anew: bool) -> Result<(), ReconcileError> {
     let mut entry = entry.clone();
     found.name.trim_start_matches('/').clone_into(&mut entry.name);
     publish(worker, &found.id, &entry);
     let fqdns: Vec<String> =
         names(&entry).iter().map(|name| format!("{name}.{}", worker.config.domain)).collect();
     let users_own = found.mounts.iter().any(|mount| mount.destination == "/etc/hosts");
-    if found.hosts_path.is_empty() || users_own || entry.phase == Phase::Wired {
+    if found.hosts_path.is_empty() || users_own || !anew {
         return Ok(());
     }
     let names = hosts::Names { address: entry.note.address, hostname: &found.config.hostname, fqdns: &fqdns };

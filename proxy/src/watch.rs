@@ -55,6 +55,7 @@ async fn session(
     sync(worker).await?;
     worker.engine_seen(true);
     if let Some(ready) = ready.take() {
+        worker.book.leap();
         let _ = ready.send(());
     }
     let mut lines = Lines { body: stream.into_body(), buffer: Vec::new() };

@@ -27,7 +27,7 @@ fn a_running_container_has_an_address_and_a_reverse_name_and_an_ended_one_none()
     let docker = lab.selvedge.docker();
     sleeper(&docker, "dns-life", &[]);
     let address = docker.address("dns-life");
-    assert_eq!(short(lab, "dns-life.selvedge.internal"), [address.clone()]);
+    assert_eq!(short(lab, "dns-life.selvedge.internal"), [address.as_str()]);
     assert_eq!(short(lab, &format!("-x {address}")), ["dns-life.selvedge.internal."]);
     docker.run(&["kill", "dns-life"]).ok();
     until_true("the name is gone", Duration::from_secs(2), || {
@@ -55,7 +55,7 @@ fn every_source_of_names_is_answered() {
     sleeper(&docker, "dns-sources", &options);
     let address = docker.address("dns-sources");
     for name in ["primary", "second.sub", "db.shop", "box", "dns-sources"] {
-        assert_eq!(short(lab, &format!("{name}.selvedge.internal")), [address.clone()], "{name}");
+        assert_eq!(short(lab, &format!("{name}.selvedge.internal")), [address.as_str()], "{name}");
     }
     assert_eq!(short(lab, &format!("-x {address}")), ["primary.selvedge.internal."]);
     let between = dig(lab, "shop.selvedge.internal");
@@ -71,7 +71,7 @@ fn a_rename_is_followed() {
     let address = docker.address("dns-old");
     docker.run(&["rename", "dns-old", "dns-new"]).ok();
     until_true("the new name", Duration::from_secs(2), || {
-        short(lab, "dns-new.selvedge.internal") == [address.clone()]
+        short(lab, "dns-new.selvedge.internal") == [address.as_str()]
     });
     assert!(short(lab, "dns-old.selvedge.internal").is_empty());
     docker.remove(&["dns-new"]);

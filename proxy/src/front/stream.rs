@@ -110,8 +110,8 @@ async fn give(
     let label = format!("{} {}", head.method, crate::route::path_of(&head.target));
     let (to_upstream, to_client) = pending;
     let pair = Pair { label, client, engine, to_upstream, to_client };
-    keeper.give(pair).await.map_err(|(pair, error)| {
+    keeper.give(pair).await.map_err(|(client, error)| {
         let refusal = Refusal::new(503, format!("no room for another stream: {error}"));
-        (Buffered::new(pair.client), refusal)
+        (Buffered::new(client), refusal)
     })
 }
