@@ -98,6 +98,21 @@ impl Host {
         links.lines().filter_map(name).filter(|name| name.starts_with("sv")).collect()
     }
 
+    /// What dig is answered about a name in Selvedge's domain: its addresses, sorted.
+    #[must_use]
+    pub fn resolve(&self, name: &str) -> Vec<String> {
+        let question = format!("dig @169.254.1.1 +time=2 +tries=1 +short {name}.selvedge.internal");
+        let mut lines: Vec<String> = self.sh(&question).stdout.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
+    /// Whether an address answers a ping from the host.
+    #[must_use]
+    pub fn reaches(&self, address: &str) -> bool {
+        self.sh(&format!("busybox ping -c 1 -W 1 {address}")).code == 0
+    }
+
     /// Addresses to which a route of Selvedge leads.
     #[must_use]
     pub fn routes(&self) -> Vec<String> {
