@@ -85,7 +85,7 @@ impl Keeper {
             "worker {id} {}: {why}",
             if worker.phase == Phase::Leaving { "left" } else { "died" }
         ));
-        if self.upgrade_died(id, &format!("worker {id} {why}")) {
+        if self.upgrade_died(id, &format!("worker {id}: {why}")) {
             return Ok(());
         }
         if self.serving == Some(id) {

@@ -81,7 +81,7 @@ fn gaps(client: &mut Client, far: &mut Client, work: impl FnOnce()) -> String {
     scope(|threads| {
         let trips = threads.spawn(|| {
             let mut times = Vec::new();
-            while !over.load(Ordering::Relaxed) {
+            while times.is_empty() || !over.load(Ordering::Relaxed) {
                 let start = Instant::now();
                 client.write("x");
                 far.read(1);
