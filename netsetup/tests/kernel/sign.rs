@@ -1,0 +1,1 @@
+//! The sign and the program that waits for it.
