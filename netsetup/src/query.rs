@@ -7,7 +7,9 @@ use std::net::Ipv4Addr;
 
 use nix::errno::Errno;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, State};
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, State,
+};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
@@ -35,6 +37,8 @@ pub(crate) struct Link {
     pub(crate) enabled: bool,
     /// Whether packets go through (IFLA_OPERSTATE).
     pub(crate) up: bool,
+    /// Whether the kernel makes IPv6 addresses for it; also false where it has no IPv6.
+    pub(crate) makes_ipv6: bool,
 }
 
 /// A route of the main table.
@@ -134,10 +138,19 @@ fn read_link(message: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::Link(peer) => link.peer = Some(peer),
             LinkAttribute::OperState(state) => link.up = state == State::Up,
+            LinkAttribute::AfSpecUnspec(families) => link.makes_ipv6 = families.iter().any(makes_addresses),
             _ => {}
         }
     }
     Some(link)
+}
+
+fn makes_addresses(family: &AfSpecUnspec) -> bool {
+    let AfSpecUnspec::Inet6(attributes) = family else { return false };
+    attributes.iter().any(|attribute| match attribute {
+        AfSpecInet6::AddrGenMode(mode) => *mode != In6AddrGenMode::None,
+        _ => false,
+    })
 }
 
 fn read_route(message: RouteNetlinkMessage) -> Option<Route> {

@@ -174,7 +174,7 @@ impl Wiring {
     async fn finish_fresh(&self, spec: &WireSpec, link: &Link, inside: &Inside) -> Result<(), Error> {
         let Some(index) = inside.interface else { return Err(gone_error(spec)) };
         let host = HostEnd { link: link.clone(), routes: Vec::new(), neighbours: Vec::new() };
-        let container = ContainerEnd::fresh(index, spec.address, self.mtu);
+        let container = ContainerEnd::fresh(index, spec.address, link);
         self.complete_ends(spec, &host, &container, &inside.netlink).await
     }
 

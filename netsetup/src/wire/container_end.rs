@@ -16,7 +16,7 @@ use crate::network::{Settings, WireSpec};
 use crate::query::{self, Link, Route};
 use crate::sysctl::Setting;
 use crate::wire::Wiring;
-use crate::wire::host_end::{enable, lasting, neighbour};
+use crate::wire::host_end::{enable, lasting, neighbour, silence};
 
 /// What is there.
 pub(crate) struct ContainerEnd {
@@ -29,18 +29,18 @@ pub(crate) struct ContainerEnd {
 /// Settings of the container's end.
 pub(crate) fn settings() -> Vec<Setting> {
     vec![Setting {
-        step: "turn off IPv6 on the container's interface",
-        path: format!("ipv6/conf/{CONTAINER_INTERFACE}/disable_ipv6"),
-        value: "1",
+        step: "turn off IPv6 router advertisements in the container",
+        path: format!("ipv6/conf/{CONTAINER_INTERFACE}/accept_ra"),
+        value: "0",
         optional: true,
     }]
 }
 
 impl ContainerEnd {
-    /// As the veth pair was born, a moment ago.
-    pub(crate) fn fresh(index: u32, address: Ipv4Addr, mtu: u32) -> Self {
+    /// As the veth pair was born, a moment ago; what is not known of this end is as on the other one.
+    pub(crate) fn fresh(index: u32, address: Ipv4Addr, other: &Link) -> Self {
         let mac = container_mac(address).to_vec();
-        let link = Link { index, mtu, mac, ..Link::default() };
+        let link = Link { index, mac, mtu: other.mtu, makes_ipv6: other.makes_ipv6, ..Link::default() };
         Self { link, addresses: Vec::new(), routes: Vec::new(), neighbours: Vec::new() }
     }
 
@@ -59,6 +59,7 @@ impl ContainerEnd {
         let mac = container_mac(spec.address);
         let neighbours = lasting(&self.neighbours, &self.link, &mac);
         let mut changes = Vec::new();
+        changes.extend(silence(&self.link));
         changes.extend(enable(&self.link, &mac, wiring.mtu));
         let wanted = (spec.address, 32);
         changes.extend(

@@ -21,12 +21,14 @@ fn picture(container: &Container) -> String {
         sh(&format!("ip neigh show dev {host_end}")),
         sysctl(&format!("ipv4/conf/{host_end}/rp_filter")),
         sysctl(&format!("ipv4/conf/{host_end}/forwarding")),
-        sysctl(&format!("ipv6/conf/{host_end}/disable_ipv6")),
+        sysctl(&format!("ipv6/conf/{host_end}/accept_ra")),
+        sysctl(&format!("ipv6/conf/{host_end}/addr_gen_mode")),
         container.sh("ip -o link show selvedge0 | grep -o 'mtu [0-9]*\\|state [A-Z]*\\|link/ether [^ ]*'"),
         container.sh("ip -o addr show dev selvedge0"),
         container.sh("ip route show"),
         container.sh("ip neigh show"),
-        container.sh("cat /proc/sys/net/ipv6/conf/selvedge0/disable_ipv6"),
+        container.sh("cat /proc/sys/net/ipv6/conf/selvedge0/accept_ra"),
+        container.sh("cat /proc/sys/net/ipv6/conf/selvedge0/addr_gen_mode"),
     ];
     parts.join("\n")
 }
@@ -69,7 +71,8 @@ fn whatever_is_missing_is_put_back_and_nothing_else() {
             format!("{inside} ip link set selvedge0 down"),
             format!("{inside} ip link set selvedge0 mtu 1400"),
             format!("{inside} ip link set selvedge0 address 02:00:00:00:00:01"),
-            format!("{inside} sh -c 'echo 0 > /proc/sys/net/ipv6/conf/selvedge0/disable_ipv6'"),
+            format!("{inside} sh -c 'echo 1 > /proc/sys/net/ipv6/conf/selvedge0/accept_ra'"),
+            format!("{inside} ip link set selvedge0 addrgenmode eui64"),
             format!("ip route del {address}"),
             format!("ip route replace {address} dev {host_end} proto 83"),
             format!("ip route add 10.40.0.2 dev {host_end} proto 83"),
@@ -79,7 +82,8 @@ fn whatever_is_missing_is_put_back_and_nothing_else() {
             format!("ip link set {host_end} mtu 1300"),
             format!("echo 0 > /proc/sys/net/ipv4/conf/{host_end}/rp_filter"),
             format!("echo 0 > /proc/sys/net/ipv4/conf/{host_end}/forwarding"),
-            format!("echo 0 > /proc/sys/net/ipv6/conf/{host_end}/disable_ipv6"),
+            format!("echo 1 > /proc/sys/net/ipv6/conf/{host_end}/accept_ra"),
+            format!("ip link set {host_end} addrgenmode eui64"),
             format!("{inside} ip addr flush dev selvedge0; ip link set {host_end} down alias ''"),
         ];
         for broken in breaks {
