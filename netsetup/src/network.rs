@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ipnet::Ipv4Net;
+use tokio::sync::Semaphore;
 
 use crate::error::{Error, Failure};
 use crate::identity::{self, prefix};
@@ -95,7 +96,8 @@ impl Network {
             Some(mtu) => mtu,
             None => quick.run(host_mtu(netlink.clone())).await?,
         };
-        let wiring = Wiring { settings, mtu, own_namespace, netlink, changes: Arc::clone(&changes) };
+        let turns = Arc::new(Semaphore::new(wire::TURNS));
+        let wiring = Wiring { settings, mtu, own_namespace, netlink, changes: Arc::clone(&changes), turns };
         Ok(Self { quick, slow, wiring, changes })
     }
 

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Error, Failure};
@@ -46,10 +47,17 @@ pub(crate) struct Wiring {
     /// The host's socket.
     pub(crate) netlink: Netlink,
     pub(crate) changes: Arc<AtomicU64>,
+    pub(crate) turns: Arc<Semaphore>,
 }
+
+/// So many wires are made at the same time. The kernel does one thing after the other anyway (rtnl lock), so more
+/// would only make the first of many starts as late as the last.
+pub(crate) const TURNS: usize = 3;
 
 /// Makes or repairs a wire: all but the sign.
 pub(crate) async fn connect(wiring: &Wiring, spec: &WireSpec) -> Result<(), Error> {
+    // Never closed; and without a turn it would only be slower.
+    let _turn = wiring.turns.acquire().await.ok();
     let namespace = wiring.namespace(spec)?;
     let mut fresh = false;
     let outcome = wiring.make(spec, &namespace, &mut fresh).await;

@@ -1,6 +1,6 @@
 //! What the host gets, and what two Selvedges on one host leave each other.
 
-use selvedge_netsetup::{Network, Settings};
+use selvedge_netsetup::{Network, Settings, Severity, preflight};
 
 use crate::lab::{Container, next_worker, on_a_host, ready_network, settings, sh, sysctl, try_sh};
 
@@ -111,5 +111,58 @@ fn the_size_of_packets_follows_the_default_route() {
         network.connect(&container.spec()).await.unwrap();
         assert!(container.sh("ip link show selvedge0").contains("mtu 1450"));
         assert!(sh(&format!("ip link show {}", container.host_end())).contains("mtu 1450"));
+    });
+}
+
+fn told(severity: Severity) -> Vec<String> {
+    let findings = preflight(&settings()).into_iter();
+    findings.filter(|finding| finding.severity >= severity).map(|finding| finding.message).collect()
+}
+
+#[test]
+fn a_good_host_has_nothing_to_be_told() {
+    on_a_host(|| async {
+        let network = ready_network().await;
+        let container = Container::start();
+        network.connect(&container.spec()).await.unwrap();
+        let before = sh("ip link; ip route; ip addr");
+        assert_eq!(told(Severity::Note), Vec::<String>::new());
+        assert_eq!(sh("ip link; ip route; ip addr"), before);
+    });
+}
+
+#[test]
+fn clashes_and_lacks_are_told() {
+    on_a_host(|| async {
+        sh("ip link add up0 type veth peer name up1; ip link set up0 up; ip link set up1 up");
+        let cases = [
+            ("ip addr add 10.33.0.1/24 dev up0", Severity::Fatal, "10.33.0.1 on up0"),
+            ("ip route add 10.40.0.0/16 dev up0", Severity::Fatal, "10.40.0.0/16 over up0"),
+            ("ip route add 10.0.0.0/8 dev up0", Severity::Warning, "a part of 10.0.0.0/8"),
+            ("ip addr add 169.254.1.1/16 dev up0", Severity::Warning, "169.254.1.1"),
+            ("echo 2 > /proc/sys/net/ipv4/conf/all/rp_filter", Severity::Warning, "rp_filter is 2"),
+            ("iptables -P FORWARD DROP", Severity::Warning, "no chain DOCKER-USER"),
+        ];
+        for (change, severity, words) in cases {
+            assert!(!told(severity).iter().any(|message| message.contains(words)), "before {change}");
+            sh(change);
+            assert!(told(severity).iter().any(|message| message.contains(words)), "after {change}");
+        }
+    });
+}
+
+#[test]
+fn a_user_without_rights_is_told() {
+    on_a_host(|| async {
+        let findings = std::thread::spawn(|| {
+            // Only this thread loses its rights: a raw system call, since libc's wrapper would tell all threads.
+            // SAFETY: takes three numbers.
+            let left = unsafe { nix::libc::syscall(nix::libc::SYS_setresuid, 1000, 1000, 1000) };
+            assert_eq!(left, 0);
+            told(Severity::Fatal)
+        });
+        let findings = findings.join().unwrap();
+        assert!(findings.iter().any(|message| message.contains("CAP_NET_ADMIN")), "{findings:?}");
+        assert!(findings.iter().any(|message| message.contains("CAP_SYS_ADMIN")), "{findings:?}");
     });
 }

@@ -195,12 +195,8 @@ fn a_process_that_goes_in_between_leaves_nothing() {
                 assert!(matches!(outcome, Ok(()) | Err(Error::Gone { .. })), "{outcome:?}");
             }
             // What was complete before the process ended goes with its namespace.
-            for _ in 0..500 {
-                if !try_sh(&format!("ip link show {host_end}")) {
-                    break;
-                }
-            }
-            assert!(!try_sh(&format!("ip link show {host_end}")), "left after {delay}");
+            let left = || try_sh(&format!("ip link show {host_end}"));
+            assert!((0..500).any(|_| !left()), "left after {delay}");
         }
         assert_eq!(sh("ip route show proto 83"), "");
     });

@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use nix::libc;
@@ -27,27 +28,49 @@ fn wait_binary() -> &'static Path {
     })
 }
 
-/// Programs and things that are none, in a directory that anybody may read.
-fn programs() -> &'static Path {
-    static MADE: OnceLock<PathBuf> = OnceLock::new();
-    MADE.get_or_init(|| {
-        let directory = std::env::temp_dir().join(format!("selvedge-wait-{}", std::process::id()));
-        std::fs::create_dir_all(directory.join("closed")).unwrap();
-        let files = [
-            ("script", "#!/bin/sh\necho \"$0\" \"$@\"\n", 0o755),
-            ("text", "echo as shell \"$@\"\n", 0o755),
-            ("interpreter-missing", "#!/nowhere/sh\n", 0o755),
-            ("data", "data\n", 0o644),
-            ("closed/script", "#!/bin/sh\n", 0o755),
-        ];
-        for (name, content, mode) in files {
-            std::fs::write(directory.join(name), content).unwrap();
-            std::fs::set_permissions(directory.join(name), PermissionsExt::from_mode(mode)).unwrap();
-        }
-        std::fs::set_permissions(directory.join("closed"), PermissionsExt::from_mode(0o700)).unwrap();
-        std::fs::copy(wait_binary(), directory.join("wait")).unwrap();
-        directory
-    })
+/// Programs and things that are none, in a directory that anybody may read and that goes with its last user.
+struct Programs(PathBuf);
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        let _removed = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl std::ops::Deref for Programs {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+fn programs() -> Arc<Programs> {
+    static MADE: Mutex<Weak<Programs>> = Mutex::new(Weak::new());
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let mut made = MADE.lock().unwrap();
+    if let Some(programs) = made.upgrade() {
+        return programs;
+    }
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let directory = std::env::temp_dir().join(format!("selvedge-wait-{}-{count}", std::process::id()));
+    std::fs::create_dir_all(directory.join("closed")).unwrap();
+    let files = [
+        ("script", "#!/bin/sh\necho \"$0\" \"$@\"\n", 0o755),
+        ("text", "echo as shell \"$@\"\n", 0o755),
+        ("interpreter-missing", "#!/nowhere/sh\n", 0o755),
+        ("data", "data\n", 0o644),
+        ("closed/script", "#!/bin/sh\n", 0o755),
+    ];
+    for (name, content, mode) in files {
+        std::fs::write(directory.join(name), content).unwrap();
+        std::fs::set_permissions(directory.join(name), PermissionsExt::from_mode(mode)).unwrap();
+    }
+    std::fs::set_permissions(directory.join("closed"), PermissionsExt::from_mode(0o700)).unwrap();
+    std::fs::copy(wait_binary(), directory.join("wait")).unwrap();
+    let programs = Arc::new(Programs(directory));
+    *made = Arc::downgrade(&programs);
+    programs
 }
 
 /// A container whose first program is `wait`.
@@ -65,7 +88,7 @@ impl Waiting {
 
     fn start_command(command: &mut Command, program: &[&str]) -> Self {
         let command = command.arg(programs().join("wait")).args(program);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir(programs());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir(&**programs());
         let process = command.spawn().unwrap();
         let mut waiting = Self { pid: process.id(), process };
         let begin = Instant::now();
@@ -127,8 +150,9 @@ fn children(pid: u32) -> Vec<u32> {
 #[test]
 fn it_tells_what_it_found_and_stays_until_it_is_stopped() {
     on_a_host(|| async {
+        let programs = programs();
         let (in_directory, path) =
-            (programs().to_str().unwrap(), format!("PATH={}", programs().to_str().unwrap()));
+            (programs.to_str().unwrap(), format!("PATH={}", programs.to_str().unwrap()));
         let at = |name: &str| format!("{in_directory}/{name}");
         let cases = [
             (path.as_str(), "script".to_owned(), "sv:wait", 143),
@@ -159,8 +183,9 @@ fn it_tells_what_it_found_and_stays_until_it_is_stopped() {
 #[test]
 fn a_user_sees_what_a_user_may() {
     on_a_host(|| async {
+        let programs = programs();
         let user = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", "--inh-caps=-all"];
-        let closed = programs().join("closed/script");
+        let closed = programs.join("closed/script");
         let waiting = Waiting::start(&user, &[closed.to_str().unwrap()]);
         assert_eq!(waiting.state(), "sv:e13");
         waiting.signal(Signal::SIGTERM);
@@ -174,6 +199,7 @@ fn a_user_sees_what_a_user_may() {
 #[test]
 fn the_program_gets_everything_as_it_was() {
     on_a_host(|| async {
+        let _programs = programs();
         let clean = "env -i PATH=/usr/bin:/bin EMPTY= NAME=a\\ b sh -c";
         let look = "echo \"$0\" \"$@\"; env; ls /proc/self/fd; grep -E 'Sig(Pnd|Blk|Ign|Cgt)|ShdPnd' /proc/self/status";
         let direct = sh(&format!("{clean} '{}' zero one ''", look.replace('\'', "'\\''")));
@@ -190,7 +216,8 @@ fn the_program_gets_everything_as_it_was() {
 #[test]
 fn a_script_sees_the_path_that_runc_would_have_found() {
     on_a_host(|| async {
-        let directory = programs().to_str().unwrap();
+        let programs = programs();
+        let directory = programs.to_str().unwrap();
         let path = format!("PATH=/nowhere:/{directory}//closed/./../");
         let waiting = Waiting::start(&["/usr/bin/env", &path], &["script", "x"]);
         waiting.give_sign();
@@ -201,10 +228,11 @@ fn a_script_sees_the_path_that_runc_would_have_found() {
 #[test]
 fn a_program_that_cannot_run_ends_as_with_runc() {
     on_a_host(|| async {
+        let programs = programs();
         for (name, words) in
             [("text", "exec format error"), ("interpreter-missing", "no such file or directory")]
         {
-            let file = programs().join(name);
+            let file = programs.join(name);
             let waiting = Waiting::start(&[], &[file.to_str().unwrap()]);
             waiting.give_sign();
             assert_eq!(waiting.end(), (1, String::new(), format!("exec {}: {words}\n", file.display())));
@@ -215,6 +243,7 @@ fn a_program_that_cannot_run_ends_as_with_runc() {
 #[test]
 fn every_stop_signal_ends_the_wait_also_as_the_first_process() {
     on_a_host(|| async {
+        let _programs = programs();
         let first_process = ["-p", "--fork", "--kill-child"];
         for around in [&[] as &[&str], &first_process] {
             for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
@@ -235,6 +264,7 @@ fn every_stop_signal_ends_the_wait_also_as_the_first_process() {
 #[test]
 fn no_other_route_is_the_sign() {
     on_a_host(|| async {
+        let _programs = programs();
         let waiting = Waiting::start(&[], &["true"]);
         waiting.give_link();
         waiting.ip("route add default via 169.254.1.1 proto static");
@@ -250,13 +280,14 @@ fn no_other_route_is_the_sign() {
 #[test]
 fn the_sign_is_not_lost_in_a_flood() {
     on_a_host(|| async {
+        let programs = programs();
         let waiting = Waiting::start(&[], &["true"]);
         waiting.give_link();
         waiting.signal(Signal::SIGSTOP);
         let routes: String = (0..20_000)
             .map(|number| format!("route add 10.200.{}.{} dev selvedge0\n", number / 250, number % 250))
             .collect();
-        let file = programs().join("flood");
+        let file = programs.join("flood");
         std::fs::write(&file, routes).unwrap();
         waiting.ip(&format!("-batch {}", file.display()));
         waiting.ip("route add 10.32.0.0/12 via 169.254.1.1 proto 83");
@@ -268,11 +299,12 @@ fn the_sign_is_not_lost_in_a_flood() {
 #[test]
 fn a_sign_that_is_there_already_is_seen() {
     on_a_host(|| async {
+        let programs = programs();
         let script = format!(
             "ip link add selvedge0 type veth peer name o; ip link set selvedge0 up; ip link set o up; \
              ip route add {GATEWAY} dev selvedge0; ip route add 10.32.0.0/12 via {GATEWAY} proto 83; \
              exec {} echo yes",
-            programs().join("wait").display()
+            programs.join("wait").display()
         );
         let output = Command::new("unshare").args(["-n", "sh", "-c", &script]).output().unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "yes\n");
@@ -311,6 +343,7 @@ fn refuse_netlink(command: &mut Command) -> &mut Command {
 #[test]
 fn a_profile_that_refuses_netlink_only_makes_it_slower() {
     on_a_host(|| async {
+        let _programs = programs();
         let start = || {
             let mut command = Command::new("unshare");
             Waiting::start_command(refuse_netlink(command.arg("-n")), &["echo", "yes"])
@@ -330,8 +363,9 @@ fn a_profile_that_refuses_netlink_only_makes_it_slower() {
 #[test]
 fn under_dockers_init_it_fails_as_the_init_does() {
     on_a_host(|| async {
+        let programs = programs();
         let around = ["-p", "--fork", "--kill-child", "--mount-proc", "docker-init", "--"];
-        let at = |name: &str| programs().join(name).to_str().unwrap().to_owned();
+        let at = |name: &str| programs.join(name).to_str().unwrap().to_owned();
         let programs = [
             at("nothing"),
             at("data"),
@@ -365,6 +399,7 @@ fn under_dockers_init_it_fails_as_the_init_does() {
 #[test]
 fn the_real_wire_starts_the_program_at_once() {
     on_a_host(|| async {
+        let _programs = programs();
         let network = ready_network().await;
         let mut times = Vec::new();
         for number in 1..=20_u8 {
