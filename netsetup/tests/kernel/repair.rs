@@ -1,6 +1,10 @@
 //! What another process left half done is finished, and what is right is left alone.
 
-use selvedge_netsetup::{Error, Network};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use selvedge_netsetup::{Error, Network, WireSpec};
 
 use crate::lab::{Container, next_worker, on_a_host, ready_network, sh, sysctl, try_sh};
 
@@ -184,7 +188,7 @@ fn a_process_that_goes_in_between_leaves_nothing() {
             let mut container = Container::start();
             let spec = container.spec();
             let ending = std::thread::spawn(move || {
-                std::thread::sleep(std::time::Duration::from_micros(delay * 50));
+                std::thread::sleep(Duration::from_micros(delay * 50));
                 container.stop();
                 container.host_end()
             });
@@ -210,7 +214,7 @@ fn the_hosts_own_namespace_is_refused() {
         let mut spec = container.spec();
         container.stop();
         // A process of this host that took the number over.
-        let mut process = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let mut process = Command::new("sleep").arg("100").spawn().unwrap();
         spec.pid = process.id();
         let refused = network.connect(&spec).await;
         process.kill().unwrap();
@@ -240,5 +244,55 @@ fn no_sign_without_a_wire() {
         let refused = network.release(&container.spec()).await;
         assert_eq!(refused, Err(Error::NotConnected { container: container.id.clone() }));
         assert_eq!(container.sh("ip route show"), "");
+    });
+}
+
+/// What a worker does that is killed in the middle: only started by the test below, with a wire in its environment.
+#[test]
+fn as_a_worker_that_is_killed() {
+    let Ok(wire) = std::env::var(KILLED_WIRE) else { return };
+    let mut words = wire.split(' ');
+    let mut word = || words.next().unwrap().to_owned();
+    let spec = WireSpec { container: word(), address: word().parse().unwrap(), pid: word().parse().unwrap() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let network = next_worker().await;
+        println!("begin");
+        network.connect(&spec).await.unwrap();
+        network.release(&spec).await.unwrap();
+    });
+}
+
+const KILLED_WIRE: &str = "SELVEDGE_TEST_KILLED_WIRE";
+
+#[test]
+fn a_worker_that_is_killed_at_any_moment_leaves_nothing_that_the_next_cannot_finish() {
+    on_a_host(|| async {
+        let network = ready_network().await;
+        let mut unfinished = 0;
+        for delay in 0..60 {
+            let container = Container::start();
+            let wire = format!("{} {} {}", container.id, container.address, container.pid());
+            let mut worker = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "repair::as_a_worker_that_is_killed", "--nocapture"])
+                .env(KILLED_WIRE, wire)
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut lines = BufReader::new(worker.stdout.take().unwrap()).lines();
+            assert!(lines.any(|line| line.unwrap().ends_with("begin")));
+            std::thread::sleep(Duration::from_micros(delay * 60));
+            worker.kill().unwrap();
+            worker.wait().unwrap();
+            let before = network.changes();
+            attach(&network, &container).await;
+            unfinished += u32::from(network.changes() > before);
+            sh(&format!("busybox ping -c 1 -W 1 {}", container.address));
+            let next = next_worker().await;
+            attach(&next, &container).await;
+            assert_eq!(next.changes(), 0, "killed after {delay}");
+        }
+        println!("{unfinished} of 60 were killed before they were done");
+        assert!(unfinished > 5);
     });
 }
