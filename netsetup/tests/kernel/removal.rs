@@ -68,3 +68,26 @@ fn a_deletion_that_was_begun_is_seen_and_taken_over() {
         assert_eq!(network.wires().await.unwrap(), right);
     });
 }
+
+#[test]
+fn a_namespace_is_not_kept_alive() {
+    on_a_host(|| async {
+        let network = ready_network().await;
+        for _ in 0..20 {
+            let mut container = Container::start();
+            for _ in 0..3 {
+                network.connect(&container.spec()).await.unwrap();
+                network.release(&container.spec()).await.unwrap();
+            }
+            container.stop();
+        }
+        // Nobody took the wires out: the kernel does when the last descriptor that leads into a namespace is closed.
+        for _ in 0..100 {
+            if network.wires().await.unwrap().is_empty() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        panic!("wires of dead containers: {:?}", network.wires().await.unwrap());
+    });
+}
