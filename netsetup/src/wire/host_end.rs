@@ -30,8 +30,8 @@ pub(crate) struct HostEnd {
 /// Settings of the host's end. The kernel takes the larger of `all` and this for rp_filter, and 2 is loose:
 /// `preflight` tells when `all` is.
 ///
-/// Not disable_ipv6: while anybody holds the rtnl lock, a write to that one spins (restart_syscall), and sixteen
-/// starts at once then took 66 ms instead of 16.
+/// Not disable_ipv6: a write to that one spins (restart_syscall) while anybody holds the rtnl lock, and many starts
+/// at once then take the processors from each other.
 pub(crate) fn settings(interface: &str) -> [Setting; 3] {
     [
         Setting {
