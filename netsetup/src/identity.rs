@@ -43,6 +43,12 @@ pub(crate) fn container_mac(address: Ipv4Addr) -> [u8; 6] {
     [0x0a, 0x58, a, b, c, d]
 }
 
+/// The same as text, as Docker shows it: `0a:58:0a:20:00:05`.
+#[must_use]
+pub fn container_mac_text(address: Ipv4Addr) -> String {
+    container_mac(address).map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// The hardware address of every host's end: the gateway is the same one on each wire.
 pub(crate) fn host_mac(gateway: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = gateway.octets();

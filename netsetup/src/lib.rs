@@ -20,7 +20,7 @@ mod sysctl;
 mod wire;
 
 pub use crate::error::Error;
-pub use crate::identity::{CONTAINER_INTERFACE, SIGN_PROTOCOL, host_interface};
+pub use crate::identity::{CONTAINER_INTERFACE, SIGN_PROTOCOL, container_mac_text, host_interface};
 pub use crate::netns::inode_of;
 pub use crate::network::{Network, Settings, Wire, WireSpec};
 pub use crate::preflight::{Finding, Severity, preflight};
