@@ -33,6 +33,8 @@ use std::time::{Duration, Instant};
 
 /// Descriptors that streams may not have: for sockets, workers, pipes, upgrades.
 const RESERVED_FDS: usize = 512;
+/// The keeper's own: epoll, signals, lock, control socket, standard streams.
+const FEW_FDS: usize = 16;
 /// What the limit of descriptors is raised to where that is allowed.
 const WANTED_FDS: u64 = 262_144;
 
@@ -193,7 +195,7 @@ impl Keeper {
                 }
             }
             Token::Control => self.requests.accept(&self.poller),
-            Token::Requester(id) => self.on_request(id),
+            Token::Requester(id) => self.on_request(id, happening),
         }
         Ok(())
     }
@@ -260,7 +262,7 @@ impl Keeper {
 
     /// Whether there are descriptors left for so many more.
     fn has_room(&self, more: usize) -> bool {
-        let reserved = RESERVED_FDS.min(self.fd_limit / 4);
+        let reserved = RESERVED_FDS.min(self.fd_limit / 4) + FEW_FDS + self.listeners.len();
         2 * self.pump.len() + self.handover.len() + more + reserved <= self.fd_limit
     }
 

@@ -9,7 +9,7 @@
 use crate::error::Error;
 use crate::keeper::Counts;
 use crate::plan::Program;
-use crate::protocol::FromKeeper;
+use crate::protocol::{FromKeeper, PROTOCOL};
 use crate::pump::flow::{Flow, Phase as FlowPhase};
 use crate::pump::pipes::Pipe;
 use crate::pump::stream::Stream;
@@ -42,6 +42,8 @@ const FORMAT: u32 = 1;
 pub(crate) struct Saved {
     format: u32,
     pub(crate) version: String,
+    /// What the workers speak.
+    pub(crate) protocol: u32,
     pub(crate) lock: RawFd,
     pub(crate) control: RawFd,
     pub(crate) requester: Option<RawFd>,
@@ -142,7 +144,7 @@ pub(crate) fn ahead(ms: u64) -> Instant {
 
 impl Saved {
     pub(crate) fn new(version: &str) -> Saved {
-        Saved { format: FORMAT, version: version.to_owned(), ..Saved::default() }
+        Saved { format: FORMAT, version: version.to_owned(), protocol: PROTOCOL, ..Saved::default() }
     }
 
     /// Notes a descriptor that the next image shall have.

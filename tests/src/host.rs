@@ -1,5 +1,7 @@
 //! A test host: a network namespace and a directory.
 
+use std::fs::File;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -67,6 +69,25 @@ impl Host {
     /// Runs a line of shell in the host's network namespace.
     pub fn sh(&self, line: &str) -> Output {
         run(self.command("sh").args(["-c", line]), b"")
+    }
+
+    /// A UDP socket of the host's network namespace, connected to an address there.
+    ///
+    /// # Panics
+    /// When it cannot be had.
+    #[must_use]
+    pub fn udp(&self, peer: &str) -> UdpSocket {
+        let netns = File::open(format!("/run/netns/{}", self.netns)).expect("the namespace is there");
+        let peer = peer.to_owned();
+        // A namespace belongs to a thread: this one does nothing else. The socket stays where it was opened.
+        let opened = std::thread::spawn(move || {
+            #[expect(clippy::disallowed_methods, reason = "a thread that does only this and ends")]
+            nix::sched::setns(&netns, nix::sched::CloneFlags::CLONE_NEWNET).expect("root may enter it");
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
+            socket.connect(peer).expect("an address");
+            socket
+        });
+        opened.join().expect("the thread ends")
     }
 
     /// Names of Selvedge's interfaces on this host.

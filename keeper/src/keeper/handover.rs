@@ -72,6 +72,15 @@ impl Handover {
         }
     }
 
+    /// Connections that never reached the worker for which they were: the next one gets them.
+    pub(super) fn take_back(&mut self, orders: VecDeque<Outgoing>) {
+        for mut order in orders.into_iter().rev() {
+            if let (FromKeeper::Conn { listener }, Some(client)) = (order.head, order.fds.pop()) {
+                self.conns.push_front(Conn { listener, client, read: order.bytes });
+            }
+        }
+    }
+
     /// The next order for the worker that serves now.
     pub(super) fn next_for(&mut self, worker: u32) -> Option<Outgoing> {
         if let Some(conn) = self.conns.pop_front() {

@@ -5,13 +5,15 @@
 use super::{Keeper, Stopping};
 use crate::control::{FAILED, OK, UpgradeRequest};
 use crate::error::Error;
-use crate::poller::{Interest, Poller, Token};
+use crate::poller::{Happening, Interest, Poller, Token};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, SocketFlags, accept_with, send};
 use std::os::fd::OwnedFd;
 
 /// More than so many at once are turned away.
 const MOST: usize = 16;
+/// Who does not read so many bytes gets no more: a status of many streams is long.
+const UNSENT_MAX: usize = 64 << 20;
 /// A longer line is no request.
 const LINE_MAX: usize = 64 << 10;
 
@@ -20,6 +22,27 @@ pub(super) struct Requester {
     pub(super) id: u32,
     pub(super) fd: OwnedFd,
     line: Vec<u8>,
+    /// What he has not read yet.
+    unsent: Vec<u8>,
+    /// Nothing more will be said: closed as soon as all is sent.
+    leaving: bool,
+}
+
+impl Requester {
+    /// Sends what can be sent. False if he is to be forgotten.
+    fn flush(&mut self, poller: &Poller) -> bool {
+        while !self.unsent.is_empty() {
+            match send(&self.fd, &self.unsent, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Ok(sent) => drop(self.unsent.drain(..sent)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(_) => return false,
+            }
+        }
+        let interest = if self.unsent.is_empty() { Interest::Read } else { Interest::Both };
+        let watched = poller.modify(&self.fd, Token::Requester(self.id), interest).is_ok();
+        watched && !(self.leaving && self.unsent.is_empty())
+    }
 }
 
 /// All of them.
@@ -53,7 +76,7 @@ impl Requests {
         let id = self.next;
         poller.add(&fd, Token::Requester(id), Interest::Read).ok()?;
         self.next = self.next.wrapping_add(1);
-        self.requesters.push(Requester { id, fd, line: Vec::new() });
+        self.requesters.push(Requester { id, fd, line: Vec::new(), unsent: Vec::new(), leaving: false });
         Some(id)
     }
 
@@ -67,28 +90,32 @@ impl Requests {
                 requester.line.extend_from_slice(&buffer[..read]);
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
-            _ => drop(self.requesters.remove(at)),
+            _ => {
+                self.requesters.remove(at);
+                return None;
+            }
         }
-        let requester = self.requesters.get_mut(at).filter(|requester| requester.id == id)?;
         let end = requester.line.iter().position(|byte| *byte == b'\n')?;
         let line = String::from_utf8_lossy(&requester.line[..end]).into_owned();
         requester.line.drain(..=end);
         Some(line)
     }
 
-    /// Sends a line.
-    pub(super) fn tell(&mut self, id: Option<u32>, line: &str) {
-        let found = self.requesters.iter().find(|requester| Some(requester.id) == id);
-        if let Some(requester) = found {
-            let line = format!("{line}\n");
-            let _ = send(&requester.fd, line.as_bytes(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    /// Sends a line; after the last one he is let go.
+    pub(super) fn tell(&mut self, id: Option<u32>, line: &str, last: bool, poller: &Poller) {
+        let found = self.requesters.iter_mut().find(|requester| Some(requester.id) == id);
+        let Some(requester) = found else { return };
+        requester.leaving |= last;
+        if requester.unsent.len() + line.len() < UNSENT_MAX {
+            requester.unsent.extend_from_slice(line.as_bytes());
+            requester.unsent.push(b'\n');
         }
+        self.flush(id, poller);
     }
 
-    /// Takes one out, to be closed or kept over a change of the keeper's image.
-    pub(super) fn take(&mut self, id: Option<u32>) -> Option<Requester> {
-        let at = self.requesters.iter().position(|requester| Some(requester.id) == id)?;
-        Some(self.requesters.remove(at))
+    /// Sends on what could not be sent before.
+    pub(super) fn flush(&mut self, id: Option<u32>, poller: &Poller) {
+        self.requesters.retain_mut(|requester| Some(requester.id) != id || requester.flush(poller));
     }
 
     /// The descriptor of one.
@@ -98,7 +125,13 @@ impl Requests {
 }
 
 impl Keeper {
-    pub(super) fn on_request(&mut self, id: u32) {
+    pub(super) fn on_request(&mut self, id: u32, happening: Happening) {
+        if happening.writable {
+            self.requests.flush(Some(id), &self.poller);
+        }
+        if !happening.readable {
+            return;
+        }
         let Some(line) = self.requests.read(id) else { return };
         let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));
         match word {
@@ -111,7 +144,7 @@ impl Keeper {
             }
             "status" => {
                 let line = serde_json::to_string(&self.snapshot()).unwrap_or_default();
-                self.requests.tell(Some(id), &line);
+                self.requests.tell(Some(id), &line, false, &self.poller);
             }
             _ => self.say_failed(Some(id), "not understood: upgrade or status"),
         }
@@ -137,16 +170,19 @@ impl Keeper {
     /// A line of progress, for the requester and the log.
     pub(super) fn say(&mut self, requester: Option<u32>, line: &str) {
         self.log(&format!("upgrade: {line}"));
-        self.requests.tell(requester, line);
+        self.requests.tell(requester, line, false, &self.poller);
+    }
+
+    fn say_last(&mut self, requester: Option<u32>, line: &str) {
+        self.log(&format!("upgrade: {line}"));
+        self.requests.tell(requester, line, true, &self.poller);
     }
 
     pub(super) fn say_ok(&mut self, requester: Option<u32>, line: &str) {
-        self.say(requester, &format!("{OK}{line}"));
-        self.requests.take(requester);
+        self.say_last(requester, &format!("{OK}{line}"));
     }
 
     pub(super) fn say_failed(&mut self, requester: Option<u32>, reason: &str) {
-        self.say(requester, &format!("{FAILED}{reason}"));
-        self.requests.take(requester);
+        self.say_last(requester, &format!("{FAILED}{reason}"));
     }
 }

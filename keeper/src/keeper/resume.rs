@@ -7,6 +7,7 @@ use super::handover::{Conn, Parked};
 use crate::bind;
 use crate::error::Error;
 use crate::plan::{Listener, Plan};
+use crate::protocol::PROTOCOL;
 use crate::saved::{self, Loaded};
 use std::os::fd::OwnedFd;
 
@@ -51,6 +52,10 @@ impl Keeper {
         keeper.program.exe = state.worker_exe.unwrap_or(keeper.program.exe);
         let requester = state.requester.and_then(|number| loaded.own(number).ok());
         keeper.begin_again(wanted, requester, &state.version)?;
+        if state.protocol != PROTOCOL {
+            // The worker of the former release can't be talked with for long.
+            keeper.on_reload();
+        }
         Ok(keeper)
     }
 

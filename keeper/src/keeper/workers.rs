@@ -79,12 +79,13 @@ impl Keeper {
         let mut worker = self.workers.remove(at);
         worker.listen();
         self.handover.release(id);
+        self.handover.take_back(std::mem::take(&mut worker.outbox));
         let why = worker.obituary(how);
         self.log(&format!(
             "worker {id} {}: {why}",
             if worker.phase == Phase::Leaving { "left" } else { "died" }
         ));
-        if self.upgrade_died(id, &format!("worker {id} {why}")) {
+        if self.upgrade_died(id, &format!("worker {id}: {why}")) {
             return Ok(());
         }
         if self.serving == Some(id) {

@@ -15,7 +15,7 @@ const BULK_FROM: usize = 16 << 10;
 /// A splice of fewer bytes is not bulk any more.
 const BULK_UNTIL: usize = 4 << 10;
 /// Bytes that one direction may move before the others have their turn.
-const TURN: usize = 1 << 20;
+const TURN: usize = 256 << 10;
 
 /// What all streams share.
 pub(crate) struct Tools {

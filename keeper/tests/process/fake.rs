@@ -142,7 +142,7 @@ impl Worker {
                 let at = self.asked.iter().position(|(asked, _)| *asked == id).unwrap();
                 let (_, mut client) = self.asked.remove(at);
                 let line = serde_json::to_string(&snapshot).unwrap() + "\n";
-                client.write_all(line.as_bytes()).unwrap();
+                let _ = client.write_all(line.as_bytes());
                 self.clients.push(client);
             }
             Order::Conn { client, read, listener } => {
@@ -175,6 +175,7 @@ impl Worker {
 
     fn hand_over(&self, mut client: UnixStream) {
         while let Err(back) = self.link.give_conn("api", client.into(), b"half") {
+            assert!(matches!(back.error, selvedge_keeper::error::Error::QueueFull), "{}", back.error);
             client = UnixStream::from(back.fds.into_iter().next().unwrap());
             poll(&mut [PollFd::new(&self.link, PollFlags::OUT)], None).unwrap();
         }

@@ -1,6 +1,6 @@
 //! A keeper's ordinary life: workers come, die and are replaced; streams and sockets stay.
 
-use crate::scene::{Client, Scene, alive, signal, start, until};
+use crate::scene::{Client, Scene, alive, signal, start, start_with, until};
 use std::fs;
 use std::io::{BufRead, Read};
 use std::os::unix::fs::MetadataExt;
@@ -23,6 +23,8 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("status_tells_of_streams_and_workers", status),
     ("a_thousand_streams_leave_nothing_behind", no_leak),
     ("when_descriptors_run_out_new_streams_end_and_old_ones_go_on", exhaustion),
+    ("a_small_limit_of_descriptors_refuses_new_streams_in_time", small_limit),
+    ("systemd_is_told", systemd),
     ("a_parked_client_is_given_to_the_next_worker", parked),
 ];
 
@@ -239,6 +241,60 @@ fn exhaustion() {
         let _far = engine.accept().unwrap();
         client.stream.read(&mut [0]).is_ok_and(|read| read == 1)
     });
+}
+
+fn small_limit() {
+    let scene = Scene::new();
+    let engine = scene.engine();
+    drop(scene.stream(&engine));
+    let mut scene = scene;
+    scene.signal("KILL");
+    scene.end();
+    scene.keeper = start_with(&scene.dir, "", 0, |command| {
+        let mut limited = std::process::Command::new("prlimit");
+        limited.arg("--nofile=64:64").arg(command.get_program()).args(command.get_args());
+        limited
+    });
+    until("it serves", || std::os::unix::net::UnixStream::connect(scene.api()).is_ok());
+    let mut kept: Vec<_> = (0..15).map(|_| scene.stream(&engine)).collect();
+    let mut client = scene.client();
+    client.say(&format!("stream {}/engine.sock start", scene.dir.path().display()));
+    let _far = engine.accept().unwrap();
+    assert!(client.at_end());
+    assert!(scene.log().contains("refused (1): no descriptors are left"), "{}", scene.log());
+    for (client, far) in &mut kept {
+        far.write("more");
+        assert_eq!(client.read(4), "more");
+    }
+    // There is enough left to start a worker.
+    signal(scene.worker_pid(), "KILL");
+    scene.worker_pid();
+    scene.upgrade(&Default::default()).unwrap();
+}
+
+fn systemd() {
+    let scene = Scene::new();
+    let mut scene = scene;
+    scene.signal("KILL");
+    scene.end();
+    let path = scene.dir.path().join("notify");
+    let told = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    told.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let heard = || {
+        let mut buffer = [0; 1000];
+        let read = told.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..read]).into_owned()
+    };
+    scene.keeper = start_with(&scene.dir, "", 0, |mut command| {
+        command.env("NOTIFY_SOCKET", &path);
+        command
+    });
+    assert_eq!(heard(), "READY=1");
+    scene.signal("HUP");
+    assert!(heard().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert_eq!(heard(), "READY=1");
+    scene.signal("TERM");
+    assert_eq!(heard(), "STOPPING=1");
 }
 
 fn parked() {

@@ -5,6 +5,7 @@
 
 mod fake;
 mod life;
+mod measure;
 mod scene;
 mod succession;
 mod upgrade;
@@ -24,7 +25,12 @@ fn main() -> ExitCode {
 /// Runs all cases whose name contains the filter, one after the other.
 fn run(filter: &str) -> ExitCode {
     let mut failed = Vec::new();
-    let cases = [life::CASES, upgrade::CASES, succession::CASES].concat();
+    let measure = filter.starts_with("measure");
+    let cases = if measure {
+        measure::CASES.to_vec()
+    } else {
+        [life::CASES, upgrade::CASES, succession::CASES].concat()
+    };
     for (name, case) in cases.iter().filter(|(name, _)| name.contains(filter)) {
         let start = std::time::Instant::now();
         let fine = catch_unwind(AssertUnwindSafe(case)).is_ok();

@@ -68,7 +68,14 @@ impl Scene {
     }
 
     pub(crate) fn status(&self) -> Snapshot {
-        serde_json::from_str(&self.client().ask("status")).unwrap()
+        let mut client = self.client();
+        client.say("status");
+        loop {
+            // The connection may change hands before it is heard.
+            if let Ok(status) = serde_json::from_str(&client.line()) {
+                return status;
+            }
+        }
     }
 
     pub(crate) fn worker_pid(&self) -> u32 {
@@ -89,9 +96,17 @@ impl Scene {
         status.unwrap()
     }
 
-    /// How many descriptors the keeper has open.
+    /// How many descriptors the keeper has open, when it has read all that its worker said so far.
     pub(crate) fn descriptors(&self) -> usize {
+        self.status();
         fs::read_dir(format!("/proc/{}/fd", self.keeper.id())).unwrap().count()
+    }
+
+    /// How many of them are ends of pipes.
+    pub(crate) fn pipes(&self) -> usize {
+        let fds = fs::read_dir(format!("/proc/{}/fd", self.keeper.id())).unwrap();
+        let targets = fds.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("pipe:")).count()
     }
 }
 
@@ -106,16 +121,21 @@ impl Drop for Scene {
 }
 
 pub(crate) fn start(dir: &tempfile::TempDir, mode: &str, extra: usize) -> Child {
+    start_with(dir, mode, extra, |command| command)
+}
+
+/// The same, with a change to the command.
+pub(crate) fn start_with(
+    dir: &tempfile::TempDir,
+    mode: &str,
+    extra: usize,
+    change: impl FnOnce(Command) -> Command,
+) -> Child {
     fs::write(dir.path().join("mode"), mode).unwrap();
     let log = fs::File::options().create(true).append(true).open(dir.path().join("log")).unwrap();
-    Command::new(std::env::current_exe().unwrap())
-        .arg("role-keeper")
-        .arg(dir.path())
-        .arg(extra.to_string())
-        .stdin(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg("role-keeper").arg(dir.path()).arg(extra.to_string());
+    change(command).stdin(Stdio::null()).stderr(log).spawn().unwrap()
 }
 
 pub(crate) fn signal(pid: u32, name: &str) {

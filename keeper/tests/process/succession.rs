@@ -18,7 +18,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_blocked_stream_keeps_its_bytes_through_a_succession", blocked),
 ];
 
-fn keeper() -> UpgradeRequest {
+pub(crate) fn keeper() -> UpgradeRequest {
     UpgradeRequest { keeper: true, ..UpgradeRequest::default() }
 }
 
@@ -186,6 +186,8 @@ fn blocked() {
     let scene = Scene::new();
     let engine = scene.engine();
     let (client, far) = scene.stream(&engine);
+    scene.status();
+    let pipes = scene.pipes();
     let far = far.stream.into_inner();
     far.set_nonblocking(true).unwrap();
     let bytes: Vec<u8> = (0..16_u32 << 20).map(|at| (at % 251) as u8).collect();
@@ -196,9 +198,11 @@ fn blocked() {
         }
         sleep(Duration::from_millis(1));
     }
+    assert_eq!(scene.pipes(), pipes + 2, "the stream is not blocked with bytes in its pipe");
     for _ in 0..3 {
         scene.upgrade(&keeper()).unwrap();
     }
+    assert_eq!(scene.pipes(), pipes + 2);
     drop(far);
     let mut got = Vec::new();
     client.stream.into_inner().read_to_end(&mut got).unwrap();

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) const CASES: &[(&str, fn())] = &[
     ("an_upgrade_replaces_the_worker_and_clients_stay", upgrade),
+    ("thousands_of_idle_connections_change_hands", thousands),
     ("no_client_notices_twenty_upgrades", twenty),
     ("a_hang_up_signal_upgrades", hang_up),
     ("whatever_is_wrong_with_the_new_binary_the_old_worker_goes_on", wrong_binaries),
@@ -65,6 +66,23 @@ fn upgrade() {
     until("the old one is gone", || !alive(old.parse().unwrap()));
     let status = scene.status();
     assert_eq!((status.workers.len(), status.upgrades, status.worker_deaths), (1, 1, 0));
+}
+
+fn thousands() {
+    let scene = Scene::new();
+    let mut idle: Vec<_> = (0..3000).map(|_| scene.client()).collect();
+    let old = idle[2999].ask("pid");
+    scene.upgrade(&UpgradeRequest::default()).unwrap();
+    // Those that ask before the old one hears of it are answered by the old one.
+    for client in &mut idle {
+        client.patient_pid();
+    }
+    scene.one_worker();
+    for client in &mut idle {
+        assert_ne!(client.patient_pid().to_string(), old);
+    }
+    let direct = selvedge_keeper::control::request_status(scene.dir.path()).unwrap();
+    assert_eq!(direct.workers.len(), 1);
 }
 
 fn twenty() {
@@ -181,6 +199,7 @@ fn wrong_binaries() {
     assert_eq!(scene.status().workers.len(), 1);
     scene.mode("");
     scene.upgrade(&UpgradeRequest::default()).unwrap();
+    scene.one_worker();
     assert_ne!(scene.worker_pid(), old);
 }
 
