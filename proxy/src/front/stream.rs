@@ -59,9 +59,8 @@ pub(crate) async fn upgrade(
     if let Err(error) = answer_to(&mut client, &mut engine, answer).await {
         return Err((client, error.into()));
     }
-    if answer.keep_alive && engine.unread.is_empty() {
-        upstream.keep(engine.io);
-    }
+    // The engine's connection is not kept for others: each upgrade opens one afresh, so refused ones would
+    // only pile up there.
     let after = if answer.keep_alive && head.keep_alive { After::Keep } else { After::Close };
     Ok(Some((client, after)))
 }
