@@ -185,7 +185,7 @@ fn attach_logs_and_wait_follow_a_container() {
     same(
         "attach, logs, wait",
         r#"
-        docker run -d -i --name tr-att busybox sh -c 'while read line; do echo "<$line>"; done; echo end; exit 4'
+        docker run -d -i --name tr-att busybox sh -c 'for i in 1 2; do read line; echo "<$line>"; done; echo end; exit 4'
         printf 'a\nb\n' | docker attach tr-att; echo "code $?"
         docker wait tr-att; docker logs tr-att; docker start tr-att; docker logs -f tr-att & logs=$!
         docker wait tr-att & waits=$!
@@ -212,7 +212,7 @@ fn events_tell_the_same_story() {
         until=$(date +%s.%N)
         docker events --since $since --until $until --filter label=tr=1 --format '{{.Type}} {{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.image}} {{.Actor.Attributes.exitCode}}'
         docker events --since $since --until $until --filter volume=tr-ev-v --format '{{.Action}}'
-        docker events --since $since --until $until --filter container=tr-ev2 | sed 's/^[^ ]* //; s/selvedge\.[a-z.]*=[^,)]*, //'
+        docker events --since $since --until $until --filter container=tr-ev2 | sed 's/^[^ ]* //; s/selvedge\.internal\.wire={.*}, //'
         docker events --since $since --until $until --filter label=tr=1 --filter event=die --format '{{json .Actor.Attributes}}' | sed 's/"selvedge[^"]*":"[^"]*\(\\"[^"]*\)*",//g'
         $DOCKER events --filter container=tr-ev3 --format '{{.Action}}' >/tmp/tr-ev.$$ & pid=$!
         sleep 1; docker run --rm --name tr-ev3 busybox true

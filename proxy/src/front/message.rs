@@ -227,6 +227,10 @@ pub(crate) async fn ask(upstream: &Upstream, question: &Question<'_>) -> Result<
     if !question.body.is_empty() && !head::has_field(question.head, "content-type") {
         length.push_str("Content-Type: application/json\r\n");
     }
+    // HTTP/1.0 knows no Host; the engine, which we ask by HTTP/1.1, insists on one.
+    if head::is_http_1_0(question.head) && !head::has_field(question.head, "host") {
+        length.push_str("Host: \r\n");
+    }
     let head = head::with_first_line(question.head, &question.line);
     let mut bytes = head::with_fields(&head, HOP, &length);
     bytes.extend_from_slice(question.body);
