@@ -48,7 +48,17 @@ fn still_serves(lab: &Lab, worker: u32) {
 fn bodies_that_are_no_json_are_refused() {
     let lab = Lab::shared();
     let worker = lab.selvedge.worker();
-    for body in ["{", "[]", "7", "\"x\"", "{\"Image\":}", "{\"Image\":\"busybox\"}x", "\u{feff}{}", "{\"Image\":7}", "nul"] {
+    for body in [
+        "{",
+        "[]",
+        "7",
+        "\"x\"",
+        "{\"Image\":}",
+        "{\"Image\":\"busybox\"}x",
+        "\u{feff}{}",
+        "{\"Image\":7}",
+        "nul",
+    ] {
         refused(&create(lab, body), 400, "");
     }
     for (body, key) in [
@@ -60,8 +70,11 @@ fn bodies_that_are_no_json_are_refused() {
         refused(&create(lab, body), 400, key);
     }
     let deep = "[".repeat(100_000) + &"]".repeat(100_000);
-    refused(&create(lab, &format!("{{\"Image\":\"busybox\",\"x\":{deep}}}")), 400, "");
-    let head = "POST /containers/create HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Length: 4\r\n\r\n";
+    // What is not ours to read is the engine's to refuse.
+    let answer = create(lab, &format!("{{\"Image\":\"busybox\",\"x\":{deep}}}"));
+    assert!(answer.status >= 400 && message(&answer).contains("max depth"), "{}", answer.text());
+    let head =
+        "POST /containers/create HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Length: 4\r\n\r\n";
     let bytes = [head.as_bytes(), b"\xff\xfe{}"].concat();
     refused(&http::send(&lab.socket(), &bytes).expect("an answer"), 400, "");
     still_serves(lab, worker);
@@ -81,7 +94,8 @@ fn blanks(mut upload: UnixStream, megabytes: usize) {
 fn a_body_of_more_than_sixteen_mebibytes_is_refused_and_one_below_is_taken() {
     let lab = Lab::shared();
     let worker = lab.selvedge.worker();
-    let with = |size: usize| format!("{{\"Image\":\"busybox\",\"Labels\":{{\"x\":\"{}\"}}}}", "y".repeat(size));
+    let with =
+        |size: usize| format!("{{\"Image\":\"busybox\",\"Labels\":{{\"x\":\"{}\"}}}}", "y".repeat(size));
     let head = "POST /containers/create HTTP/1.1\r\nHost: d\r\n";
     for fields in ["Content-Length: 20971520\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n"] {
         let mut stream = connect(&lab.socket()).expect("it listens");
@@ -109,7 +123,10 @@ fn keys_twice_are_refused() {
         // Go folds the long s and the Kelvin sign, too.
         (r#"{"Image":"busybox","HostConfig":{},"Ho\u017ftConfig":{"NetworkMode":"host"}}"#, "HostConfig"),
         (r#"{"Image":"busybox","HostConfig":{"NetworkMode":"bridge","networkMode":"host"}}"#, "NetworkMode"),
-        (r#"{"Image":"busybox","HostConfig":{"NetworkMode":"bridge","Networ\u212aMode":"host"}}"#, "NetworkMode"),
+        (
+            r#"{"Image":"busybox","HostConfig":{"NetworkMode":"bridge","Networ\u212aMode":"host"}}"#,
+            "NetworkMode",
+        ),
         (r#"{"Image":"busybox","Entrypoint":["a"],"ENTRYPOINT":["b"]}"#, "Entrypoint"),
         (r#"{"Image":"busybox","Labels":{"selvedge.name":"a","selvedge.name":"b"}}"#, "selvedge.name"),
     ] {
@@ -138,7 +155,7 @@ fn keys_in_another_case_mean_to_us_what_they_mean_to_the_engine() {
         r#"{"Image":"busybox","Ho\u017ftConfig":{"NetworkMode":"host"}}"#,
         r#"{"Image":"busybox","HostConfig":{"Networ\u212amode":"none"},"entrypoint":"true"}"#,
         r#"{"Image":"busybox","HostConfig":null,"Labels":null,"Env":null}"#,
-        r#"{"Image":"busybox","NoSuchKey":{"HostConfig":{"NetworkMode":"host"}},"Memory":1e2}"#,
+        r#"{"Image":"busybox","NoSuchKey":{"HostConfig":{"NetworkMode":"host"}},"Memory":9007199254740993}"#,
     ] {
         let (direct, _) = created(lab, false, body);
         let (through, ours) = created(lab, true, body);
@@ -160,7 +177,7 @@ fn labels_of_ours_that_make_no_sense_are_refused() {
         "selvedge.ip=::1",
         "selvedge.ip=",
         "selvedge.name=",
-        "selvedge.name=-x",
+        "selvedge.name=a!",
         "selvedge.name=a..b",
         "selvedge.tenant=",
         "selvedge.port.http=http",
@@ -282,7 +299,8 @@ fn ten_thousand_idle_connections_are_borne() {
     let before = count();
     let mut idle = Vec::new();
     for number in 0..10_000 {
-        let mut stream = connect(&lab.socket()).unwrap_or_else(|error| panic!("connection {number}: {error}"));
+        let mut stream =
+            connect(&lab.socket()).unwrap_or_else(|error| panic!("connection {number}: {error}"));
         if number % 10 == 0 {
             stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n").expect("it reads");
         }
@@ -296,7 +314,8 @@ fn ten_thousand_idle_connections_are_borne() {
     let (head, _) = read_head(&mut old).expect("an answer");
     assert_eq!(status(&head), 200);
     drop(idle);
-    until_true("the descriptors are back", PATIENCE, || count() <= before + 4);
+    // Up to 64 idle connections to the engine are kept for the next requests.
+    until_true("the descriptors are back", PATIENCE, || count() <= before + 64 + 4);
     still_serves(&lab, worker);
 }
 
@@ -321,7 +340,8 @@ fn an_absent_engine_is_told_in_dockers_form_and_a_new_one_is_found() {
         ("POST", "/containers/bad-engine/restart"),
         ("POST", "/containers/bad-engine/wait"),
     ] {
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
         let answer = http::send(&lab.socket(), request.as_bytes()).expect("an answer");
         refused(&answer, 503, "engine");
     }
@@ -332,7 +352,10 @@ fn an_absent_engine_is_told_in_dockers_form_and_a_new_one_is_found() {
     let held = lab.host.path("held");
     let _ = std::fs::write(&held, "");
     lab.engine.start_again();
-    println!("the socket was inode {inode}, now {}", std::fs::metadata(&lab.engine.socket).expect("a socket").ino());
+    println!(
+        "the socket was inode {inode}, now {}",
+        std::fs::metadata(&lab.engine.socket).expect("a socket").ino()
+    );
     until_true("the engine is found", PATIENCE, || lab.selvedge.status()["engine"]["up"] == true);
     assert_eq!(docker.address("bad-engine"), address);
     still_serves(&lab, worker);
@@ -358,7 +381,8 @@ fn garbage_on_dns_is_borne() {
     lab.selvedge.docker().start(&["--name", "bad-dns", "busybox", "sleep", "1000"]);
     let address = lab.selvedge.docker().address("bad-dns");
     let bash = |script: &str| run(lab.host.command("bash").args(["-c", script]), b"");
-    bash("for i in $(seq 300); do head -c $((RANDOM % 700 + 1)) /dev/urandom >/dev/udp/169.254.1.1/53; done").ok();
+    bash("for i in $(seq 300); do head -c $((RANDOM % 700 + 1)) /dev/urandom >/dev/udp/169.254.1.1/53; done")
+        .ok();
     // A head that promises sections which are not there, a name that points at itself, one that never ends,
     // an answer, and half a head.
     for packet in [
@@ -372,7 +396,8 @@ fn garbage_on_dns_is_borne() {
         // By TCP two bytes of length stand in front; here they are wrong as well.
         bash(&format!("printf '\\x00\\xff{packet}' >/dev/tcp/169.254.1.1/53"));
     }
-    bash("for i in $(seq 30); do head -c 3000 /dev/urandom 2>/dev/null >/dev/tcp/169.254.1.1/53; done; true").ok();
+    bash("for i in $(seq 30); do head -c 3000 /dev/urandom 2>/dev/null >/dev/tcp/169.254.1.1/53; done; true")
+        .ok();
     assert_eq!(lab.host.resolve("bad-dns"), [address.as_str()]);
     let tcp = lab.host.sh("dig +tcp +time=2 +tries=1 +short @169.254.1.1 bad-dns.selvedge.internal");
     assert_eq!(tcp.ok(), address);
@@ -416,7 +441,8 @@ const TRICKS: [&str; 29] = [
 /// Sends a create to this path; the status, and the id of what was made.
 fn try_path(socket: &std::path::Path, path: &str) -> (u16, Option<String>) {
     let body = "{\"Image\":\"busybox\"}";
-    let head = "HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 19";
+    let head =
+        "HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 19";
     let answer = http::send(socket, format!("POST {path} {head}\r\n\r\n{body}").as_bytes());
     let answer = answer.unwrap_or_else(|error| panic!("{path}: {error}"));
     let json: Value = serde_json::from_str(&answer.text()).unwrap_or_default();
