@@ -35,6 +35,8 @@ pub(crate) struct Entry {
     pub(crate) note: Note,
     /// How far it is.
     pub(crate) phase: Phase,
+    /// The process that was wired last: another one is another life of the container.
+    pub(crate) pid: Option<u32>,
     /// The start of it failed for want of a program.
     never_ran: Option<Failure>,
     /// Clients that wait for a start of it.
@@ -167,6 +169,12 @@ impl Book {
         self.with(id, |entry| name.clone_into(&mut entry.name));
     }
 
+    /// A container runs, and this process of it has wire and names.
+    pub(crate) fn wired(&self, id: &str, pid: u32) {
+        self.with(id, |entry| entry.pid = Some(pid));
+        self.set_phase(id, Phase::Wired);
+    }
+
     /// Sets how far a container is.
     pub(crate) fn set_phase(&self, id: &str, phase: Phase) {
         self.with(id, |entry| {
@@ -235,7 +243,15 @@ impl Inner {
             }
             None => {
                 let turn = Arc::default();
-                let entry = Entry { name, note, phase: Phase::Stopped, never_ran: None, expected: 0, turn };
+                let entry = Entry {
+                    name,
+                    note,
+                    phase: Phase::Stopped,
+                    pid: None,
+                    never_ran: None,
+                    expected: 0,
+                    turn,
+                };
                 self.entries.insert(id.to_owned(), entry);
             }
         }

@@ -81,15 +81,16 @@ async fn connect(
         worker.book.set_phase(&found.id, Phase::Starting);
     }
     let (made, program) = tokio::join!(worker.network.connect(&wire), program::settled(pid));
-    let anew = match (made, program) {
+    match (made, program) {
         (_, Program::Gone) => return Ok(Outcome::NotRunning),
         (made, Program::Missing(lookup)) => {
             debug!(container = short(&found.id), ?lookup, made = made.is_ok(), "no program to run");
             return Ok(Outcome::NeverRan(lookup));
         }
         (Err(selvedge_netsetup::Error::Gone { .. }), _) => return Ok(Outcome::NotRunning),
-        (made, _) => made? || entry.phase != Phase::Wired,
-    };
+        (made, _) => made?,
+    }
+    let anew = entry.phase != Phase::Wired || entry.pid != Some(pid);
     name(worker, entry, found, anew)?;
     match worker.network.release(&wire).await {
         Err(selvedge_netsetup::Error::Gone { .. }) => {
@@ -98,7 +99,7 @@ async fn connect(
         }
         result => result?,
     }
-    worker.book.set_phase(&found.id, Phase::Wired);
+    worker.book.wired(&found.id, pid);
     if anew {
         let name = found.name.trim_start_matches('/');
         info!(container = short(&found.id), name, names = ?entry.note.names, address = %entry.note.address, "wired");
