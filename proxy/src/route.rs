@@ -44,6 +44,10 @@ pub(crate) enum Endpoint {
 /// this mode touches.
 pub(crate) fn classify(method: &str, target: &str, compat_mesos: bool) -> Route {
     let raw_path = path_of(target);
+    if !raw_path.starts_with('/') {
+        // Go's server refuses such a target (`url.ParseRequestURI`); it shall say so itself.
+        return Route::Stream;
+    }
     let Some(path) = percent_decode(raw_path) else { return Route::Malformed };
     let clean = clean(&path);
     let (_, bare) = split_version(&clean);

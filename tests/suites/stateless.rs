@@ -15,15 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Starts containers from several clients at once, as an agent does; their names.
 fn many(lab: &Lab) -> Vec<String> {
     let names: Vec<String> = (0..MANY).map(|number| format!("many-{number}")).collect();
+    let start = |part: &[String]| {
+        let docker = lab.selvedge.docker();
+        part.iter().for_each(|name| drop(docker.start(&["--name", name, "busybox", "sleep", "100000"])));
+    };
     std::thread::scope(|scope| {
-        for part in names.chunks(MANY.div_ceil(4)) {
-            let docker = lab.selvedge.docker();
-            scope.spawn(move || {
-                for name in part {
-                    docker.start(&["--name", name, "busybox", "sleep", "100000"]);
-                }
-            });
-        }
+        names.chunks(MANY.div_ceil(4)).for_each(|part| drop(scope.spawn(move || start(part))));
     });
     names
 }
