@@ -163,6 +163,10 @@ fn lists_and_processes_show_the_users_program() {
     alike("ps", &format!("{begin} {ps} {end}"));
     alike("top", &format!("{begin} docker top shown -o comm,args; {end}"));
     alike(
+        "top with init",
+        &format!("{} docker top shown -o comm,args; {end}", begin.replace("-d", "-d --init")),
+    );
+    alike(
         "ps inside",
         &format!(
             "{begin} docker exec shown sh -c 'cat /proc/1/cmdline | tr \"\\0\" \" \"; cat /proc/1/comm; readlink /proc/1/exe'; {end}"
@@ -182,7 +186,7 @@ fn lists_and_processes_show_the_users_program() {
     alike(
         "events",
         &format!(
-            "since=$(date +%s.%N); {begin} docker events --since $since --until $(date +%s.%N) --filter container=shown --filter type=container --format '{{{{.Action}}}} {{{{json .Actor.Attributes}}}}'; {end}"
+            "since=$(date +%s.%N); {begin} docker events --since $since --until $(date +%s.%N) --filter container=shown --filter type=container --format '{{{{.Action}}}} {{{{.Actor.Attributes.name}}}} {{{{.Actor.Attributes.image}}}}'; {end}"
         ),
     );
 }
@@ -341,7 +345,10 @@ fn exit_codes_are_the_programs_own() {
 
 #[test]
 fn users_init_and_read_only_roots_work() {
-    alike("init", "docker run --rm --init busybox sh -c 'cat /proc/1/comm; ps | grep -c tini'");
+    alike(
+        "init",
+        "docker run --rm --init busybox sh -c 'cat /proc/1/comm; tr \"\\0\" \" \" </proc/1/cmdline | grep -c \"w[a]it\"'",
+    );
     alike("user", "docker run --rm --user 1000:1001 --group-add 7 busybox id");
     alike(
         "read-only",
@@ -461,7 +468,7 @@ fn what_is_committed_is_the_users() {
     assert_eq!(raw.run(&["run", "--rm", "kept-changed"]).ok(), "changed");
     docker.remove(&["kept"]);
     docker.run(&["rmi", "kept-image", "kept-changed"]).ok();
-    let script = "docker run --name kept-x busybox touch /x; docker commit -m note -a me kept-x kept-y >/dev/null; docker inspect --type=image --format '{{json .Config}} {{.Comment}} {{.Author}}' kept-y | sed 's/\"Hostname\":\"[^\"]*\"//'; docker history --format '{{.CreatedBy}} {{.Comment}}' kept-y | head -n 1; docker rm kept-x; docker rmi kept-y >/dev/null";
+    let script = "docker run --name kept-x busybox touch /x; docker commit -m note -a me kept-x kept-y >/dev/null; docker inspect --type=image --format '{{json .Config}} {{json .ContainerConfig}} {{.Comment}} {{.Author}}' kept-y | sed 's/\"Hostname\":\"[^\"]*\"//g'; docker history --format '{{.CreatedBy}} {{.Comment}}' kept-y | head -n 1; docker rm kept-x; docker rmi kept-y >/dev/null";
     alike("commit", script);
 }
 

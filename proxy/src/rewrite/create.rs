@@ -151,6 +151,9 @@ impl Command {
             }
             if entrypoint.is_none() {
                 entrypoint = without_wait(image.entrypoint.clone());
+                // A commit of ours writes an empty list for null.
+                let committed = image.labels.as_ref().is_some_and(|labels| labels.contains_key(LABEL));
+                entrypoint = entrypoint.filter(|words| !(committed && words.is_empty()));
             }
         }
         if entrypoint.as_ref().is_some_and(|words| words.len() == 1 && words[0].is_empty()) {

@@ -9,7 +9,7 @@ use crate::docker::error::Refusal;
 use crate::docker::object::{BodyError, Object};
 use crate::front::head;
 use crate::front::message::Answer;
-use crate::note::Note;
+use crate::note::{LABEL, Note};
 use crate::worker::Worker;
 
 /// The last API version whose image inspect has `ContainerConfig`, without which Mesos launches nothing.
@@ -35,7 +35,12 @@ fn restored(body: &[u8], compat: bool) -> Result<Vec<u8>, BodyError> {
             let labels: HashMap<String, String> = config.get("Labels").ok().flatten().unwrap_or_default();
             match Note::read(&labels) {
                 Some(note) => restore_config(config, &note),
-                None => hide_labels(config),
+                None => {
+                    if labels.contains_key(LABEL) {
+                        restore_entrypoint(config);
+                    }
+                    hide_labels(config);
+                }
             }
         })?;
     }
@@ -50,6 +55,13 @@ fn restored(body: &[u8], compat: bool) -> Result<Vec<u8>, BodyError> {
         out.push(b'\n');
     }
     Ok(out)
+}
+
+/// A commit writes an empty list to keep our entrypoint out where the user had none; it means null.
+fn restore_entrypoint(config: &mut Object) {
+    if config.raw("Entrypoint").is_some_and(|raw| raw.get() == "[]") {
+        config.set("Entrypoint", &Option::<Vec<String>>::None);
+    }
 }
 
 // Mesos wants both keys to be there; null will do.
