@@ -191,7 +191,7 @@ fn labels_of_ours_with_nonsense_in_them_are_refused_with_a_reason() {
             "selvedge.ip=nonsense",
             "selvedge.ip=10.99.999.1",
             "selvedge.nonsense=1",
-            "selvedge.name=-bad-",
+            "selvedge.name=",
             "selvedge.name=a..b",
             "selvedge.ip=127.0.0.1",
         ] {
