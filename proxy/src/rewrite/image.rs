@@ -9,7 +9,7 @@ use crate::docker::error::Refusal;
 use crate::docker::object::{BodyError, Object};
 use crate::front::head;
 use crate::front::message::Answer;
-use crate::note::Note;
+use crate::note::{LABEL, Note};
 use crate::worker::Worker;
 
 /// The last API version whose image inspect has `ContainerConfig`, without which Mesos launches nothing.
@@ -35,7 +35,14 @@ fn restored(body: &[u8], compat: bool) -> Result<Vec<u8>, BodyError> {
             let labels: HashMap<String, String> = config.get("Labels").ok().flatten().unwrap_or_default();
             match Note::read(&labels) {
                 Some(note) => restore_config(config, &note),
-                None => hide_labels(config),
+                None => {
+                    // Our commits write an empty list where there was null: `commit` says why.
+                    let entrypoint: Option<Vec<String>> = config.get("Entrypoint").ok().flatten();
+                    if labels.contains_key(LABEL) && entrypoint.is_some_and(|words| words.is_empty()) {
+                        config.set("Entrypoint", &Option::<Vec<String>>::None);
+                    }
+                    hide_labels(config);
+                }
             }
         })?;
     }
