@@ -31,7 +31,9 @@ pub(crate) fn measure(effort: Effort, binaries: &Binaries, report: &mut Report) 
 
 fn requests(effort: Effort, candidates: &[Candidate], report: &mut Report) -> anyhow::Result<()> {
     let kinds = [("/_ping", "/_ping"), ("inspect", "/containers/x/json")];
-    for (what, path, connections) in kinds.into_iter().flat_map(|(what, path)| [(what, path, 1), (what, path, 16)]) {
+    for (what, path, connections) in
+        kinds.into_iter().flat_map(|(what, path)| [(what, path, 1), (what, path, 16)])
+    {
         for candidate in candidates.iter().filter(|candidate| candidate.name != "splice relay") {
             let turn = short(&candidate.socket, path, connections, effort.slice, &candidate.pids)?;
             let name = |figure: &str| format!("{what}, {connections} connections: {figure}");
