@@ -112,13 +112,16 @@ fn name(worker: &Worker, entry: &Entry, found: &model::Container, anew: bool) ->
     let mut entry = entry.clone();
     found.name.trim_start_matches('/').clone_into(&mut entry.name);
     publish(worker, &found.id, &entry);
-    let fqdns: Vec<String> =
-        names(&entry).iter().map(|name| format!("{name}.{}", worker.config.domain)).collect();
+    let (hostname, domain) = (&found.config.hostname, &found.config.domainname);
+    // A domain that the user gave stays the canonical one: the first name of the line is `hostname -f`.
+    let users = (!domain.is_empty()).then(|| format!("{hostname}.{domain}"));
+    let ours = names(&entry).into_iter().map(|name| format!("{name}.{}", worker.config.domain));
+    let fqdns: Vec<String> = users.into_iter().chain(ours).collect();
     let users_own = found.mounts.iter().any(|mount| mount.destination == "/etc/hosts");
     if found.hosts_path.is_empty() || users_own || !anew {
         return Ok(());
     }
-    let names = hosts::Names { address: entry.note.address, hostname: &found.config.hostname, fqdns: &fqdns };
+    let names = hosts::Names { address: entry.note.address, hostname, fqdns: &fqdns };
     hosts::write(worker.engine.socket(), &found.hosts_path, &names).map_err(ReconcileError::Hosts)
 }
 

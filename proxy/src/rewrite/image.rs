@@ -31,18 +31,7 @@ pub(crate) async fn inspect(worker: &Worker, request: &Request<'_>) -> Result<An
 fn restored(body: &[u8], compat: bool) -> Result<Vec<u8>, BodyError> {
     let mut top = Object::parse(body)?;
     for key in ["Config", "ContainerConfig"] {
-        top.edit(key, |config| {
-            let labels: HashMap<String, String> = config.get("Labels").ok().flatten().unwrap_or_default();
-            match Note::read(&labels) {
-                Some(note) => restore_config(config, &note),
-                None => {
-                    if labels.contains_key(LABEL) {
-                        restore_entrypoint(config);
-                    }
-                    hide_labels(config);
-                }
-            }
-        })?;
+        top.edit(key, restore)?;
     }
     if compat
         && top.raw("ContainerConfig").is_none()
@@ -57,11 +46,17 @@ fn restored(body: &[u8], compat: bool) -> Result<Vec<u8>, BodyError> {
     Ok(out)
 }
 
-/// A commit writes an empty list to keep our entrypoint out where the user had none; it means null.
-fn restore_entrypoint(config: &mut Object) {
-    if config.raw("Entrypoint").is_some_and(|raw| raw.get() == "[]") {
+fn restore(config: &mut Object) {
+    let labels: HashMap<String, String> = config.get("Labels").ok().flatten().unwrap_or_default();
+    if let Some(note) = Note::read(&labels) {
+        return restore_config(config, &note);
+    }
+    // Our commits write an empty list where there was null: `commit` says why.
+    let entrypoint: Option<Vec<String>> = config.get("Entrypoint").ok().flatten();
+    if labels.contains_key(LABEL) && entrypoint.is_some_and(|words| words.is_empty()) {
         config.set("Entrypoint", &Option::<Vec<String>>::None);
     }
+    hide_labels(config);
 }
 
 // Mesos wants both keys to be there; null will do.
