@@ -34,6 +34,8 @@ pub(crate) enum Endpoint {
     List,
     /// `GET /containers/{id}/changes`
     Changes(String),
+    /// `GET /containers/{id}/top`
+    Top(String),
     /// `POST /commit`
     Commit,
     /// `GET /images/{name}/json`
@@ -151,8 +153,8 @@ fn container(method: &str, rest: &str) -> Route {
         ("POST", "restart") => Route::Rewritten(Endpoint::Restart(name)),
         ("GET", "json") => Route::Rewritten(Endpoint::Inspect(name)),
         ("GET", "changes") => Route::Rewritten(Endpoint::Changes(name)),
+        ("GET", "top") => Route::Rewritten(Endpoint::Top(name)),
         ("POST", "exec" | "kill" | "pause" | "unpause" | "rename" | "update" | "resize") => Route::Short,
-        ("GET", "top") => Route::Short,
         _ => Route::Stream,
     }
 }
