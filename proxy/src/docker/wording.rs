@@ -31,6 +31,10 @@ pub(crate) enum Lookup {
     Unreachable(i32),
 }
 
+// What the engine guesses of any ENOTDIR at a start (moby: `translateContainerdStartErr`).
+const NOT_DIRECTORY: &str = ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host \
+                             path exists and is the expected type";
+
 impl Lookup {
     /// What a program of this kind is called in the question: nothing in any image has these names, and
     /// nothing of the image's can be run by them.
@@ -67,7 +71,11 @@ impl Lookup {
             Self::Unreachable(_) => Self::NoEntry,
             own => own,
         };
-        template.replace(&kin.words(), &self.words())
+        let mut text = template.replace(&kin.words(), &self.words());
+        if self == Self::Unreachable(nix::libc::ENOTDIR) {
+            text.push_str(NOT_DIRECTORY);
+        }
+        text
     }
 
     /// As the engine derives it from the runtime's words (moby: `translateContainerdStartErr`).
