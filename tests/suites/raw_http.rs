@@ -105,9 +105,14 @@ fn heads_of_every_age_are_answered_as_the_engine_answers_them() {
     ] {
         let (direct, ours) = both(request);
         assert_eq!((direct.status, direct.text()), (ours.status, ours.text()), "{request}");
-        // A rewritten answer to HTTP/1.0 is one of HTTP/1.1 (RFC 9110, 6.2, allows it).
+        // A rewritten answer to HTTP/1.0 is one of HTTP/1.1 (RFC 9110, 6.2, allows it), and one that ended
+        // with the connection says its length.
+        let mut ours = fields(&ours.head);
+        if !direct.head.contains("Content-Length") {
+            ours.retain(|line| !line.starts_with("Content-Length"));
+        }
         if !(request.contains("/json HTTP/1.0")) {
-            assert_eq!(fields(&direct.head), fields(&ours.head), "{request}");
+            assert_eq!(fields(&direct.head), ours, "{request}");
         }
     }
 }
@@ -433,7 +438,9 @@ fn an_upgrade_that_is_refused_leaves_a_connection_on_which_the_next_create_is_re
 fn after_a_thousand_clients_that_go_away_in_mid_stream_nothing_is_left_open() {
     let lab = Lab::new();
     let docker = lab.selvedge.docker();
-    docker.start(&["-i", "--name", "gone", "busybox", "sh", "-c", "echo line; exec cat"]);
+    docker.start(&["--name", "gone", "busybox", "sh", "-c", "echo line; exec sleep 600"]);
+    // The engine reads nothing of an attach without stdin: only with the next output it sees who has left.
+    docker.start(&["--name", "talks", "busybox", "sh", "-c", "while :; do echo line; sleep 0.5; done"]);
     let open = || {
         let count = |pid| descriptors(pid);
         (count(lab.selvedge.keeper()), count(lab.selvedge.worker()), count(lab.engine.pid()))
@@ -443,12 +450,20 @@ fn after_a_thousand_clients_that_go_away_in_mid_stream_nothing_is_left_open() {
     go_away(&lab, 1000);
     // Engine connections that the worker keeps for short requests, and the like, may be a few more or less.
     let near = |now: usize, then: usize| now <= then + 8;
-    until_true(&format!("descriptors as before ({before:?}, now {:?})", open()), LIMIT, || {
+    let end = Instant::now() + LIMIT;
+    loop {
         let now = open();
-        near(now.0, before.0) && near(now.1, before.1) && near(now.2, before.2)
-    });
+        if near(now.0, before.0) && near(now.1, before.1) && near(now.2, before.2) {
+            break;
+        }
+        assert!(
+            Instant::now() < end,
+            "descriptors of keeper, worker, engine: {before:?}, and after 1,000 clients {now:?}"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
     assert_eq!(get(&lab.socket(), "/_ping").unwrap().status, 200);
-    docker.remove(&["gone"]);
+    docker.remove(&["gone", "talks"]);
 }
 
 fn settled(open: &dyn Fn() -> (usize, usize, usize)) -> (usize, usize, usize) {
@@ -468,7 +483,7 @@ fn go_away(lab: &Lab, clients: usize) {
     let requests = [
         "GET /events HTTP/1.1\r\nHost: d\r\n\r\n",
         "GET /containers/gone/logs?follow=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n",
-        "POST /containers/gone/attach?stream=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n",
+        "POST /containers/talks/attach?stream=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n",
         "POST /v1.41/containers/gone/wait?condition=next-exit HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n",
         // An upgrade to which the engine answers with a stream of the ordinary kind.
         "GET /events?filters=%7B%22container%22%3A%5B%22none%22%5D%7D HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
