@@ -1,63 +1,199 @@
-//! Measures Selvedge beside a direct connection, HAProxy and dumb relays, interleaved in one run.
+//! Measures Selvedge beside a direct connection, HAProxy, unbound, dnsmasq and dumb yardsticks, interleaved in one run.
 //!
-//! Called by `scripts/bench`, which builds and installs what it needs. Everything runs on this machine, in a
-//! network namespace of its own. It must never assert: it prints ratios, and people judge.
+//! Called by `scripts/bench`, which builds and installs what it needs. One binary for all: `run` measures, the other
+//! roles are what it starts to be measured against. It must never assert: it prints ratios, and people judge.
 
-mod api;
 mod candidate;
-mod figures;
-mod load;
-mod starts;
+mod dns;
+mod dns_load;
+mod engine;
+mod fast;
+mod idle;
+mod process;
+mod relay;
+mod report;
+mod requests;
+mod responder;
+mod splice;
+mod streams;
 mod upstream;
+mod wire;
 
-use std::path::PathBuf;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+
+/// What this process is.
+#[derive(Debug, Parser)]
+#[command(about = "Measures Selvedge; see scripts/bench")]
+enum Role {
+    /// Measures, and tells.
+    Run(Run),
+    /// A trivially fast engine on a unix socket.
+    Upstream {
+        /// Where it listens.
+        socket: PathBuf,
+        /// The body of an inspect.
+        inspect: Option<PathBuf>,
+    },
+    /// The yardstick R: copies bytes blindly.
+    Relay {
+        /// Where it listens.
+        listen: PathBuf,
+        /// Whom it connects.
+        connect: PathBuf,
+    },
+    /// The yardstick S: moves bytes by splice(2).
+    Splice {
+        /// Where it listens.
+        listen: PathBuf,
+        /// Whom it connects.
+        connect: PathBuf,
+    },
+    /// The floor of DNS: a UDP loop that answers without a thought.
+    Responder {
+        /// Where it listens.
+        address: SocketAddr,
+    },
+    /// Selvedge's DNS server alone, with made-up names.
+    Names {
+        /// Where it listens.
+        address: SocketAddr,
+        /// How many names.
+        count: u32,
+    },
+}
+
+/// A part of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Requests behind a fast upstream.
+    Requests,
+    /// Bulk streams behind a fast upstream.
+    Streams,
+    /// Memory of idle connections.
+    Idle,
+    /// Requests to a real dockerd.
+    Engine,
+    /// Containers on a real dockerd.
+    Starts,
+    /// One wire alone.
+    Wire,
+    /// Names.
+    Dns,
+}
+
+#[derive(Debug, clap::Args)]
+struct Run {
+    /// `selvedge`, a release build.
+    #[arg(long)]
+    selvedge: PathBuf,
+    /// Fewer and shorter rounds.
+    #[arg(long)]
+    quick: bool,
+    /// Writes the figures of each round there.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Measures only these parts [default: all].
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+}
 
 /// How long and how often: the full run, or a first look.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Effort {
     /// Rounds in which every candidate has its turn.
     pub(crate) rounds: usize,
-    /// Seconds of load per turn.
+    /// Seconds of load per turn. Below half a second the scheduler is what is measured.
     pub(crate) slice: f64,
     /// Bytes per bulk transfer.
     pub(crate) bulk: u64,
-    /// Containers per start measurement and candidate.
+    /// Rounds of container starts.
     pub(crate) starts: usize,
+    /// Rounds of sixteen starts at once.
+    pub(crate) crowds: usize,
+    /// Wires that are made.
+    pub(crate) wires: usize,
 }
 
-/// Where the binaries are that are measured.
-#[derive(Debug, Clone)]
-pub(crate) struct Binaries {
-    /// `selvedge`, a release build.
-    pub(crate) selvedge: PathBuf,
-    /// keeper's example `relay`, a release build.
-    pub(crate) relay: PathBuf,
-}
+const FULL: Effort = Effort { rounds: 7, slice: 0.6, bulk: 1 << 30, starts: 25, crowds: 5, wires: 200 };
+const QUICK: Effort = Effort { rounds: 3, slice: 0.5, bulk: 1 << 28, starts: 6, crowds: 1, wires: 50 };
 
 fn main() -> anyhow::Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["upstream", socket] => upstream::serve(socket.as_ref()),
-        ["run", effort, selvedge, relay, json] => {
-            let effort = match *effort {
-                "full" => Effort { rounds: 7, slice: 1.0, bulk: 1 << 30, starts: 30 },
-                "quick" => Effort { rounds: 3, slice: 0.5, bulk: 1 << 28, starts: 8 },
-                other => bail!("no such effort: {other}"),
-            };
-            let binaries = Binaries { selvedge: selvedge.into(), relay: relay.into() };
-            run(effort, &binaries, json)
-        }
-        _ => bail!("usage: selvedge-bench run full|quick SELVEDGE RELAY JSON; see scripts/bench"),
+    match Role::parse() {
+        Role::Run(arguments) => run(&arguments),
+        Role::Upstream { socket, inspect } => as_part(move || upstream::serve(&socket, inspect.as_deref())),
+        Role::Relay { listen, connect } => as_part(move || relay::serve(&listen, &connect)),
+        Role::Splice { listen, connect } => as_part(move || splice::serve(&listen, &connect)),
+        Role::Responder { address } => as_part(move || responder::serve(address)),
+        Role::Names { address, count } => as_part(move || dns::serve(address, count)),
     }
 }
 
-fn run(effort: Effort, binaries: &Binaries, json: &str) -> anyhow::Result<()> {
-    let mut report = figures::Report::default();
-    api::measure(effort, binaries, &mut report).context("the API behind a fast upstream")?;
-    starts::measure(effort, binaries, &mut report).context("containers on a real dockerd")?;
+/// Plays a part until who started us closes our stdin, which the kernel does for it however it ends.
+fn as_part(part: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> anyhow::Result<()> {
+    process::raise_descriptor_limit()?;
+    std::thread::spawn(move || {
+        if let Err(error) = part() {
+            eprintln!("selvedge-bench: {error:#}");
+        }
+    });
+    std::io::stdin().read_to_end(&mut Vec::new()).context("stdin")?;
+    Ok(())
+}
+
+fn run(arguments: &Run) -> anyhow::Result<()> {
+    process::raise_descriptor_limit()?;
+    let effort = if arguments.quick { QUICK } else { FULL };
+    let wanted = |part: Part| arguments.only.is_empty() || arguments.only.contains(&part);
+    let mut report = report::Report::default();
+    let done = measure(effort, &arguments.selvedge, &wanted, &mut report);
+    // What was measured before something failed is told all the same.
     print!("{}", report.table());
-    std::fs::write(json, report.json()).with_context(|| format!("cannot write {json}"))
+    if let Some(json) = &arguments.json {
+        std::fs::write(json, report.json()).with_context(|| format!("cannot write {}", json.display()))?;
+    }
+    done
+}
+
+fn measure(
+    effort: Effort,
+    selvedge: &Path,
+    wanted: &dyn Fn(Part) -> bool,
+    report: &mut report::Report,
+) -> anyhow::Result<()> {
+    let parts = |parts: &[Part]| parts.iter().any(|&part| wanted(part));
+    let mut inspect = None;
+    if parts(&[Part::Engine, Part::Starts, Part::Requests]) {
+        let lab = engine::Lab::start(selvedge)?;
+        inspect = Some(lab.inspect()?);
+        if wanted(Part::Engine) {
+            lab.requests(effort, report).context("requests to a real dockerd")?;
+        }
+        if wanted(Part::Starts) {
+            lab.starts(effort, report).context("containers on a real dockerd")?;
+        }
+    }
+    if parts(&[Part::Requests, Part::Streams, Part::Idle]) {
+        let lab = fast::Lab::start(selvedge, inspect.as_deref())?;
+        if wanted(Part::Requests) {
+            lab.requests(effort, report).context("requests behind a fast upstream")?;
+        }
+        if wanted(Part::Streams) {
+            lab.streams(effort, report).context("streams behind a fast upstream")?;
+        }
+        if wanted(Part::Idle) {
+            lab.idle(report).context("idle connections")?;
+        }
+    }
+    if wanted(Part::Wire) {
+        wire::measure(effort, report).context("one wire alone")?;
+    }
+    if wanted(Part::Dns) {
+        dns::measure(effort, report).context("DNS")?;
+    }
+    Ok(())
 }
