@@ -119,21 +119,10 @@ impl Lab {
 
     fn round(&self, mode: &str, report: &mut Report) -> anyhow::Result<()> {
         let name = format!("create and start, network {mode}");
-        let mut took = Vec::new();
+        let scale = Scale { aim: Some(Aim::Adds(5.0)), ..scale(name) };
         for (candidate, socket) in self.turns()? {
-            let one = self.one(socket, mode)?;
-            report.note(&scale(name.clone()), &candidate, one);
-            took.push(one);
+            report.note(&scale, &candidate, self.one(socket, mode)?);
         }
-        let added = Scale {
-            name: format!("{name}: what Selvedge adds"),
-            unit: "ms",
-            bases: &[],
-            yardstick: DIRECT,
-            aim: Some(Aim::Below(5.0)),
-        };
-        // Against the mean of before and after: what drifts in between is not Selvedge's.
-        report.note(&added, SELVEDGE, took[1] - f64::midpoint(took[0], took[2]));
         Ok(())
     }
 

@@ -115,12 +115,12 @@ pub(crate) struct Effort {
     pub(crate) starts: usize,
     /// Rounds of sixteen starts at once.
     pub(crate) crowds: usize,
-    /// Wires that are made.
+    /// Wires that are made in a round.
     pub(crate) wires: usize,
 }
 
-const FULL: Effort = Effort { rounds: 7, slice: 0.6, bulk: 1 << 30, starts: 25, crowds: 5, wires: 200 };
-const QUICK: Effort = Effort { rounds: 3, slice: 0.5, bulk: 1 << 28, starts: 6, crowds: 1, wires: 50 };
+const FULL: Effort = Effort { rounds: 7, slice: 0.6, bulk: 1 << 30, starts: 25, crowds: 5, wires: 30 };
+const QUICK: Effort = Effort { rounds: 3, slice: 0.5, bulk: 1 << 28, starts: 6, crowds: 1, wires: 15 };
 
 fn main() -> anyhow::Result<()> {
     match Role::parse() {

@@ -28,6 +28,8 @@ pub(crate) enum Aim {
     AtLeast(f64, &'static str),
     /// Its figure is at most so much.
     Below(f64),
+    /// It adds at most so much to the figure of the yardstick, which had its turns before and after.
+    Adds(f64),
 }
 
 /// The candidate to which aims apply.
@@ -133,6 +135,18 @@ impl Measure {
         self.counted().into_iter().filter_map(ratio).filter(|ratio| ratio.is_finite()).collect()
     }
 
+    /// What Selvedge adds in each round that counts to the mean of the yardstick before and after it.
+    fn added(&self) -> Vec<f64> {
+        let again = again(self.scale.yardstick);
+        let names = [SELVEDGE, self.scale.yardstick, &again];
+        let [Some(own), Some(before), Some(after)] = names.map(|name| self.rounds(name)) else {
+            return Vec::new();
+        };
+        let one =
+            |round: usize| Some(own.get(round)? - f64::midpoint(*before.get(round)?, *after.get(round)?));
+        self.counted().into_iter().filter_map(one).collect()
+    }
+
     fn noise(&self) -> String {
         let (marked, counted) = (self.marked().len(), self.counted().len());
         if marked == 0 {
@@ -166,6 +180,15 @@ impl Measure {
             }
             Aim::AtLeast(limit, base) => {
                 (format!("{:.2} of {base}, aim at least {limit}", ratio(base)), ratio(base) >= limit)
+            }
+            Aim::Adds(limit) => {
+                let added = median(&self.added());
+                let (least, most) = extremes(&self.added());
+                let told = format!(
+                    "{added:+.1} {} to {} ({least:+.1}..{most:+.1}), aim at most +{limit}",
+                    self.scale.unit, self.scale.yardstick
+                );
+                (told, added <= limit)
             }
             Aim::Below(limit) => {
                 let figure = self.figure(SELVEDGE);

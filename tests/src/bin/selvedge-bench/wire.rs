@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use selvedge_netsetup::{Network, Settings, WireSpec, host_interface, inode_of};
 
 use crate::Effort;
-use crate::report::{Aim, Report, SELVEDGE, Scale, again};
+use crate::report::{Aim, Report, SELVEDGE, Scale, again, median};
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const IP: &str = "ip -batch, twice";
@@ -47,17 +47,19 @@ async fn wires(effort: Effort, report: &mut Report) -> anyhow::Result<()> {
         yardstick: IP,
         aim: Some(Aim::Below(1.0)),
     };
-    for number in 0..effort.wires {
-        let container = Container::start(u32::try_from(number)?)?;
-        let began = Instant::now();
-        network.connect(&container.spec).await?;
-        network.release(&container.spec).await?;
-        report.note(&scale, SELVEDGE, began.elapsed().as_secs_f64() * 1e3);
-        // The yardstick is slow: a few of it are enough.
-        if number < effort.rounds {
-            for name in [IP.to_owned(), again(IP)] {
-                report.note(&scale, &name, by_ip()?);
-            }
+    let mut numbers = 0..;
+    for _ in 0..effort.rounds {
+        let mut took = Vec::new();
+        for number in numbers.by_ref().take(effort.wires) {
+            let container = Container::start(number)?;
+            let began = Instant::now();
+            network.connect(&container.spec).await?;
+            network.release(&container.spec).await?;
+            took.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+        report.note(&scale, SELVEDGE, median(&took));
+        for name in [IP.to_owned(), again(IP)] {
+            report.note(&scale, &name, by_ip()?);
         }
     }
     Ok(())
@@ -109,8 +111,13 @@ impl Container {
 /// Of the container whose wire is made by `ip`: none of the others has it.
 const NUMBER: u32 = 0xf_ffff;
 
-/// The same wire by the `ip` command, once on the host and once inside, in milliseconds.
+/// The same wire by the `ip` command, once on the host and once inside: the middle of a few, in milliseconds.
 fn by_ip() -> anyhow::Result<f64> {
+    let took: Vec<f64> = (0..5).map(|_| one_by_ip()).collect::<anyhow::Result<_>>()?;
+    Ok(median(&took))
+}
+
+fn one_by_ip() -> anyhow::Result<f64> {
     let container = Container::start(NUMBER)?;
     let (host, pid) = (host_interface(&container.spec.container), container.spec.pid);
     let address = container.spec.address;
