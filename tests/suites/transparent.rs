@@ -401,7 +401,7 @@ fn inspect_answers_every_question_the_same() {
         docker inspect tr-ins --format '{{json .Mounts}}'; docker inspect tr-ins --format '{{range $k, $v := .NetworkSettings.Networks}}{{$k}} {{json $v.Aliases}} {{json $v.Links}}{{end}}'
         docker inspect tr-ins | sed 's/"Pid": .*/PID/; s/"IPAddress": .*/IP/; s/"MacAddress": .*/MAC/; s/"IPPrefixLen": .*/LEN/; s/"Gateway": .*/GATEWAY/; s/"HostPort": "[1-9].*/PORT/'
         docker inspect --size tr-ins --format '{{.SizeRw}}'; docker container inspect tr-ins --format '{{.Id}}'; docker inspect -f '{{.NoSuch}}' tr-ins; echo "code $?"
-        docker inspect busybox --format '{{json .Config.Cmd}} {{json .RepoTags}} {{.Os}} {{.Architecture}}'; docker inspect busybox | md5sum; docker inspect tr-ins busybox tr-none | grep -c '"Id"'; docker inspect bridge --format '{{.Name}} {{.Driver}}'
+        docker inspect busybox --format '{{json .Config}} {{.Os}} {{.Architecture}} {{json .RootFS}} {{.Size}}'; docker inspect tr-ins busybox tr-none | grep -c '"Id"'; docker inspect bridge --format '{{.Name}} {{.Driver}}'
         docker rm -f -v tr-ins; docker inspect tr-ins; echo "code $?"; docker inspect --type container busybox; echo "code $?"; docker inspect --type nonsense busybox; echo "code $?"
         "#,
     );
