@@ -23,6 +23,9 @@ pub(crate) const HAPROXY: &str = "HAProxy";
 /// The upstream itself.
 pub(crate) const DIRECT: &str = "direct";
 
+/// Another build of Selvedge.
+pub(crate) const OTHER: &str = "the other build";
+
 /// A process that is ended when dropped.
 #[derive(Debug)]
 pub(crate) struct Started(Child);

@@ -5,7 +5,7 @@ use std::path::Path;
 use selvedge_tests::host::Host;
 
 use crate::Effort;
-use crate::candidate::{Candidate, DIRECT};
+use crate::candidate::{Candidate, DIRECT, OTHER};
 use crate::report::Report;
 use crate::{idle, requests, streams};
 
@@ -15,25 +15,35 @@ pub(crate) struct Lab {
     // Dropped in this order: candidates before what they talk to.
     candidates: Vec<Candidate>,
     _upstream: Candidate,
-    _host: Host,
+    _hosts: [Host; 2],
 }
 
 impl Lab {
-    /// Starts them. `inspect` is an engine's answer to an inspect.
+    /// Starts them; `other` is another build of Selvedge, `inspect` an engine's answer to an inspect.
     ///
     /// # Errors
     /// One of them does not start.
-    pub(crate) fn start(selvedge: &Path, inspect: Option<&[u8]>) -> anyhow::Result<Self> {
-        let host = Host::new();
+    pub(crate) fn start(
+        selvedge: &Path,
+        other: Option<&Path>,
+        inspect: Option<&[u8]>,
+    ) -> anyhow::Result<Self> {
+        // Two of them cannot share a network namespace: each would want the gateway's address.
+        let (host, beside) = (Host::new(), Host::new());
         let upstream = Candidate::upstream(&host, inspect)?;
-        let candidates = vec![
+        let mut candidates = vec![
             Candidate::direct(&upstream.socket),
             Candidate::relay(&host, &upstream.socket)?,
             Candidate::splice(&host, &upstream.socket)?,
             Candidate::haproxy(&host, &upstream.socket)?,
             Candidate::selvedge(&host, selvedge, &upstream.socket)?,
         ];
-        Ok(Self { candidates, _upstream: upstream, _host: host })
+        if let Some(other) = other {
+            let mut candidate = Candidate::selvedge(&beside, other, &upstream.socket)?;
+            candidate.name = OTHER;
+            candidates.push(candidate);
+        }
+        Ok(Self { candidates, _upstream: upstream, _hosts: [host, beside] })
     }
 
     fn for_requests(&self) -> Vec<&Candidate> {

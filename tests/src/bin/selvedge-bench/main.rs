@@ -91,6 +91,9 @@ struct Run {
     /// `selvedge`, a release build.
     #[arg(long)]
     selvedge: PathBuf,
+    /// Another build of it, measured beside it behind the fast upstream: did a change pay?
+    #[arg(long)]
+    other: Option<PathBuf>,
     /// Fewer and shorter rounds.
     #[arg(long)]
     quick: bool,
@@ -150,7 +153,7 @@ fn run(arguments: &Run) -> anyhow::Result<()> {
     let effort = if arguments.quick { QUICK } else { FULL };
     let wanted = |part: Part| arguments.only.is_empty() || arguments.only.contains(&part);
     let mut report = report::Report::default();
-    let done = measure(effort, &arguments.selvedge, &wanted, &mut report);
+    let done = measure(effort, (&arguments.selvedge, arguments.other.as_deref()), &wanted, &mut report);
     // What was measured before something failed is told all the same.
     print!("{}", report.table());
     if let Some(json) = &arguments.json {
@@ -161,7 +164,7 @@ fn run(arguments: &Run) -> anyhow::Result<()> {
 
 fn measure(
     effort: Effort,
-    selvedge: &Path,
+    (selvedge, other): (&Path, Option<&Path>),
     wanted: &dyn Fn(Part) -> bool,
     report: &mut report::Report,
 ) -> anyhow::Result<()> {
@@ -178,7 +181,7 @@ fn measure(
         }
     }
     if parts(&[Part::Requests, Part::Streams, Part::Idle]) {
-        let lab = fast::Lab::start(selvedge, inspect.as_deref())?;
+        let lab = fast::Lab::start(selvedge, other, inspect.as_deref())?;
         if wanted(Part::Requests) {
             lab.requests(effort, report).context("requests behind a fast upstream")?;
         }

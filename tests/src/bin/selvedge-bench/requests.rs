@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::Effort;
-use crate::candidate::{Candidate, DIRECT, HAPROXY, RELAY};
+use crate::candidate::{Candidate, DIRECT, HAPROXY, OTHER, RELAY};
 use crate::process::cpu;
 use crate::report::{Aim, Report, SELVEDGE, Scale, again, percentile};
 
@@ -212,5 +212,5 @@ fn is_whole(bytes: &[u8]) -> anyhow::Result<bool> {
 
 /// Whose time is told in requests behind a proxy.
 pub(crate) fn is_in_table(candidate: &Candidate) -> bool {
-    matches!(candidate.name, DIRECT | RELAY | HAPROXY | SELVEDGE)
+    matches!(candidate.name, DIRECT | RELAY | HAPROXY | SELVEDGE | OTHER)
 }
