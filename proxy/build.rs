@@ -1,31 +1,31 @@
 //! Builds `wait`, which is embedded in the binary. It has no std and a profile of its own, and cargo cannot
 //! yet name one crate's binary as another's input, so a cargo of its own builds it here.
 
-use std::env;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, io};
 
-fn main() {
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let target = out.join("wait");
-    println!("cargo::rerun-if-changed=../wait");
-    let status = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--package",
-            "selvedge-wait",
-            "--profile",
-            "tiny",
-            "--target-dir",
-        ])
-        .arg(&target)
-        // Flags meant for the outer build (a sanitizer, coverage) do not fit a program without std.
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .status()
-        .expect("cargo can be run");
-    assert!(status.success(), "wait could not be built");
-    println!("cargo::rustc-env=SELVEDGE_WAIT={}", target.join("tiny/wait").display());
+fn main() -> io::Result<()> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for source in ["wait/src", "wait/build.rs", "wait/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={}", workspace.join(source).display());
+    }
+    let (target, dir) = (of_cargo("TARGET")?, PathBuf::from(of_cargo("OUT_DIR")?).join("wait"));
+    let mut cargo = Command::new(of_cargo("CARGO")?);
+    cargo.current_dir(&workspace).args(["build", "--quiet", "--locked", "--package", "selvedge-wait"]);
+    cargo.args(["--profile", "tiny", "--target"]).arg(&target).arg("--target-dir").arg(&dir);
+    // Flags meant for the outer build (a sanitizer, coverage) do not fit a program without std. An empty value
+    // wins over the environment and over a config file.
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", "").env_remove("RUSTFLAGS");
+    cargo.env_remove("RUSTC_WORKSPACE_WRAPPER").env_remove("RUSTC_WRAPPER");
+    if !cargo.status()?.success() {
+        return Err(io::Error::other("wait could not be built"));
+    }
+    println!("cargo::rustc-env=SELVEDGE_WAIT={}", dir.join(target).join("tiny/wait").display());
+    Ok(())
+}
+
+fn of_cargo(name: &str) -> io::Result<OsString> {
+    env::var_os(name).ok_or_else(|| io::Error::other(format!("cargo sets {name}")))
 }

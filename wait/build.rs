@@ -1,15 +1,20 @@
-//! Links `wait` without any runtime: no C library, its own `_start`, one small static file.
+//! Link arguments of the binary `wait`: no C runtime, no dynamic linker, nothing but our own code.
+//!
+//! They stand here, not in RUSTFLAGS, so that a nested `cargo build -p selvedge-wait` needs nothing else.
+//! Must never run anything.
 
 fn main() {
-    for argument in [
+    println!("cargo::rerun-if-changed=build.rs");
+    let arguments = [
         "-nostartfiles",
         "-nostdlib",
         "-static",
         "-no-pie",
+        // One segment after another without padding to pages: a few kilobytes instead of sixteen.
         "-Wl,-z,noseparate-code",
         "-Wl,--build-id=none",
-        "-Wl,--gc-sections",
-    ] {
+    ];
+    for argument in arguments {
         println!("cargo::rustc-link-arg-bins={argument}");
     }
 }

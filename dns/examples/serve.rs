@@ -36,9 +36,8 @@ fn main() -> Result<(), Failure> {
     let listen: SocketAddr = listen.parse()?;
     let table = Arc::new(RwLock::new(table(names.parse()?)?));
     let mut settings = Settings::new(table, listen, "10.32.0.0/12".parse()?);
-    if let [resolv_conf, ..] = rest {
-        settings.resolv_conf = resolv_conf.into();
-    }
+    // Nobody off this machine is asked, if not by wish.
+    settings.resolv_conf = rest.first().map_or("/dev/null", String::as_str).into();
     let server = Server::spawn(settings, vec![UdpSocket::bind(listen)?], vec![TcpListener::bind(listen)?])?;
     println!("{names} names on {listen}, process {}", std::process::id());
     std::io::stdin().read_to_end(&mut Vec::new())?;

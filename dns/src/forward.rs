@@ -2,9 +2,9 @@
 //! are kept as long as their TTLs allow. It must never let one asker's questions keep out another's, and never pass on
 //! an answer to another question.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,8 +16,9 @@ use crate::forward::host_servers::HostServers;
 use crate::forward::message::Shape;
 use crate::forward::upstream::Upstreams;
 use crate::handler::Forward;
-use crate::query::{Query, Transport, rcode};
-use crate::settings::{Limits, Settings};
+use crate::query::{Transport, rcode};
+use crate::settings::Settings;
+use crate::share::{Share, Shares};
 use crate::stats::Stats;
 
 mod cache;
@@ -39,28 +40,28 @@ type Waiting = watch::Receiver<Option<Result>>;
 
 /// The questions that are under way, and what is known of earlier ones.
 pub(crate) struct Forwarder {
-    limits: Limits,
     stats: Arc<Stats>,
     host: RefCell<HostServers>,
     cache: RefCell<Cache>,
     upstreams: Upstreams,
     under_way: RefCell<HashMap<Key, Waiting>>,
-    waiting: Cell<usize>,
-    waiting_by_asker: RefCell<HashMap<IpAddr, usize>>,
+    /// Places for lookups that are under way, each its first asker's.
+    lookups: Rc<Shares>,
+    /// Places for all who wait for one.
+    waiting: Rc<Shares>,
 }
 
 impl Forwarder {
     pub(crate) fn new(settings: &Settings, stats: Arc<Stats>) -> Rc<Self> {
         let limits = settings.limits;
         Rc::new(Self {
-            limits,
             stats,
             host: RefCell::new(HostServers::new(settings.resolv_conf.clone(), settings.listen)),
             cache: RefCell::new(Cache::new(limits.cache_entries, limits.cache_bytes)),
             upstreams: Upstreams::new(limits.upstream_patience, limits.lookup),
             under_way: RefCell::default(),
-            waiting: Cell::new(0),
-            waiting_by_asker: RefCell::default(),
+            lookups: Shares::new(limits.lookups),
+            waiting: Shares::new(limits.waiting),
         })
     }
 
@@ -80,8 +81,8 @@ impl Forwarder {
     /// The answer of an upstream; SERVFAIL when there is none.
     pub(crate) async fn resolve(self: &Rc<Self>, forward: &Forward, transport: Transport) -> Vec<u8> {
         let query = &forward.query;
-        let result = match Place::take(self, forward.asker) {
-            Some(_place) => match self.lookup(query, self.servers(forward), transport) {
+        let result = match self.waiting.take(forward.asker) {
+            Some(_place) => match self.lookup(forward, transport) {
                 Some(mut waiting) => {
                     waiting.wait_for(Option::is_some).await.ok().and_then(|seen| seen.clone())
                 }
@@ -112,26 +113,19 @@ impl Forwarder {
     }
 
     /// Joins the lookup of the same question, or begins one; nothing if there are too many.
-    fn lookup(
-        self: &Rc<Self>,
-        query: &Query,
-        servers: Arc<[SocketAddr]>,
-        transport: Transport,
-    ) -> Option<Waiting> {
-        let key = Key::new(query, servers.clone());
+    fn lookup(self: &Rc<Self>, forward: &Forward, transport: Transport) -> Option<Waiting> {
+        let (query, servers) = (forward.query, self.servers(forward));
+        let key = Key::new(&query, servers.clone());
         let mut under_way = self.under_way.borrow_mut();
         if let Some(waiting) = under_way.get(&key) {
             self.stats.joined.one();
             return Some(waiting.clone());
         }
-        if under_way.len() >= self.limits.lookups {
-            return None;
-        }
+        let share = self.lookups.take(forward.asker)?;
         self.stats.forwarded.one();
         let (done, waiting) = watch::channel(None);
         under_way.insert(key.clone(), waiting.clone());
-        let lookup = UnderWay { forwarder: self.clone(), key };
-        let query = *query;
+        let lookup = UnderWay { forwarder: self.clone(), key, _share: share };
         // A task of its own: whoever asked first may go away, others wait too.
         tokio::task::spawn_local(async move {
             let received = lookup.forwarder.upstreams.ask(&query, &servers, transport).await.map(Rc::new);
@@ -150,44 +144,11 @@ impl Forwarder {
 struct UnderWay {
     forwarder: Rc<Forwarder>,
     key: Key,
+    _share: Share,
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.forwarder.under_way.borrow_mut().remove(&self.key);
-    }
-}
-
-/// A client's place among those that wait.
-struct Place {
-    forwarder: Rc<Forwarder>,
-    asker: IpAddr,
-}
-
-impl Place {
-    /// A place, unless all are taken, or too many by this asker.
-    fn take(forwarder: &Rc<Forwarder>, asker: IpAddr) -> Option<Self> {
-        let limit = forwarder.limits.waiting;
-        let mut by_asker = forwarder.waiting_by_asker.borrow_mut();
-        let own = by_asker.get(&asker).copied().unwrap_or(0);
-        if forwarder.waiting.get() >= limit || own >= limit.div_ceil(4) {
-            return None;
-        }
-        by_asker.insert(asker, own + 1);
-        forwarder.waiting.set(forwarder.waiting.get() + 1);
-        Some(Self { forwarder: forwarder.clone(), asker })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.forwarder.waiting.set(self.forwarder.waiting.get().saturating_sub(1));
-        let mut by_asker = self.forwarder.waiting_by_asker.borrow_mut();
-        match by_asker.get_mut(&self.asker) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => {
-                by_asker.remove(&self.asker);
-            }
-        }
     }
 }

@@ -15,6 +15,7 @@ mod plain;
 mod query;
 mod server;
 mod settings;
+mod share;
 mod stats;
 mod tcp;
 mod udp;

@@ -46,7 +46,8 @@ impl Settings {
 /// Bounds on what queries can take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// How many different questions may be under way to upstreams. Each holds a socket per upstream, at most three.
+    /// How many different questions may be under way to upstreams; one address may have begun a quarter of these. Each
+    /// holds a socket, and up to three when upstreams do not answer: the process needs as many descriptors.
     pub lookups: usize,
     /// How many clients may wait for them; one address may be a quarter of these.
     pub waiting: usize,
@@ -69,7 +70,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            lookups: 256,
+            lookups: 1024,
             waiting: 4096,
             upstream_patience: Duration::from_millis(800),
             lookup: Duration::from_millis(4500),

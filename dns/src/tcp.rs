@@ -1,8 +1,6 @@
 //! Answers queries over TCP (RFC 7766): several on a connection, in whatever order they are done. It must never let one
 //! client wait for another, nor keep a connection that does nothing.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -17,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::handler::{Forward, Outcome};
 use crate::query::{HEADER, Transport};
 use crate::server::Shared;
+use crate::share::{Share, Shares};
 
 /// How many queries of one connection may be under way; then no more are read until one is done.
 const PIPELINED: usize = 32;
@@ -30,7 +29,7 @@ pub(crate) async fn serve(
     mut stop: watch::Receiver<bool>,
     in_hand: mpsc::Sender<()>,
 ) {
-    let guests = Guests::new(shared.limits.connections);
+    let places = Shares::new(shared.limits.connections);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -38,9 +37,10 @@ pub(crate) async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => match guests.admit(peer.ip()) {
-                Some(guest) => {
-                    let task = converse(shared.clone(), stream, guest, stop.clone(), in_hand.clone());
+            Ok((stream, peer)) => match places.take(peer.ip()) {
+                Some(place) => {
+                    let task =
+                        converse(shared.clone(), (stream, peer.ip()), place, stop.clone(), in_hand.clone());
                     tokio::task::spawn_local(task);
                 }
                 None => shared.stats.overload.one(),
@@ -53,55 +53,11 @@ pub(crate) async fn serve(
     }
 }
 
-/// Who is connected, and how often.
-struct Guests {
-    limit: usize,
-    all: Cell<usize>,
-    by_address: RefCell<HashMap<IpAddr, usize>>,
-}
-
-impl Guests {
-    fn new(limit: usize) -> Rc<Self> {
-        Rc::new(Self { limit, all: Cell::new(0), by_address: RefCell::default() })
-    }
-
-    /// A place, unless all are taken, or too many by this address.
-    fn admit(self: &Rc<Self>, address: IpAddr) -> Option<Guest> {
-        let mut by_address = self.by_address.borrow_mut();
-        let own = by_address.get(&address).copied().unwrap_or(0);
-        if self.all.get() >= self.limit || own >= self.limit.div_ceil(4) {
-            return None;
-        }
-        by_address.insert(address, own + 1);
-        self.all.set(self.all.get() + 1);
-        Some(Guest { guests: self.clone(), address })
-    }
-}
-
-/// A place that is free again when this is dropped.
-struct Guest {
-    guests: Rc<Guests>,
-    address: IpAddr,
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.guests.all.set(self.guests.all.get().saturating_sub(1));
-        let mut by_address = self.guests.by_address.borrow_mut();
-        match by_address.get_mut(&self.address) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => {
-                by_address.remove(&self.address);
-            }
-        }
-    }
-}
-
 /// One connection, from accept to the last answer.
 async fn converse(
     shared: Rc<Shared>,
-    stream: TcpStream,
-    guest: Guest,
+    (stream, asker): (TcpStream, IpAddr),
+    place: Share,
     stop: watch::Receiver<bool>,
     in_hand: mpsc::Sender<()>,
 ) {
@@ -111,11 +67,11 @@ async fn converse(
     let (replies, to_write) = mpsc::channel(PIPELINED);
     let writing = tokio::task::spawn_local(write_all(writer, to_write, shared.limits.tcp_patience));
     // An error is the client's: it went away or was too slow, and knows.
-    let _ = read_all(&shared, reader, guest.address, &replies, stop).await;
+    let _ = read_all(&shared, reader, asker, &replies, stop).await;
     drop(replies);
     // Ends when the queries in hand are answered as well, as each holds a sender.
     let _ = writing.await;
-    drop((guest, in_hand));
+    drop((place, in_hand));
 }
 
 async fn read_all(

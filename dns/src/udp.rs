@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use crate::handler::{Forward, Outcome};
 use crate::query::Transport;
 use crate::server::Shared;
-use crate::udp::batch::{BATCH, Batch, Sent, send_one};
+use crate::udp::batch::{Batch, Received, Sent, send_one};
 
 mod batch;
 
@@ -23,8 +23,25 @@ const BATCHES_PER_TURN: usize = 4;
 const SEND_TRIES: usize = 20;
 const SEND_PAUSE: Duration = Duration::from_millis(2);
 
-/// Answers until `stop` says so. What is unread then stays in the socket, for whoever else reads it.
+/// Answers until `stop` says so, whatever happens on the way: a panic, which would be a fault of ours, costs the queries
+/// of one batch.
 pub(crate) async fn serve(
+    shared: Rc<Shared>,
+    socket: Rc<AsyncFd<UdpSocket>>,
+    stop: watch::Receiver<bool>,
+    in_hand: mpsc::Sender<()>,
+) {
+    loop {
+        let reading = read_all(shared.clone(), socket.clone(), stop.clone(), in_hand.clone());
+        match tokio::task::spawn_local(reading).await {
+            Ok(()) => return,
+            Err(error) => tracing::error!(%error, "reading DNS queries"),
+        }
+    }
+}
+
+/// Answers until `stop` says so. What is unread then stays in the socket, for whoever else reads it.
+async fn read_all(
     shared: Rc<Shared>,
     socket: Rc<AsyncFd<UdpSocket>>,
     mut stop: watch::Receiver<bool>,
@@ -44,23 +61,24 @@ pub(crate) async fn serve(
                 }
             },
         };
-        let count = match batch.receive(socket.get_ref()) {
-            Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
+        let Received { count, drained } = match batch.receive(socket.get_ref()) {
+            Ok(received) => received,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                Received { count: 0, drained: true }
+            }
             Err(error) => {
                 // Such as what an ICMP message left behind: it is gone with the telling.
                 tracing::debug!(%error, "reading a DNS query");
                 continue;
             }
         };
-        // The kernel gives fewer than asked for only when it has found the socket empty.
-        if count < BATCH {
+        if drained {
             guard.clear_ready();
         }
         drop(guard);
         answer(&shared, &socket, &mut batch, count, &in_hand);
         send_all(&shared, &socket, &mut batch, count).await;
-        turns = if count < BATCH { 0 } else { turns + 1 };
+        turns = if drained { 0 } else { turns + 1 };
         if turns == BATCHES_PER_TURN {
             turns = 0;
             tokio::task::yield_now().await;

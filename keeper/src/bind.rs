@@ -15,9 +15,13 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// The kernel cuts this to /proc/sys/net/core/somaxconn. Long, as connections wait here while there is no worker.
 const BACKLOG: i32 = 65_535;
+/// The time in which the worker of a killed keeper leaves.
+const ORPHAN_LEAVES: Duration = Duration::from_secs(2);
 /// `sizeof(sun_path)` less the final zero.
 const PATH_MAX: usize = 107;
 
@@ -41,23 +45,34 @@ pub(crate) fn lock(runtime_dir: &Path) -> Result<OwnedFd, Error> {
     }
 }
 
-/// Makes one socket: non-blocking, close-on-exec.
+/// Makes one socket: non-blocking, close-on-exec. Waits a little for a socket that is in use: when a keeper was killed,
+/// its worker still has the sockets until it notices.
 ///
 /// # Errors
 /// Says which listener and why.
-pub(crate) fn bind(listener: Listener) -> Result<(String, OwnedFd), Error> {
-    let name = listener.name;
-    let fd = match listener.kind {
-        ListenerKind::UnixStream { path, mode, uid, gid } => unix(&name, &path, mode, (uid, gid))?,
-        ListenerKind::Tcp(address) => named(&name, address, tcp(address))?,
-        ListenerKind::Udp(address) => named(&name, address, udp(address))?,
-        ListenerKind::Given(fd) => {
-            let ready = rustix::io::ioctl_fionbio(&fd, true)
-                .and_then(|()| rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC));
-            named(&name, "a given socket", ready.map(|()| fd).map_err(io::Error::from))?
+pub(crate) fn bind(listener: &Listener) -> Result<(String, OwnedFd), Error> {
+    let deadline = Instant::now() + ORPHAN_LEAVES;
+    loop {
+        match bind_now(listener) {
+            Err(error) if error.is_in_use() && Instant::now() < deadline => sleep(ORPHAN_LEAVES / 100),
+            other => return other.map(|fd| (listener.name.clone(), fd)),
         }
-    };
-    Ok((name, fd))
+    }
+}
+
+fn bind_now(listener: &Listener) -> Result<OwnedFd, Error> {
+    let name = &listener.name;
+    match &listener.kind {
+        ListenerKind::UnixStream { path, mode, uid, gid } => unix(name, path, *mode, (*uid, *gid)),
+        ListenerKind::Tcp(address) => named(name, address, tcp(*address)),
+        ListenerKind::Udp(address) => named(name, address, udp(*address)),
+        // A duplicate is close-on-exec, and shares whether it blocks.
+        ListenerKind::Given(fd) => named(
+            name,
+            "a given socket",
+            fd.try_clone().and_then(|copy| Ok(rustix::io::ioctl_fionbio(&copy, true).map(|()| copy)?)),
+        ),
+    }
 }
 
 fn named<T>(name: &str, address: impl ToString, result: io::Result<T>) -> Result<T, Error> {

@@ -4,11 +4,15 @@
 
 use crate::plan::Program;
 use rustix::fd::AsRawFd;
+use rustix::fs::OFlags;
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What systemd gives to us alone, and what former images of this keeper left for it.
@@ -57,9 +61,35 @@ pub(crate) fn spawn(
             Ok(())
         });
     }
+    is_executable_here(&program.exe)?;
     let child = command.spawn()?;
     let pid = Pid::from_child(&child);
     Ok((pid, Capture::new(reader)))
+}
+
+/// execvp(3), which std uses, has /bin/sh read what the kernel does not recognise: a binary of another architecture as
+/// a script. So that is told before.
+fn is_executable_here(exe: &Path) -> io::Result<()> {
+    /// Bytes of an ELF header up to and with `e_machine`, and those of them that tell the architecture.
+    const HEADER: usize = 20;
+    const TELLING: [usize; 8] = [0, 1, 2, 3, 4, 5, 18, 19];
+    let read = |path: &Path| {
+        let mut header = [0; HEADER];
+        // Opening a FIFO would wait for its writer.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let opened = File::options().read(true).custom_flags(flags).open(path);
+        opened.and_then(|mut file| file.read(&mut header)).map(|_| header)
+    };
+    let header = match read(exe) {
+        // Some files may be executed and not read: the exec itself will tell.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+        header => header?,
+    };
+    let own = read(Path::new("/proc/self/exe"))?;
+    if header.starts_with(b"#!") || TELLING.iter().all(|at| header[*at] == own[*at]) {
+        return Ok(());
+    }
+    Err(Errno::NOEXEC.into())
 }
 
 /// Ends a child for good.

@@ -52,6 +52,9 @@ pub enum Error {
         /// Ours.
         ours: u32,
     },
+    /// An upgrade failed; what ran before goes on.
+    #[error("{0}")]
+    Upgrade(String),
     /// The other side said something that we don't understand.
     #[error("unintelligible message: {0}")]
     Garbled(String),
@@ -74,6 +77,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether somebody else has that socket now.
+    pub(crate) fn is_in_use(&self) -> bool {
+        match self {
+            Error::InUse(_) => true,
+            Error::Listen { source, .. } => source.kind() == io::ErrorKind::AddrInUse,
+            _ => false,
+        }
+    }
+
     /// For `map_err`: a failed call with what it was for.
     pub(crate) fn os<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Error {
         move |source| Error::Os { what, source: source.into() }

@@ -4,16 +4,25 @@
 
 mod handover;
 mod messages;
+mod requests;
+mod resume;
+mod succession;
+mod upgrade;
 mod workers;
 
 use crate::bind;
 use crate::channel::PACKET_MAX;
+use crate::control::CONTROL_SOCKET;
 use crate::error::Error;
 use crate::keeper::handover::Handover;
+use crate::keeper::requests::Requests;
+use crate::keeper::succession::Successor;
+use crate::keeper::upgrade::Upgrade;
 use crate::notify::notify;
-use crate::plan::Plan;
+use crate::plan::{Plan, Program};
 use crate::poller::{Happening, Interest, Poller, Token};
 use crate::pump::Pump;
+use crate::saved::{Loaded, STATE_ENV, TRIAL_ENV, TRIAL_OK};
 use crate::status::{Snapshot, StreamStatus, WorkerStatus};
 use crate::worker::{Phase, Worker};
 use nix::sys::signal::{SigSet, Signal};
@@ -24,6 +33,8 @@ use std::time::{Duration, Instant};
 
 /// Descriptors that streams may not have: for sockets, workers, pipes, upgrades.
 const RESERVED_FDS: usize = 512;
+/// The keeper's own: epoll, signals, lock, control socket, standard streams.
+const FEW_FDS: usize = 16;
 /// What the limit of descriptors is raised to where that is allowed.
 const WANTED_FDS: u64 = 262_144;
 
@@ -39,7 +50,8 @@ enum Stopping {
 
 /// Counters for status.
 #[derive(Debug, Default, Clone, serde::Serialize, serde::Deserialize)]
-struct Counts {
+#[serde(default)]
+pub(crate) struct Counts {
     worker_deaths: u64,
     upgrades: u64,
     streams_refused: u64,
@@ -52,15 +64,20 @@ struct Keeper {
     plan: Plan,
     poller: Poller,
     signals: SignalFd,
-    _lock: OwnedFd,
+    lock: OwnedFd,
     listeners: Vec<(String, OwnedFd)>,
     pump: Pump,
     workers: Vec<Worker>,
     next_worker: u32,
     /// The worker that serves, or is to serve when it is ready.
     serving: Option<u32>,
-    /// The worker that is being tried by an upgrade.
-    trial: Option<u32>,
+    /// The upgrade under way, if there is one.
+    upgrade: Option<Upgrade>,
+    /// The trial of the keeper's next image, if there is one.
+    successor: Option<Successor>,
+    /// What a worker that died is started again from.
+    program: Program,
+    requests: Requests,
     /// How often in a row workers died soon; decides the pause.
     failures: usize,
     respawn_at: Option<Instant>,
@@ -83,30 +100,51 @@ struct Keeper {
 /// If a socket can't be made, another keeper has the runtime directory, or the very first worker can't be started or
 /// refuses its configuration.
 pub fn run(plan: Plan) -> Result<(), Error> {
-    let mut keeper = Keeper::begin(plan)?;
-    keeper.start_first()?;
+    if let Ok(number) = std::env::var(TRIAL_ENV) {
+        Loaded::read(&number)?;
+        eprintln!("{TRIAL_OK}");
+        return Ok(());
+    }
+    let mut keeper = match std::env::var(STATE_ENV) {
+        Ok(number) => Keeper::resume(plan, Loaded::read(&number)?)?,
+        Err(_) => Keeper::begin(plan)?,
+    };
     keeper.turn_until_end()
 }
 
 impl Keeper {
     fn begin(mut plan: Plan) -> Result<Keeper, Error> {
         let lock = bind::lock(&plan.runtime_dir)?;
+        let control = plan.runtime_dir.join(CONTROL_SOCKET);
+        let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        let control = bind::unix("control", &control, 0o600, owner)?;
         let wanted = std::mem::take(&mut plan.listeners);
-        let listeners = wanted.into_iter().map(bind::bind).collect::<Result<Vec<_>, Error>>()?;
+        let listeners = wanted.iter().map(bind::bind).collect::<Result<Vec<_>, Error>>()?;
+        let mut keeper = Keeper::with(plan, lock, control)?;
+        keeper.listeners = listeners;
+        keeper.start_first()?;
+        Ok(keeper)
+    }
+
+    /// A keeper that holds nothing yet.
+    fn with(plan: Plan, lock: OwnedFd, control: OwnedFd) -> Result<Keeper, Error> {
         let signals = take_signals()?;
         let poller = Poller::new().map_err(Error::os("epoll"))?;
         poller.add(&signals, Token::Signals, Interest::Read).map_err(Error::os("signalfd"))?;
         Ok(Keeper {
+            program: plan.worker.clone(),
+            requests: Requests::new(control, &poller)?,
             plan,
             poller,
             signals,
-            _lock: lock,
-            listeners,
+            lock,
+            listeners: Vec::new(),
             pump: Pump::new(),
             workers: Vec::new(),
             next_worker: 0,
             serving: None,
-            trial: None,
+            upgrade: None,
+            successor: None,
             failures: 0,
             respawn_at: None,
             was_ready: false,
@@ -151,11 +189,13 @@ impl Keeper {
             Token::Signals => self.on_signals()?,
             Token::Worker(id) => self.on_worker(id, happening),
             Token::Stderr(id) => {
+                self.on_successor_stderr(id);
                 if let Some(worker) = self.worker(id) {
                     worker.listen();
                 }
             }
-            Token::Control | Token::Requester(_) => {}
+            Token::Control => self.requests.accept(&self.poller),
+            Token::Requester(id) => self.on_request(id, happening),
         }
         Ok(())
     }
@@ -165,6 +205,7 @@ impl Keeper {
             match Signal::try_from(signal.ssi_signo as i32) {
                 Ok(Signal::SIGCHLD) => self.on_child()?,
                 Ok(Signal::SIGTERM | Signal::SIGINT) => self.on_stop(),
+                Ok(Signal::SIGHUP) => self.on_reload(),
                 _ => {}
             }
         }
@@ -182,6 +223,7 @@ impl Keeper {
         notify("STOPPING=1");
         self.stopping = Stopping::Until(Instant::now() + grace);
         self.respawn_at = None;
+        self.kill_successor();
         self.stop_workers(grace);
     }
 
@@ -209,7 +251,8 @@ impl Keeper {
             _ => None,
         };
         let kills = self.workers.iter().filter_map(|worker| worker.kill_at);
-        let due = kills.chain(self.respawn_at).chain(stop).min()?;
+        let trial = self.successor.as_ref().and_then(|successor| successor.kill_at);
+        let due = kills.chain(trial).chain(self.respawn_at).chain(stop).min()?;
         Some(due.saturating_duration_since(Instant::now()))
     }
 
@@ -219,7 +262,7 @@ impl Keeper {
 
     /// Whether there are descriptors left for so many more.
     fn has_room(&self, more: usize) -> bool {
-        let reserved = RESERVED_FDS.min(self.fd_limit / 4);
+        let reserved = RESERVED_FDS.min(self.fd_limit / 4) + FEW_FDS + self.listeners.len();
         2 * self.pump.len() + self.handover.len() + more + reserved <= self.fd_limit
     }
 
@@ -256,7 +299,7 @@ impl Keeper {
 
     fn describe(&self, worker: &Worker) -> WorkerStatus {
         let state = match worker.phase {
-            _ if Some(worker.id) == self.trial => "trial",
+            _ if self.upgrade.as_ref().is_some_and(|upgrade| upgrade.worker == worker.id) => "trial",
             Phase::Starting => "starting",
             Phase::Ready(_) => "ready",
             Phase::Leaving => "leaving",

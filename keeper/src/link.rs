@@ -3,13 +3,17 @@
 //! It must never close a descriptor that could not be handed over, and no call but `hello` and the short sends of
 //! `ready`, `refuse` and `done` may wait: wait for `as_fd` to be readable or writable instead.
 
+mod order;
+
+pub use self::order::Order;
+
+use self::order::understand;
 use crate::channel::{self, PACKET_MAX, Received};
 use crate::error::Error;
 use crate::protocol::{CONTROL_FD_ENV, FromKeeper, FromWorker, NOTE_MAX, PENDING_MAX, PROTOCOL};
-use crate::status::Snapshot;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,49 +67,6 @@ pub struct NotGiven {
     pub fds: Vec<OwnedFd>,
 }
 
-/// What the keeper wants or tells.
-#[derive(Debug)]
-pub enum Order {
-    /// Stop accepting and stop touching parked clients (`release`), finish short requests, hand idle connections over
-    /// (`give_conn`), say `done`, leave; all of it within the limit.
-    Drain {
-        /// After that, this process is killed.
-        limit: Duration,
-    },
-    /// Leave: the keeper is being stopped.
-    Stop {
-        /// After that, this process is killed.
-        grace: Duration,
-    },
-    /// The answer to `ask_status`.
-    Status {
-        /// The question's number.
-        id: u64,
-        /// The keeper at that moment.
-        snapshot: Box<Snapshot>,
-    },
-    /// An idle client connection which another worker accepted.
-    Conn {
-        /// The socket that it came in by.
-        listener: String,
-        /// The client.
-        client: OwnedFd,
-        /// What was already read from it.
-        read: Vec<u8>,
-    },
-    /// A client that an earlier worker parked. It stays parked until `unpark`.
-    Parked {
-        /// For `unpark`, or for `park_again`.
-        id: u64,
-        /// The client.
-        client: OwnedFd,
-        /// What the earlier worker wrote down.
-        note: Vec<u8>,
-    },
-    /// The keeper is gone; a worker must leave then.
-    KeeperGone,
-}
-
 impl Link {
     /// Takes the control socket that the keeper has put into the environment. To be called once, before any other
     /// thread runs.
@@ -155,15 +116,17 @@ impl Link {
         let mut welcome = Welcome { version: String::new(), sockets: Vec::new() };
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.receive()? {
-                None => self.wait(PollFlags::IN, deadline)?,
-                Some(Received::Packet(packet)) => {
-                    if !self.welcomed(packet, &mut welcome)? {
-                        return Ok(welcome);
-                    }
+            let packet = match self.receive()? {
+                None => {
+                    self.wait(PollFlags::IN, deadline)?;
+                    continue;
                 }
+                Some(Received::Packet(packet)) => packet,
                 Some(Received::Garbage(reason)) => return Err(Error::Garbled(reason)),
                 Some(Received::Closed) => return Err(Error::NoKeeper("it closed the connection".to_owned())),
+            };
+            if !self.welcomed(packet, &mut welcome)? {
+                return Ok(welcome);
             }
         }
     }
@@ -311,18 +274,17 @@ impl Link {
     /// # Errors
     /// `Os`.
     pub fn try_recv(&self) -> Result<Option<Order>, Error> {
-        loop {
-            match self.receive()? {
-                None => return Ok(None),
-                Some(Received::Closed) => return Ok(Some(Order::KeeperGone)),
-                Some(Received::Garbage(_)) => {}
-                Some(Received::Packet(packet)) => {
-                    if let Some(order) = understand(packet) {
-                        return Ok(Some(order));
-                    }
-                }
+        while let Some(received) = self.receive()? {
+            let order = match received {
+                Received::Closed => Some(Order::KeeperGone),
+                Received::Garbage(_) => None,
+                Received::Packet(packet) => understand(packet),
+            };
+            if order.is_some() {
+                return Ok(order);
             }
         }
+        Ok(None)
     }
 
     fn receive(&self) -> Result<Option<Received<FromKeeper>>, Error> {
@@ -363,6 +325,13 @@ impl AsFd for Link {
     }
 }
 
+/// For tokio's `AsyncFd`.
+impl AsRawFd for Link {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
 fn sending(error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::WouldBlock => Error::QueueFull,
@@ -376,18 +345,4 @@ fn sending(error: io::Error) -> Error {
 /// A label is for a table: longer ones would be cut there.
 fn shorten(label: &str) -> String {
     label.chars().filter(|letter| !letter.is_control()).take(200).collect()
-}
-
-fn understand(packet: channel::Packet<FromKeeper>) -> Option<Order> {
-    let mut fds = packet.fds.into_iter();
-    Some(match packet.head {
-        FromKeeper::Drain { limit_ms } => Order::Drain { limit: Duration::from_millis(limit_ms) },
-        FromKeeper::Stop { grace_ms } => Order::Stop { grace: Duration::from_millis(grace_ms) },
-        FromKeeper::Status { id } => {
-            Order::Status { id, snapshot: Box::new(serde_json::from_slice(&packet.bytes).ok()?) }
-        }
-        FromKeeper::Conn { listener } => Order::Conn { listener, client: fds.next()?, read: packet.bytes },
-        FromKeeper::Parked { id } => Order::Parked { id, client: fds.next()?, note: packet.bytes },
-        FromKeeper::Welcome { .. } | FromKeeper::Refused { .. } => return None,
-    })
 }

@@ -120,11 +120,6 @@ impl Poller {
         Ok(epoll::modify(&self.epoll, fd, EventData::new_u64(token.pack()), interest.flags())?)
     }
 
-    /// Stops watching: needed where a duplicate of the descriptor stays open elsewhere.
-    pub(crate) fn remove(&self, fd: impl AsFd) {
-        let _ = epoll::delete(&self.epoll, fd);
-    }
-
     /// Waits, and gives the number of events to be had from `event`.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         // The kernel counts in milliseconds here: rounding down would spin through the last one.

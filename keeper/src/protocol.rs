@@ -41,7 +41,7 @@ pub(crate) enum FromWorker {
 }
 
 /// Keeper to worker.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum FromKeeper {
     /// Descriptors: the sockets, in the order of their names; then, if `stderr`, the keeper's stderr.

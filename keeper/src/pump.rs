@@ -32,6 +32,11 @@ impl Pump {
         self.streams.len()
     }
 
+    /// Goes on counting from there.
+    pub(crate) fn set_finished(&mut self, finished: u64) {
+        self.finished = finished;
+    }
+
     /// How many streams came to their end.
     pub(crate) fn finished(&self) -> u64 {
         self.finished
@@ -50,6 +55,9 @@ impl Pump {
     pub(crate) fn add(&mut self, poller: &Poller, mut stream: Stream) -> io::Result<()> {
         let key = self.streams.next_key();
         stream.prepare()?;
+        for _ in stream.flows.iter().filter(|flow| flow.pipe().is_some()) {
+            self.tools.pipes.adopt();
+        }
         poller.add(stream.client(), Token::Client(key), Interest::ReadEdge)?;
         poller.add(stream.upstream(), Token::Upstream(key), Interest::ReadEdge)?;
         // There may be pending bytes, and adding to epoll tells the rest.
@@ -77,18 +85,19 @@ impl Pump {
     pub(crate) fn run(&mut self, poller: &Poller) {
         for _ in 0..self.queue.len() {
             let Some(key) = self.queue.pop_front() else { return };
-            let Some(stream) = self.streams.get_mut(key) else { continue };
-            stream.queued = false;
-            let more = stream.advance(&mut self.tools);
-            if stream.is_done() {
-                self.finish(key);
-            } else {
-                stream.arm(poller, key);
-                if more {
-                    stream.queued = true;
-                    self.queue.push_back(key);
-                }
-            }
+            self.advance(poller, key);
+        }
+    }
+
+    fn advance(&mut self, poller: &Poller, key: Key) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.queued = stream.advance(&mut self.tools);
+        if stream.is_done() {
+            return self.finish(key);
+        }
+        stream.arm(poller, key);
+        if stream.queued {
+            self.queue.push_back(key);
         }
     }
 

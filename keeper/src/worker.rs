@@ -47,6 +47,8 @@ pub(crate) struct Worker {
     pub(crate) version: String,
     /// Why it can't serve, as far as somebody said so.
     pub(crate) refusal: Option<String>,
+    /// It said itself that it can't serve: trying it again is of no use before something changes.
+    pub(crate) declined: bool,
     /// When it is killed.
     pub(crate) kill_at: Option<Instant>,
     /// Its messages are not read for now: what it hands over can't be passed on that fast.
@@ -64,27 +66,39 @@ impl Worker {
         let (ours, theirs) = channel::pair()?;
         let env = [(CONTROL_FD_ENV, theirs.as_raw_fd().to_string())];
         let (pid, capture) = child::spawn(program, &env, theirs.as_fd())?;
-        let since = Instant::now();
-        let worker = Worker {
-            id,
-            pid,
-            program: program.clone(),
-            socket: Some(ours),
-            capture: Some(capture),
-            phase: Phase::Starting,
-            since,
-            version: String::new(),
-            refusal: None,
-            kill_at: Some(since + limit),
-            paused: false,
-            outbox: VecDeque::new(),
-            interest: Interest::Read,
-        };
+        let mut worker = Worker::resume((id, pid), program.clone(), Some(ours), None);
+        worker.capture = Some(capture);
+        worker.kill_at = Some(worker.since + limit);
         if let Err(error) = worker.watch(poller) {
             child::kill(pid);
             return Err(error);
         }
         Ok(worker)
+    }
+
+    /// A worker process that runs already, with the descriptors that lead to it.
+    pub(crate) fn resume(
+        (id, pid): (u32, Pid),
+        program: Program,
+        socket: Option<OwnedFd>,
+        stderr: Option<OwnedFd>,
+    ) -> Worker {
+        Worker {
+            id,
+            pid,
+            program,
+            socket,
+            capture: stderr.map(Capture::new),
+            phase: Phase::Starting,
+            since: Instant::now(),
+            version: String::new(),
+            refusal: None,
+            declined: false,
+            kill_at: None,
+            paused: false,
+            outbox: VecDeque::new(),
+            interest: Interest::Read,
+        }
     }
 
     /// Has epoll watch its descriptors.
@@ -137,10 +151,9 @@ impl Worker {
             (true, true) => Interest::Nothing,
             (true, false) => Interest::Write,
         };
-        if let Some(socket) = self.socket.as_ref().filter(|_| wanted != self.interest) {
-            if poller.modify(socket, Token::Worker(self.id), wanted).is_ok() {
-                self.interest = wanted;
-            }
+        let Some(socket) = self.socket.as_ref().filter(|_| wanted != self.interest) else { return };
+        if poller.modify(socket, Token::Worker(self.id), wanted).is_ok() {
+            self.interest = wanted;
         }
     }
 

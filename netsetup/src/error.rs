@@ -1,59 +1,120 @@
-//! What can go wrong with a wire.
+//! What can go wrong with a wire, as messages for people; error numbers are kept as values.
+//!
+//! Must never hold a netlink message: texts name the container and the step, not the protocol.
 
-use std::io;
+use std::fmt;
 
-/// Errors of this crate. The text is for people; errnos stay values inside.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
+use nix::errno::Errno;
+
+use crate::identity::prefix;
+
+/// An error of this crate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The container's process has ended, and its namespace with it.
-    #[error("container {container} has ended")]
+    /// The container's process, or its network namespace, is gone: there is nothing to wire any more.
+    #[error("container {}: its process {pid} is gone", prefix(.container))]
     Gone {
-        /// Its short id.
+        /// The container's id.
+        container: String,
+        /// The process that was said to be its first.
+        pid: u32,
+    },
+    /// The container shares the host's network namespace, or its process id was taken over by a host's process.
+    #[error("container {}: process {pid} is in the host's own network namespace", prefix(.container))]
+    HostNamespace {
+        /// The container's id.
+        container: String,
+        /// The process that was said to be its first.
+        pid: u32,
+    },
+    /// An interface that we did not make stands where the wire should be.
+    #[error("container {}: interface {interface} is there already and is not ours", prefix(.container))]
+    Occupied {
+        /// The container's id.
+        container: String,
+        /// The name that is taken.
+        interface: String,
+    },
+    /// The sign was asked for before the wire was made.
+    #[error("container {}: it has no wire yet", prefix(.container))]
+    NotConnected {
+        /// The container's id.
         container: String,
     },
-    /// The kernel refused a step.
-    #[error("{step} of {what}: {source}")]
-    Kernel {
-        /// What was being done.
+    /// The link did not come up within the time the kernel normally needs by far.
+    #[error("container {}: its wire is not up after {milliseconds} ms", prefix(.container))]
+    NotUp {
+        /// The container's id.
+        container: String,
+        /// How long we waited.
+        milliseconds: u64,
+    },
+    /// The kernel refused a step for one container.
+    #[error("container {}: cannot {step}: {}", prefix(.container), .errno.desc())]
+    Wire {
+        /// The container's id.
+        container: String,
+        /// What was to be done, as "cannot ..." continues.
         step: &'static str,
-        /// To what: an interface, an address.
-        what: String,
         /// The kernel's answer.
-        source: rtnetlink::Error,
+        errno: Errno,
     },
-    /// An operation outside netlink failed.
-    #[error("{step}: {source}")]
-    System {
-        /// What was being done.
-        step: String,
+    /// The kernel refused a step that concerns the whole host.
+    #[error("cannot {step}: {}", .errno.desc())]
+    Host {
+        /// What was to be done, as "cannot ..." continues.
+        step: &'static str,
         /// The kernel's answer.
-        source: io::Error,
+        errno: Errno,
     },
-    /// The host's end did not come up.
-    #[error("interface {0} did not come up within two seconds")]
-    NotUp(String),
-    /// Docker's chain could not be given our rule.
-    #[error("cannot add a rule to the chain DOCKER-USER: {0}")]
-    Firewall(String),
+    /// The iptables command failed.
+    #[error("iptables {arguments}: {message}")]
+    Firewall {
+        /// The command's arguments.
+        arguments: String,
+        /// What it printed.
+        message: String,
+    },
+    /// The network thread has ended, which it does only when the process ends or a bug made it panic.
+    #[error("the network thread has ended")]
+    Stopped,
 }
 
 impl Error {
-    pub(crate) fn kernel(step: &'static str, what: &str) -> impl FnOnce(rtnetlink::Error) -> Self + use<> {
-        let what = what.to_owned();
-        move |source| Self::Kernel { step, what, source }
-    }
-
-    pub(crate) fn system(step: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        let step = step.into();
-        move |source| Self::System { step, source }
+    /// The kernel's error number, where it was the kernel that refused.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Wire { errno, .. } | Self::Host { errno, .. } => Some(*errno),
+            _ => None,
+        }
     }
 }
 
-/// The errno of a refusal, positive.
-pub(crate) fn errno(error: &rtnetlink::Error) -> Option<i32> {
-    match error {
-        rtnetlink::Error::NetlinkError(message) => message.code.map(|code| -code.get()),
-        _ => None,
+/// One refused step, before it is known whom it concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// What was to be done, as "cannot ..." continues.
+    pub(crate) step: &'static str,
+    /// The kernel's answer.
+    pub(crate) errno: Errno,
+}
+
+impl Failure {
+    pub(crate) fn new(step: &'static str, error: &std::io::Error) -> Self {
+        Self { step, errno: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw) }
+    }
+
+    pub(crate) fn of_host(self) -> Error {
+        Error::Host { step: self.step, errno: self.errno }
+    }
+
+    pub(crate) fn of_container(self, container: &str) -> Error {
+        Error::Wire { container: container.to_owned(), step: self.step, errno: self.errno }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "cannot {}: {}", self.step, self.errno.desc())
     }
 }

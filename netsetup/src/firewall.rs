@@ -1,48 +1,88 @@
-//! Docker sets the policy of FORWARD to DROP and asks others to put what they accept into its chain
-//! DOCKER-USER. That chain is written with the `iptables` command, in the variant that the host has and that
-//! dockerd itself runs: native nft text in iptables-nft's tables can make iptables refuse them.
+//! Docker's firewall, opened for traffic between containers' addresses.
+//!
+//! dockerd sets the policy of FORWARD to DROP and leaves the chain DOCKER-USER for others. The rules go there with
+//! the iptables command, the tool that dockerd itself drives: so the legacy and the nft variant agree, and the
+//! tables stay readable for both. Must never make a chain, nor touch a host whose engine has none.
 
 use std::io;
-use std::process::Stdio;
+use std::process::{Command, Output, Stdio};
 
 use ipnet::Ipv4Net;
-use tokio::process::Command;
+use tracing::{debug, info};
 
 use crate::error::Error;
 
-/// Lets packets from container to container pass; whether the rule was missing. Without the chain there is
-/// nothing that drops them.
-pub(crate) async fn accept(pool: Ipv4Net) -> Result<bool, Error> {
-    let pool = pool.to_string();
-    let rule = ["-s", &pool, "-d", &pool, "-i", "sv+", "-o", "sv+", "-j", "ACCEPT"];
-    match iptables(&["-nL", "DOCKER-USER"], &[]).await {
-        Ok(Ok(())) => {}
-        Ok(Err(_)) => return Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(Error::Firewall(error.to_string())),
+const CHAIN: &str = "DOCKER-USER";
+/// Services are often started without the sbin directories in PATH.
+const PROGRAMS: [&str; 3] = ["iptables", "/usr/sbin/iptables", "/sbin/iptables"];
+/// For how long iptables waits for its own lock.
+const LOCK_SECONDS: &str = "5";
+/// The rule or the chain is not there.
+const EXIT_NOT_FOUND: i32 = 1;
+/// The kernel has no iptables that this command could drive.
+const EXIT_UNSUPPORTED: i32 = 3;
+
+/// Puts the rules in where they are missing; gives the number of rules written. Blocks for some milliseconds.
+///
+/// Two rules, for packets that come from one of our wires and for those that go into one. Both name the pool as
+/// source and as destination: nothing else is opened, and another Selvedge's pool is another rule.
+pub(crate) fn open_for(pool: Ipv4Net) -> Result<u64, Error> {
+    let pool = pool.trunc().to_string();
+    let mut written = 0;
+    for direction in ["-i", "-o"] {
+        let rule = [direction, "sv+", "-s", &pool, "-d", &pool, "-j", "ACCEPT"];
+        if has(&rule)? {
+            continue;
+        }
+        if !has_chain()? {
+            debug!(chain = CHAIN, "no such chain: the host's firewall is left alone");
+            return Ok(written);
+        }
+        run(&[&["-I", CHAIN], rule.as_slice()].concat(), &[0])?;
+        info!(chain = CHAIN, rule = rule.join(" "), "firewall rule written");
+        written += 1;
     }
-    if matches!(iptables(&["-C", "DOCKER-USER"], &rule).await, Ok(Ok(()))) {
-        return Ok(false);
-    }
-    match iptables(&["-I", "DOCKER-USER"], &rule).await {
-        Ok(Ok(())) => Ok(true),
-        Ok(Err(text)) => Err(Error::Firewall(text)),
-        Err(error) => Err(Error::Firewall(error.to_string())),
+    Ok(written)
+}
+
+fn has(rule: &[&str]) -> Result<bool, Error> {
+    run(&[&["-C", CHAIN], rule].concat(), &[0, EXIT_NOT_FOUND, EXIT_UNSUPPORTED]).map(|code| code == Some(0))
+}
+
+fn has_chain() -> Result<bool, Error> {
+    run(&["-S", CHAIN], &[0, EXIT_NOT_FOUND, EXIT_UNSUPPORTED]).map(|code| code == Some(0))
+}
+
+/// Whether the chain FORWARD drops what no rule accepts, and whether Docker's chain is there to say otherwise.
+/// `None` when iptables cannot tell.
+pub(crate) fn forward_drops() -> Option<(bool, bool)> {
+    let output = call(&["-S", "FORWARD"]).ok().filter(|output| output.status.success())?;
+    let drops = String::from_utf8_lossy(&output.stdout).lines().any(|line| line == "-P FORWARD DROP");
+    Some((drops, has_chain().unwrap_or(false)))
+}
+
+/// The exit code, if it is one of those that are fine; `None` where there is no iptables.
+fn run(arguments: &[&str], fine: &[i32]) -> Result<Option<i32>, Error> {
+    let told = |message: String| Error::Firewall { arguments: arguments.join(" "), message };
+    match call(arguments) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(told(error.to_string())),
+        Ok(output) => match output.status.code() {
+            Some(code) if fine.contains(&code) => Ok(Some(code)),
+            _ => Err(told(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+        },
     }
 }
 
-/// Runs the command; the inner error is its own last line.
-async fn iptables(verb: &[&str], rule: &[&str]) -> io::Result<Result<(), String>> {
-    // `-w`: dockerd holds the lock at times.
-    let mut command = Command::new("iptables");
-    command.arg("-w").args(verb).args(rule).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    // A service's PATH may lack it.
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
-    let output = command.output().await?;
-    if output.status.success() {
-        return Ok(Ok(()));
+fn call(arguments: &[&str]) -> io::Result<Output> {
+    let mut last = io::ErrorKind::NotFound.into();
+    for program in PROGRAMS {
+        let mut command = Command::new(program);
+        command.args(["-w", LOCK_SECONDS]).args(arguments).stdin(Stdio::null());
+        match command.output() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => last = error,
+            outcome => return outcome,
+        }
     }
-    let text = String::from_utf8_lossy(&output.stderr);
-    Ok(Err(text.lines().last().unwrap_or("iptables failed").to_owned()))
+    Err(last)
 }

@@ -1,40 +1,51 @@
-//! The host's own part: the gateway address, forwarding, and Docker's firewall.
+//! What the host itself needs before the first wire: addresses and forwarding.
+//!
+//! Must never take anything away: another Selvedge on this host may need the same.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
-use futures_util::TryStreamExt;
-use rtnetlink::packet_route::address::AddressAttribute;
+use nix::errno::Errno;
+use rtnetlink::AddressMessageBuilder;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::AddressScope;
 
-use crate::error::Error;
-use crate::network::Network;
-use crate::{dump, firewall, sysctl};
+use crate::error::{Error, Failure};
+use crate::netlink::{Change, Netlink};
+use crate::network::Settings;
+use crate::query;
+use crate::sysctl::{self, Setting};
 
-/// Makes the host ready; changes only what is not so already.
-pub(crate) async fn prepare(network: &Network) -> Result<(), Error> {
-    let settings = &network.settings;
-    address_on_lo(network, settings.gateway).await?;
-    if settings.dns != settings.gateway {
-        address_on_lo(network, settings.dns).await?;
-    }
-    if sysctl::set("net/ipv4/ip_forward", "1").map_err(Error::system("cannot turn on IPv4 forwarding"))? {
-        network.changed();
-    }
-    if firewall::accept(settings.pool).await? {
-        network.changed();
-    }
-    Ok(())
+/// Puts the host right; changes only what differs.
+pub(crate) async fn prepare(netlink: &Netlink, settings: &Settings) -> Result<(), Error> {
+    let forwarding = Setting {
+        step: "turn on IPv4 forwarding (/proc/sys/net/ipv4/ip_forward)",
+        path: "ipv4/ip_forward".to_owned(),
+        value: "1",
+        optional: false,
+    };
+    netlink.count(sysctl::ensure(&[forwarding]).map_err(Failure::of_host)?);
+    own_addresses(netlink, &[settings.gateway, settings.dns]).await.map_err(Failure::of_host)
 }
 
-/// The gateway is on lo: every wire's far end can reach it, and no wire going takes it along.
-async fn address_on_lo(network: &Network, address: Ipv4Addr) -> Result<(), Error> {
-    let told = || Error::kernel("set the address", "lo");
-    let Some(lo) = dump::link(&network.handle, "lo").await.map_err(told())? else { return Ok(()) };
-    let request = network.handle.address().get().set_link_index_filter(lo.index);
-    let there: Vec<_> = request.execute().try_collect().await.map_err(told())?;
-    let is_it = |attribute: &AddressAttribute| matches!(attribute, AddressAttribute::Local(ip) if *ip == IpAddr::V4(address));
-    if there.iter().any(|message| message.attributes.iter().any(is_it)) {
-        return Ok(());
+async fn own_addresses(netlink: &Netlink, wanted: &[Ipv4Addr]) -> Result<(), Failure> {
+    let step = "find the loopback device";
+    let Some(loopback) = query::link_by_name(netlink, "lo").await? else {
+        return Err(Failure { step, errno: Errno::ENODEV });
+    };
+    let present = query::addresses(netlink, None).await?;
+    for (place, address) in wanted.iter().enumerate() {
+        let repeated = wanted.get(..place).is_some_and(|before| before.contains(address));
+        if repeated || present.iter().any(|(_, have, _)| have == address) {
+            continue;
+        }
+        let mut message =
+            AddressMessageBuilder::<Ipv4Addr>::new().index(loopback.index).address(*address, 32).build();
+        // Scope host: the kernel then never takes it by itself as the source of packets to somewhere else.
+        message.header.scope = AddressScope::Host;
+        let change =
+            Change::create("give the host the gateway's address", RouteNetlinkMessage::NewAddress(message));
+        // Another Selvedge may have been faster.
+        netlink.apply_unless(change, Errno::EEXIST).await?;
     }
-    let request = network.handle.address().add(lo.index, IpAddr::V4(address), 32);
-    network.added(request.execute().await).map_err(told())
+    Ok(())
 }

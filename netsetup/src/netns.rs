@@ -1,61 +1,107 @@
-//! Enters other network namespaces: the only place that does. A namespace belongs to a thread, so each entry
-//! has a thread of its own that does one thing and ends; no thread that serves anything is ever moved.
+//! Network namespaces of containers: found by a process, entered by a throw-away thread.
+//!
+//! The one place where a thread changes its namespace. Such a thread opens a socket (which stays in the namespace),
+//! puts the settings under /proc/sys right (they are those of the writing thread's namespace), and ends. Must never
+//! be a thread of a runtime or of a pool: it would go back to its work in the wrong namespace.
 
 use std::fs::File;
 use std::io;
-use std::thread;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use nix::sched::CloneFlags;
-use rtnetlink::sys::TokioSocket;
-use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
+use nix::sched::{CloneFlags, setns};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
-/// Runs `work` in the namespace and gives back what it returns.
-///
-/// # Errors
-/// The namespace cannot be entered, or what `work` says.
-pub(crate) fn within<T: Send>(netns: &File, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            #[expect(clippy::disallowed_methods, reason = "a thread that does only this and ends")]
-            nix::sched::setns(netns, CloneFlags::CLONE_NEWNET)?;
-            work()
-        });
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace ended badly")))
-    })
+use crate::error::Failure;
+use crate::identity::CONTAINER_INTERFACE;
+use crate::netlink::Netlink;
+use crate::sysctl::{self, Setting};
+
+const ENTER: &str = "enter the container's network namespace";
+
+/// A namespace held open: it lives at least as long as this.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    file: Arc<File>,
+    /// Its inode, which no other living namespace has.
+    pub(crate) inode: u64,
 }
 
-/// Runs `work` in a new namespace that ends with it.
-///
-/// # Errors
-/// A namespace cannot be made, or what `work` says.
-pub(crate) fn within_new<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            nix::sched::unshare(CloneFlags::CLONE_NEWNET)?;
-            work()
-        });
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace ended badly")))
-    })
+/// What the throw-away thread brings back.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    /// A socket in the namespace.
+    pub(crate) netlink: Netlink,
+    /// The container's end of the wire, if it is there.
+    pub(crate) interface: Option<u32>,
 }
 
-/// A netlink socket of the namespace: it stays there, whoever uses it.
+/// The inode of the network namespace in which a process is: one stat(2), nothing is entered.
 ///
 /// # Errors
-/// The namespace cannot be entered, or the socket not be opened.
-pub(crate) fn socket(netns: &File) -> io::Result<rtnetlink::sys::Socket> {
-    within(netns, || rtnetlink::sys::Socket::new(NETLINK_ROUTE))
+/// Not found when there is no such process (or it has ended and only waits to be reaped).
+pub fn inode_of(pid: u32) -> io::Result<u64> {
+    Ok(std::fs::metadata(format!("/proc/{pid}/ns/net"))?.ino())
 }
 
-/// A connection over such a socket; its task ends when the handle is dropped. To be called within a runtime.
-///
-/// # Errors
-/// The runtime does not take the socket.
-pub(crate) fn connection(socket: rtnetlink::sys::Socket) -> io::Result<rtnetlink::Handle> {
-    use std::os::fd::{FromRawFd, IntoRawFd};
-    socket.set_non_blocking(true)?;
-    // SAFETY: the descriptor is the socket's, which gives it up in the same expression.
-    let socket = unsafe { TokioSocket::from_raw_fd(socket.into_raw_fd()) };
-    let (connection, handle, _) = rtnetlink::from_socket(socket);
-    tokio::spawn(connection);
-    Ok(handle)
+/// The inode of the calling thread's own namespace.
+pub(crate) fn own_inode() -> io::Result<u64> {
+    Ok(std::fs::metadata("/proc/thread-self/ns/net")?.ino())
+}
+
+impl Namespace {
+    /// Opens the namespace of a process.
+    pub(crate) fn of_process(pid: u32) -> io::Result<Self> {
+        let file = File::open(format!("/proc/{pid}/ns/net"))?;
+        let inode = file.metadata()?.ino();
+        Ok(Self { file: Arc::new(file), inode })
+    }
+
+    /// For a message that names the namespace; valid as long as this lives.
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// Opens a socket inside, and puts the settings of the container's interface right if it is there.
+    pub(crate) async fn enter(
+        &self,
+        settings: Vec<Setting>,
+        changes: &Arc<AtomicU64>,
+    ) -> Result<Inside, Failure> {
+        let (file, changes, runtime) = (Arc::clone(&self.file), Arc::clone(changes), Handle::current());
+        let (done, outcome) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("netns".to_owned()).stack_size(STACK_BYTES);
+        let spawned = thread.spawn(move || drop(done.send(visit(&file, &settings, &runtime, changes))));
+        spawned.map_err(|error| Failure::new(ENTER, &error))?;
+        outcome.await.unwrap_or(Err(Failure { step: ENTER, errno: Errno::ECANCELED }))
+    }
+}
+
+/// Enough for a few calls; a large stack would only be mapped and unmapped.
+const STACK_BYTES: usize = 64 * 1024;
+
+fn visit(
+    namespace: &File,
+    settings: &[Setting],
+    runtime: &Handle,
+    changes: Arc<AtomicU64>,
+) -> Result<Inside, Failure> {
+    move_this_thread(namespace)?;
+    let netlink = Netlink::open(runtime, changes)
+        .map_err(|error| Failure::new("open a netlink socket in the container", &error))?;
+    let interface = if_nametoindex(CONTAINER_INTERFACE).ok();
+    if interface.is_some() {
+        netlink.count(sysctl::ensure(settings)?);
+    }
+    Ok(Inside { netlink, interface })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the thread does only this visit and ends")]
+fn move_this_thread(namespace: &File) -> Result<(), Failure> {
+    setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| Failure { step: ENTER, errno })
 }

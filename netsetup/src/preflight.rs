@@ -1,138 +1,230 @@
-//! What a machine lacks to have wires: for `selvedge check`. Changes nothing of the host's.
+//! What this host lacks, told before the first container suffers from it.
+//!
+//! Must never change anything that lasts: what has to be tried is tried in a namespace that ends with the try.
 
-use std::io;
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
 use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use ipnet::Ipv4Net;
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use rtnetlink::LinkVeth;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use tokio::runtime::Builder;
 
-use crate::{Settings, dump, netns};
+use crate::error::Failure;
+use crate::identity::SIGN_PROTOCOL;
+use crate::netlink::{Change, Netlink};
+use crate::network::Settings;
+use crate::query::{self, Route};
+use crate::{firewall, sysctl};
 
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// As it should be.
-    Ok,
-    /// Works, but somebody should know.
-    Warn,
-    /// Selvedge cannot run so.
-    Fail,
+    /// Good to know.
+    Note,
+    /// Something will not work as well as it could, or is less safe.
+    Warning,
+    /// Containers would get no network.
+    Fatal,
 }
 
-/// One finding.
+/// One thing that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
-    /// One sentence: what is found, and what to do about it.
-    pub text: String,
+    /// What it is and what to do about it, in a sentence.
+    pub message: String,
 }
 
-fn finding(severity: Severity, text: impl Into<String>) -> Finding {
-    Finding { severity, text: text.into() }
+impl Finding {
+    fn new(severity: Severity, message: impl Into<String>) -> Self {
+        Self { severity, message: message.into() }
+    }
 }
 
-/// Looks at this machine.
-#[must_use]
+/// Looks at the host in the calling thread's network namespace. Takes some 50 ms; blocks.
 pub fn preflight(settings: &Settings) -> Vec<Finding> {
-    let mut findings = vec![rights(), veth(), forwarding(), iptables()];
+    let mut findings = rights();
+    findings.extend(kernel_settings());
+    findings.extend(veth());
+    findings.extend(firewalls());
     findings.extend(clashes(settings));
     findings
 }
 
-// CAP_NET_ADMIN (12), CAP_SYS_ADMIN (21) of linux/capability.h.
-fn rights() -> Finding {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let bits = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
-    let missing: Vec<&str> = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")]
-        .into_iter()
-        .filter(|(bit, _)| bits & (1 << bit) == 0)
-        .map(|(_, name)| name)
-        .collect();
-    match missing.is_empty() {
-        true => finding(Severity::Ok, "this process may change the network"),
-        false => finding(Severity::Fail, format!("{} missing; run as root", missing.join(" and "))),
-    }
+/// Bit numbers of capabilities (linux/capability.h), with what we need them for.
+const CAPABILITIES: [(u32, &str, &str); 2] = [
+    (12, "CAP_NET_ADMIN", "to make links and routes"),
+    (21, "CAP_SYS_ADMIN", "to enter containers' namespaces"),
+];
+
+fn rights() -> Vec<Finding> {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    let lacking = CAPABILITIES.iter().filter(|(bit, ..)| mask & (1 << bit) == 0);
+    lacking
+        .map(|(_, name, why)| Finding::new(Severity::Fatal, format!("{name} is needed {why}: run as root")))
+        .collect()
 }
 
-fn veth() -> Finding {
-    let tried = netns::within_new(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let (connection, handle, _) = rtnetlink::new_connection()?;
-            tokio::spawn(connection);
-            let pair = rtnetlink::LinkVeth::new("svcheck0", "svcheck1").build();
-            handle.link().add(pair).execute().await.map_err(io::Error::other)
-        })
+fn kernel_settings() -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Err(error) = OpenOptions::new().write(true).open("/proc/sys/net/ipv4/ip_forward") {
+        let text =
+            format!("/proc/sys/net cannot be written ({error}): in a container, mount /proc/sys read-write");
+        findings.push(Finding::new(Severity::Fatal, text));
+    }
+    // The kernel takes the larger of this and a link's own value, and 2 accepts any source that is routed anywhere.
+    if sysctl::read("ipv4/conf/all/rp_filter").as_deref() == Some("2") {
+        let text = "net.ipv4.conf.all.rp_filter is 2 (loose), so a container can send with another one's address: \
+                    set it to 1 or 0 with sysctl -w, and in /etc/sysctl.d";
+        findings.push(Finding::new(Severity::Warning, text));
+    }
+    findings
+}
+
+/// Whether the kernel makes veth pairs, tried in a namespace of its own.
+fn veth() -> Option<Finding> {
+    let outcome = in_a_thread(true, |netlink| async move {
+        let pair = LinkVeth::new("try0", "try1").build();
+        netlink.apply(vec![Change::create("make a veth pair", RouteNetlinkMessage::NewLink(pair))]).await
     });
-    match tried {
-        Ok(()) => finding(Severity::Ok, "veth pairs and network namespaces can be made"),
-        Err(error) => finding(
-            Severity::Fail,
-            format!("no veth pair can be made ({error}); the kernel needs CONFIG_VETH and CONFIG_NET_NS"),
-        ),
-    }
-}
-
-fn forwarding() -> Finding {
-    match std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").map(|text| text.trim() == "1") {
-        Ok(true) => finding(Severity::Ok, "IPv4 forwarding is on"),
-        Ok(false) => finding(Severity::Ok, "IPv4 forwarding is off; selvedge run turns it on"),
-        Err(error) => {
-            finding(Severity::Fail, format!("/proc/sys/net/ipv4/ip_forward cannot be read: {error}"))
+    match outcome {
+        Ok(()) => None,
+        // Told already, as a lack of rights.
+        Err(Failure { errno: Errno::EPERM, .. }) => None,
+        Err(failure) => {
+            let text = format!("{failure}: the kernel needs veth and network namespaces (modprobe veth)");
+            Some(Finding::new(Severity::Fatal, text))
         }
     }
 }
 
-fn iptables() -> Finding {
-    let there = ["/usr/sbin/iptables", "/sbin/iptables", "/usr/bin/iptables", "/usr/local/sbin/iptables"];
-    match there.iter().any(|path| std::path::Path::new(path).exists()) {
-        true => finding(Severity::Ok, "iptables is there, for Docker's chain DOCKER-USER"),
-        false => finding(
-            Severity::Warn,
-            "no iptables: if something else drops forwarded packets, it must let those of interfaces sv* pass",
-        ),
+fn firewalls() -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match firewall::forward_drops() {
+        Some((true, false)) => {
+            let text = "iptables drops forwarded packets (policy of FORWARD) and there is no chain DOCKER-USER to \
+                        accept ours: let dockerd manage iptables, or accept packets from the pool to the pool";
+            findings.push(Finding::new(Severity::Warning, text));
+        }
+        Some(_) => {}
+        None => {
+            let text = "iptables cannot be read: fine if nothing here filters forwarded packets; otherwise install \
+                        iptables, with which Docker's firewall is opened for containers";
+            findings.push(Finding::new(Severity::Note, text));
+        }
+    }
+    if !has_nft() {
+        let text = "the command nft is missing, so --policy tenant cannot work: install nftables";
+        findings.push(Finding::new(Severity::Note, text));
+    }
+    findings
+}
+
+fn has_nft() -> bool {
+    let programs = ["nft", "/usr/sbin/nft"];
+    programs.iter().any(|program| {
+        let mut command = Command::new(program);
+        command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    })
+}
+
+/// What the host has, as far as it may clash.
+struct Occupied {
+    routes: Vec<Route>,
+    addresses: Vec<(u32, Ipv4Addr, u8)>,
+    names: HashMap<u32, String>,
+}
+
+impl Occupied {
+    async fn look(netlink: Netlink) -> Result<Self, Failure> {
+        let routes = query::routes(&netlink, None, None).await?;
+        let addresses = query::addresses(&netlink, None).await?;
+        let links = query::links(&netlink).await?;
+        let names = links.into_iter().map(|link| (link.index, link.name)).collect();
+        Ok(Self { routes, addresses, names })
+    }
+
+    fn name(&self, index: Option<u32>) -> &str {
+        index.and_then(|index| self.names.get(&index)).map_or("no device", String::as_str)
     }
 }
 
-/// Routes and addresses of the host within the pool: packets would go the wrong way.
 fn clashes(settings: &Settings) -> Vec<Finding> {
-    match routes_within(settings.pool) {
-        Ok(clashes) if clashes.is_empty() => {
-            vec![finding(
-                Severity::Ok,
-                format!("nothing else of this host lies in the pool {}", settings.pool),
-            )]
-        }
-        Ok(clashes) => clashes
-            .into_iter()
-            .map(|route| {
-                let pool = settings.pool;
-                finding(
-                    Severity::Fail,
-                    format!("the host's route to {route} overlaps the pool {pool}; choose another --pool"),
-                )
-            })
-            .collect(),
-        Err(error) => vec![finding(Severity::Fail, format!("the host's routes cannot be read: {error}"))],
-    }
+    let occupied = match in_a_thread(false, Occupied::look) {
+        Ok(occupied) => occupied,
+        Err(failure) => return vec![Finding::new(Severity::Fatal, failure.to_string())],
+    };
+    let routes = occupied.routes.iter().filter_map(|route| route_clash(&occupied, route, settings.pool));
+    let addresses = occupied.addresses.iter().filter_map(|(index, address, _)| {
+        let name = occupied.name(Some(*index));
+        address_clash(name, *address, settings)
+    });
+    routes.chain(addresses).collect()
 }
 
-fn routes_within(pool: Ipv4Net) -> io::Result<Vec<Ipv4Net>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection()?;
-        tokio::spawn(connection);
-        let routes = dump::routes(&handle).await.map_err(io::Error::other)?;
-        let ours = rtnetlink::packet_route::route::RouteProtocol::Other(crate::ROUTE_PROTOCOL);
-        Ok(routes
-            .iter()
-            .filter(|route| route.header.protocol != ours && route.header.destination_prefix_length > 0)
-            .filter_map(|route| {
-                let to: Ipv4Addr = dump::way(route).1?;
-                Ipv4Net::new(to, route.header.destination_prefix_length).ok()
-            })
-            .filter(|net| pool.contains(net) || net.contains(&pool))
-            .collect())
+fn route_clash(occupied: &Occupied, route: &Route, pool: Ipv4Net) -> Option<Finding> {
+    let network = Ipv4Net::new(route.destination, route.prefix_length).ok()?;
+    // Our own routes, also to peers, lie in the pool; a default route contains every pool.
+    if route.protocol == SIGN_PROTOCOL || route.prefix_length == 0 {
+        return None;
+    }
+    let over = occupied.name(route.interface);
+    if pool.contains(&network) {
+        let text =
+            format!("the pool {pool} holds the host's route {network} over {over}: choose another --pool");
+        return Some(Finding::new(Severity::Fatal, text));
+    }
+    let inside = network.contains(&pool);
+    let text = format!(
+        "the pool {pool} is a part of {network}, which the host reaches over {over}: machines there with an \
+         address of the pool cannot be reached; choose another --pool if there are any"
+    );
+    inside.then(|| Finding::new(Severity::Warning, text))
+}
+
+fn address_clash(name: &str, address: Ipv4Addr, settings: &Settings) -> Option<Finding> {
+    let Settings { pool, gateway, dns, .. } = settings;
+    if pool.contains(&address) {
+        let text =
+            format!("the host's address {address} on {name} is in the pool {pool}: choose another --pool");
+        return Some(Finding::new(Severity::Fatal, text));
+    }
+    let ours = address == *gateway || address == *dns;
+    let text = format!(
+        "{address}, which containers use to reach this host, is also on {name}: what others reach by it there is \
+         hidden from containers"
+    );
+    (ours && name != "lo").then(|| Finding::new(Severity::Warning, text))
+}
+
+/// Runs a job with a netlink socket in a thread of its own, in a new network namespace if asked.
+fn in_a_thread<T, F>(apart: bool, job: impl FnOnce(Netlink) -> F + Send) -> Result<T, Failure>
+where
+    T: Send,
+    F: Future<Output = Result<T, Failure>>,
+{
+    let work = || {
+        if apart {
+            unshare(CloneFlags::CLONE_NEWNET)
+                .map_err(|errno| Failure { step: "make a network namespace", errno })?;
+        }
+        let told = |error| Failure::new("open a netlink socket", &error);
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(told)?;
+        let netlink = Netlink::open(runtime.handle(), Arc::default()).map_err(told)?;
+        runtime.block_on(job(netlink))
+    };
+    std::thread::scope(|scope| {
+        let crashed = Failure { step: "look at the network", errno: Errno::ECANCELED };
+        scope.spawn(work).join().unwrap_or(Err(crashed))
     })
 }

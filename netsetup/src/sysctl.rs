@@ -1,16 +1,51 @@
-//! Kernel settings under /proc/sys/net. They are those of the calling thread's network namespace.
+//! Kernel settings under /proc/sys/net: read first, written only when they differ.
+//!
+//! Which namespace's settings these are is decided by the calling thread, so this must never be called from a
+//! thread that is not known to be in the right one.
 
+use std::fs;
 use std::io;
 
-/// Sets a value; whether it was another one before.
-///
-/// # Errors
-/// There is no such setting, or it may not be written.
-pub(crate) fn set(name: &str, value: &str) -> io::Result<bool> {
-    let path = format!("/proc/sys/{name}");
-    if std::fs::read_to_string(&path)?.trim() == value {
-        return Ok(false);
+use crate::error::Failure;
+
+/// A setting and the value that it shall have.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting {
+    /// What it does, as "cannot ..." continues.
+    pub(crate) step: &'static str,
+    /// Below /proc/sys/net.
+    pub(crate) path: String,
+    /// Its text without the end of line.
+    pub(crate) value: &'static str,
+    /// Whether a kernel may be without it (IPv6 compiled out or disabled).
+    pub(crate) optional: bool,
+}
+
+/// Puts the settings right; gives the number of those that were written.
+pub(crate) fn ensure(settings: &[Setting]) -> Result<u64, Failure> {
+    let mut written = 0;
+    for setting in settings {
+        written += u64::from(ensure_one(setting).map_err(|error| Failure::new(setting.step, &error))?);
     }
-    std::fs::write(path, value)?;
+    Ok(written)
+}
+
+/// The value of a setting below /proc/sys/net, if there is one.
+pub(crate) fn read(path: &str) -> Option<String> {
+    fs::read_to_string(full(path)).ok().map(|text| text.trim_end().to_owned())
+}
+
+fn ensure_one(setting: &Setting) -> io::Result<bool> {
+    let path = full(&setting.path);
+    match fs::read_to_string(&path) {
+        Ok(text) if text.trim_end() == setting.value => return Ok(false),
+        Err(error) if setting.optional && error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Ok(_) | Err(_) => {}
+    }
+    fs::write(&path, setting.value)?;
     Ok(true)
+}
+
+fn full(path: &str) -> String {
+    format!("/proc/sys/net/{path}")
 }

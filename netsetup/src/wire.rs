@@ -1,316 +1,275 @@
-//! One wire: made, finished, replaced, marked, taken out.
+//! One wire: made, repaired, released.
+//!
+//! What is there is read, what is missing is sent; a pair that was just made needs no reading. The order is the
+//! promise: the sign comes last, and the mark on the host's end after the sign. Must never leave a pair that it
+//! made itself when something failed.
 
-use std::fs::File;
+mod container_end;
+mod host_end;
+
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::AsRawFd;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
-use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage};
-use rtnetlink::packet_route::route::{RouteProtocol, RouteScope};
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use nix::errno::Errno;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
 
-use crate::dump::{self, Link};
-use crate::error::{Error, errno};
-use crate::network::Network;
-use crate::{ROUTE_PROTOCOL, Wire, WireSpec, mac, netns, sysctl};
+use crate::error::{Error, Failure};
+use crate::identity::{self, CONTAINER_INTERFACE, host_interface};
+use crate::netlink::{Change, Netlink};
+use crate::netns::{self, Inside, Namespace};
+use crate::network::{Settings, WireSpec};
+use crate::query::{self, Link};
+use crate::wire::container_end::ContainerEnd;
+use crate::wire::host_end::HostEnd;
+use crate::{removal, sysctl};
 
-/// Host interfaces begin so; the first 12 digits of the container's id follow.
-pub(crate) const PREFIX: &str = "sv";
-/// The container's interface.
-const INSIDE: &str = "selvedge0";
+/// A dying namespace may take its link away, or somebody may make one, while we look.
+const ATTEMPTS: usize = 4;
+/// linkwatch needs microseconds; only a host in deep trouble needs more than this.
+const UP_LIMIT: Duration = Duration::from_secs(2);
+const UP_LIMIT_MILLISECONDS: u64 = 2000;
+/// So many looks without a pause: it is almost always up by then, and the timer cannot sleep less than 1 ms.
+const UP_QUICK_LOOKS: usize = 8;
 
-type Result<T> = std::result::Result<T, Error>;
-
-fn host_name(container: &str) -> String {
-    format!("{PREFIX}{}", container.get(..12).unwrap_or(container))
+/// What every job on a wire needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Wiring {
+    pub(crate) settings: Settings,
+    pub(crate) mtu: u32,
+    /// The inode of the host's own network namespace.
+    pub(crate) own_namespace: u64,
+    /// The host's socket.
+    pub(crate) netlink: Netlink,
+    pub(crate) changes: Arc<AtomicU64>,
+    pub(crate) turns: Arc<Semaphore>,
 }
 
-fn gone(spec: &WireSpec) -> Error {
-    Error::Gone { container: spec.container.get(..12).unwrap_or(&spec.container).to_owned() }
-}
+/// So many wires are made at the same time. The kernel does one thing after the other anyway (rtnl lock), so more
+/// would only make the first of many starts as late as the last.
+pub(crate) const TURNS: usize = 3;
 
-/// Both ends of a wire that is being worked on.
-struct Ends<'a> {
-    network: &'a Network,
-    spec: &'a WireSpec,
-    name: String,
-    netns: File,
-    inside: Handle,
-}
-
-/// Keeps the interface out of dumps while it is worked on: half of a wire would look like a stray one.
-struct Busy<'a>(&'a Network, &'a str);
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.set_busy(self.1, false);
+/// Makes or repairs a wire: all but the sign.
+pub(crate) async fn connect(wiring: &Wiring, spec: &WireSpec) -> Result<(), Error> {
+    // Never closed; and without a turn it would only be slower.
+    let _turn = wiring.turns.acquire().await.ok();
+    let namespace = wiring.namespace(spec)?;
+    let mut fresh = false;
+    let outcome = wiring.make(spec, &namespace, &mut fresh).await;
+    let gone = !is_current(&namespace, spec);
+    if gone || (fresh && outcome.is_err()) {
+        wiring.clean_up(spec).await;
     }
+    if gone { Err(gone_error(spec)) } else { outcome }
 }
 
-impl<'a> Ends<'a> {
-    fn open(network: &'a Network, spec: &'a WireSpec) -> Result<Self> {
-        let path = format!("/proc/{}/ns/net", spec.pid);
-        let netns = match File::open(&path) {
-            Err(error) if is_no_process(&error) => return Err(gone(spec)),
-            result => result.map_err(Error::system(format!("cannot open {path}")))?,
-        };
-        let entered = netns::socket(&netns).and_then(netns::connection);
-        let inside = entered.map_err(Error::system("cannot enter the container's network namespace"))?;
-        Ok(Self { network, spec, name: host_name(&spec.container), netns, inside })
+/// Gives the sign, then marks the host's end.
+pub(crate) async fn release(wiring: &Wiring, spec: &WireSpec) -> Result<(), Error> {
+    let namespace = wiring.namespace(spec)?;
+    let outcome = wiring.give_sign(spec, &namespace).await;
+    if is_current(&namespace, spec) {
+        return outcome;
+    }
+    wiring.clean_up(spec).await;
+    Err(gone_error(spec))
+}
+
+fn is_current(namespace: &Namespace, spec: &WireSpec) -> bool {
+    netns::inode_of(spec.pid).is_ok_and(|inode| inode == namespace.inode)
+}
+
+fn gone_error(spec: &WireSpec) -> Error {
+    Error::Gone { container: spec.container.clone(), pid: spec.pid }
+}
+
+/// The host's end as `create` left it.
+enum HostLink {
+    Fresh(Link),
+    Existing(Link),
+    /// It was there and is not any more, or the container has an interface of that name.
+    Vanished,
+}
+
+impl Wiring {
+    fn namespace(&self, spec: &WireSpec) -> Result<Namespace, Error> {
+        let namespace = Namespace::of_process(spec.pid).map_err(|error| match error.kind() {
+            // A process that ended and waits to be reaped still has a directory, but no namespaces.
+            io::ErrorKind::NotFound => gone_error(spec),
+            _ if error.raw_os_error() == Some(Errno::ESRCH as i32) => gone_error(spec),
+            _ => Failure::new("open its network namespace", &error).of_container(&spec.container),
+        })?;
+        if namespace.inode == self.own_namespace {
+            return Err(Error::HostNamespace { container: spec.container.clone(), pid: spec.pid });
+        }
+        Ok(namespace)
     }
 
-    fn told(&self, step: &'static str) -> impl FnOnce(rtnetlink::Error) -> Error + use<> {
-        Error::kernel(step, &self.name)
+    async fn make(&self, spec: &WireSpec, namespace: &Namespace, fresh: &mut bool) -> Result<(), Error> {
+        let told = |failure: Failure| failure.of_container(&spec.container);
+        for _ in 0..ATTEMPTS {
+            let (link, is_fresh) = match self.create(spec, namespace).await.map_err(told)? {
+                HostLink::Fresh(link) => (link, true),
+                HostLink::Existing(link) => (link, false),
+                HostLink::Vanished => continue,
+            };
+            *fresh |= is_fresh;
+            self.refuse_foreign(spec, &link)?;
+            let settings = container_end::settings();
+            let inside = namespace.enter(settings, &self.changes).await.map_err(told)?;
+            if is_fresh {
+                return self.finish_fresh(spec, &link, &inside).await;
+            }
+            match self.other_end(&link, &inside).await.map_err(told)? {
+                Some(other) => return self.repair(spec, &link, &inside, &other).await,
+                // The container was restarted: this one leads to its former namespace, which is dying.
+                None => removal::remove_one(&self.netlink, link.index).await.map_err(told)?,
+            }
+        }
+        Err(Error::Occupied { container: spec.container.clone(), interface: CONTAINER_INTERFACE.to_owned() })
     }
 
-    /// The pair, in one message: the far end is born in the container's namespace. Moving it there afterwards
-    /// would wait for the kernel's readers, some 19 ms.
-    async fn make(&self) -> std::result::Result<(), rtnetlink::Error> {
-        let peer = LinkUnspec::new_with_name(INSIDE)
-            .address(mac::of(self.spec.address).to_vec())
-            .setns_by_fd(self.netns.as_raw_fd())
-            .mtu(self.network.mtu)
-            .build();
-        // The far end cannot be up from birth: it does not know its peer yet (veth_open says ENOTCONN).
+    /// One message makes both ends, the container's in its own namespace: to make it here and to move it costs 19 ms.
+    async fn create(&self, spec: &WireSpec, namespace: &Namespace) -> Result<HostLink, Failure> {
+        let name = host_interface(&spec.container);
+        // Both are born down (the kernel answers ENOTCONN to an end that shall be up before it has a peer), and go up
+        // when the settings are right.
+        let inner = LinkUnspec::new_with_name(CONTAINER_INTERFACE)
+            .address(identity::container_mac(spec.address).to_vec())
+            .mtu(self.mtu)
+            .setns_by_fd(namespace.descriptor());
         let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
-            .name(self.name.as_str())
-            .address(mac::HOST.to_vec())
-            .mtu(self.network.mtu)
-            .link_group(self.network.group(false))
-            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-            .up()
-            .build();
-        self.network.handle.link().add(pair).execute().await?;
-        self.network.changed();
-        Ok(())
+            .name(name.clone())
+            .link_group(self.settings.group)
+            .address(identity::host_mac(self.settings.gateway).to_vec())
+            .mtu(self.mtu)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(inner.build())));
+        let change = Change::create("make the veth pair", RouteNetlinkMessage::NewLink(pair.build()));
+        let (made, link) = tokio::join!(
+            self.netlink.apply_unless(change, Errno::EEXIST),
+            query::link_by_name(&self.netlink, &name),
+        );
+        Ok(match (made?, link?) {
+            (_, None) => HostLink::Vanished,
+            (true, Some(link)) => HostLink::Fresh(link),
+            (false, Some(link)) => HostLink::Existing(link),
+        })
     }
 
-    async fn outer(&self) -> Result<Option<Link>> {
-        dump::link(&self.network.handle, &self.name).await.map_err(self.told("look for the interface"))
-    }
-
-    async fn inner(&self) -> Result<Option<Link>> {
-        dump::link(&self.inside, INSIDE).await.map_err(self.told("look for the container's interface"))
-    }
-
-    /// Both ends, made if they are not there. What is left of an earlier life of the container goes first.
-    async fn pair(&self) -> Result<(Link, Link)> {
-        for _ in 0..3 {
-            match self.make().await {
-                Err(error) if errno(&error) == Some(nix::libc::EEXIST) => {}
-                result => result.map_err(self.told("make"))?,
-            }
-            match (self.outer().await?, self.inner().await?) {
-                (Some(outer), Some(inner)) if inner.peer == outer.index && outer.peer == inner.index => {
-                    return Ok((outer, inner));
-                }
-                (outer, inner) => self.clear(outer, inner).await?,
-            }
+    fn refuse_foreign(&self, spec: &WireSpec, link: &Link) -> Result<(), Error> {
+        let group = self.settings.group;
+        if link.group == group || link.group == identity::doomed(group) {
+            return Ok(());
         }
-        Err(Error::NotUp(self.name.clone()))
+        Err(Error::Occupied { container: spec.container.clone(), interface: link.name.clone() })
     }
 
-    async fn clear(&self, outer: Option<Link>, inner: Option<Link>) -> Result<()> {
-        for (handle, link) in [(&self.network.handle, outer), (&self.inside, inner)] {
-            let Some(link) = link else { continue };
-            match handle.link().del(link.index).execute().await {
-                Err(error) if errno(&error) == Some(nix::libc::ENODEV) => {}
-                result => result.map_err(self.told("replace"))?,
-            }
-            self.network.changed();
+    /// The container's end, if it is the other end of this link. Its index is enough to know that: the two were born
+    /// together, and an index is not given twice.
+    async fn other_end(&self, link: &Link, inside: &Inside) -> Result<Option<Link>, Failure> {
+        if link.group == identity::doomed(self.settings.group) {
+            return Ok(None);
         }
-        Ok(())
+        let Some(index) = inside.interface else { return Ok(None) };
+        let found = query::link_by_index(&inside.netlink, index).await?;
+        Ok(found.filter(|other| other.peer == Some(link.index) && link.peer == Some(other.index)))
     }
 
-    /// The container's side: address, the gateway as a neighbour that need not be asked for, routes to it.
-    async fn inside(&self, link: &Link) -> Result<()> {
-        let address = self.spec.address;
-        let settings = &self.network.settings;
-        let request = self.inside.address().add(link.index, IpAddr::V4(address), 32);
-        self.network.added(request.execute().await).map_err(self.told("set the address"))?;
-        self.up(&self.inside, link).await?;
-        let mut hosts = vec![settings.gateway];
-        hosts.extend(Some(settings.dns).filter(|dns| *dns != settings.gateway));
-        for host in hosts {
-            self.neighbour(&self.inside, link, (host, mac::HOST)).await?;
-            let route = RouteMessageBuilder::<Ipv4Addr>::new()
-                .destination_prefix(host, 32)
-                .output_interface(link.index)
-                .scope(RouteScope::Link)
-                .pref_source(address)
-                .build();
-            let added = self.inside.route().add(route).execute().await;
-            self.network.added(added).map_err(self.told("set the container's route"))?;
-        }
-        Ok(())
+    async fn finish_fresh(&self, spec: &WireSpec, link: &Link, inside: &Inside) -> Result<(), Error> {
+        let Some(index) = inside.interface else { return Err(gone_error(spec)) };
+        let host = HostEnd { link: link.clone(), routes: Vec::new(), neighbours: Vec::new() };
+        let container = ContainerEnd::fresh(index, spec.address, link);
+        self.complete_ends(spec, &host, &container, &inside.netlink).await
     }
 
-    /// The host's side: the container as a neighbour that need not be asked for, the route to it.
-    async fn outside(&self, link: &Link) -> Result<()> {
-        self.settle_sysctls()?;
-        self.up(&self.network.handle, link).await?;
-        self.neighbour(&self.network.handle, link, (self.spec.address, mac::of(self.spec.address))).await?;
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(self.spec.address, 32)
-            .output_interface(link.index)
-            .scope(RouteScope::Link)
-            .pref_source(self.network.settings.gateway)
-            .protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
-            .build();
-        // Another interface may still have the address's route: one that goes away just now.
-        let routes = self.network.handle.route();
-        match routes.add(route.clone()).execute().await {
-            Err(error) if errno(&error) == Some(nix::libc::EEXIST) => {}
-            result => {
-                result.map_err(self.told("set the route"))?;
-                self.network.changed();
+    async fn repair(&self, spec: &WireSpec, link: &Link, inside: &Inside, other: &Link) -> Result<(), Error> {
+        let (host, container) =
+            tokio::try_join!(HostEnd::look(&self.netlink, link), ContainerEnd::look(&inside.netlink, other),)
+                .map_err(|failure| failure.of_container(&spec.container))?;
+        self.complete_ends(spec, &host, &container, &inside.netlink).await
+    }
+
+    async fn complete_ends(
+        &self,
+        spec: &WireSpec,
+        host: &HostEnd,
+        container: &ContainerEnd,
+        inside: &Netlink,
+    ) -> Result<(), Error> {
+        let told = |failure: Failure| failure.of_container(&spec.container);
+        let written = sysctl::ensure(&host_end::settings(&host.link.name)).map_err(told)?;
+        self.netlink.count(written);
+        tokio::try_join!(
+            self.netlink.apply(host.missing(self, spec)),
+            inside.apply(container.missing(self, spec)),
+        )
+        .map_err(told)?;
+        self.until_up(spec, host.link.index, container.link.index, inside).await
+    }
+
+    /// Acknowledged is not yet usable: until linkwatch has run, a device has no queue and drops what is sent (up to
+    /// 60 % of first packets then took 1.02 s). Both ends are looked at, since each is activated by itself.
+    async fn until_up(
+        &self,
+        spec: &WireSpec,
+        host: u32,
+        container: u32,
+        inside: &Netlink,
+    ) -> Result<(), Error> {
+        let begin = Instant::now();
+        let mut looks = 0;
+        while begin.elapsed() < UP_LIMIT {
+            let ends = tokio::try_join!(
+                query::link_by_index(&self.netlink, host),
+                query::link_by_index(inside, container)
+            );
+            let (host, container) = ends.map_err(|failure| failure.of_container(&spec.container))?;
+            let (Some(host), Some(container)) = (host, container) else { return Err(gone_error(spec)) };
+            if host.up && container.up {
                 return Ok(());
             }
-        }
-        if self.leads_here(link).await? {
-            return Ok(());
-        }
-        routes.add(route).replace().execute().await.map_err(self.told("replace the route"))?;
-        self.network.changed();
-        Ok(())
-    }
-
-    async fn leads_here(&self, link: &Link) -> Result<bool> {
-        let routes = dump::routes(&self.network.handle).await.map_err(self.told("read the routes"))?;
-        let wanted = (Some(link.index), Some(self.spec.address));
-        Ok(routes
-            .iter()
-            .any(|route| route.header.destination_prefix_length == 32 && dump::way(route) == wanted))
-    }
-
-    // A strict reverse path filter: the container cannot send with another's address. No IPv6 of its own
-    // accord on the host's end.
-    fn settle_sysctls(&self) -> Result<()> {
-        let name = &self.name;
-        let path = format!("net/ipv4/conf/{name}/rp_filter");
-        if sysctl::set(&path, "1").map_err(Error::system(format!("cannot set {path}")))? {
-            self.network.changed();
-        }
-        // A kernel without IPv6 has no such setting.
-        if matches!(sysctl::set(&format!("net/ipv6/conf/{name}/disable_ipv6"), "1"), Ok(true)) {
-            self.network.changed();
-        }
-        Ok(())
-    }
-
-    async fn up(&self, handle: &Handle, link: &Link) -> Result<()> {
-        if link.up {
-            return Ok(());
-        }
-        let up = LinkUnspec::new_with_index(link.index).up().build();
-        handle.link().set(up).execute().await.map_err(self.told("set up"))
-    }
-
-    async fn neighbour(&self, handle: &Handle, link: &Link, whom: (Ipv4Addr, [u8; 6])) -> Result<()> {
-        let (address, mac) = whom;
-        // NUD_PERMANENT is the request's default state.
-        let request = handle.neighbours().add(link.index, IpAddr::V4(address)).link_layer_address(&mac);
-        self.network.added(request.execute().await).map_err(self.told("set the neighbour"))
-    }
-
-    /// Packets that come before the host's end is up are lost, and their sender waits a second to try again.
-    async fn until_up(&self) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(2);
-        while Instant::now() < end {
-            match self.outer().await? {
-                Some(link) if link.up => return Ok(()),
-                Some(_) => tokio::time::sleep(Duration::from_micros(200)).await,
-                None => return Err(gone(self.spec)),
+            looks += 1;
+            if looks >= UP_QUICK_LOOKS {
+                sleep(Duration::from_millis(1)).await;
             }
         }
-        Err(Error::NotUp(self.name.clone()))
+        Err(Error::NotUp { container: spec.container.clone(), milliseconds: UP_LIMIT_MILLISECONDS })
     }
-}
 
-fn is_no_process(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
-}
-
-/// An error while the container's process has ended is that it has ended.
-fn or_gone(spec: &WireSpec, error: Error) -> Error {
-    let ended = !std::path::Path::new(&format!("/proc/{}/ns/net", spec.pid)).exists()
-        || std::fs::read_link(format!("/proc/{}/ns/net", spec.pid)).is_err_and(|error| is_no_process(&error));
-    if ended { gone(spec) } else { error }
-}
-
-/// Makes a wire, or finishes or replaces what is there of it.
-pub(crate) async fn connect(network: &Network, spec: &WireSpec) -> Result<()> {
-    let name = host_name(&spec.container);
-    network.set_busy(&name, true);
-    let _busy = Busy(network, &name);
-    let result = async {
-        let ends = Ends::open(network, spec)?;
-        let (outer, inner) = ends.pair().await?;
-        ends.inside(&inner).await?;
-        ends.outside(&outer).await?;
-        ends.until_up().await
-    };
-    match result.await {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            // Nothing half done stays: the route with the wrong address would draw packets away.
-            if let Ok(Some(link)) = dump::link(&network.handle, &name).await {
-                let _ = network.handle.link().del(link.index).execute().await;
-            }
-            Err(or_gone(spec, error))
+    async fn give_sign(&self, spec: &WireSpec, namespace: &Namespace) -> Result<(), Error> {
+        let told = |failure: Failure| failure.of_container(&spec.container);
+        let inside = namespace.enter(Vec::new(), &self.changes).await.map_err(told)?;
+        let name = host_interface(&spec.container);
+        let link = query::link_by_name(&self.netlink, &name).await.map_err(told)?;
+        let not_connected = || Error::NotConnected { container: spec.container.clone() };
+        let link = link.filter(|link| link.group == self.settings.group).ok_or_else(not_connected)?;
+        let other = self.other_end(&link, &inside).await.map_err(told)?.ok_or_else(not_connected)?;
+        container_end::give_sign(&inside.netlink, self, other.index, spec.address).await.map_err(told)?;
+        if !is_current(namespace, spec) {
+            return Err(gone_error(spec));
         }
-    }
-}
-
-/// Gives the sign and marks the wire as complete.
-pub(crate) async fn release(network: &Network, spec: &WireSpec) -> Result<()> {
-    let result = async {
-        let ends = Ends::open(network, spec)?;
-        let Some(inner) = ends.inner().await? else { return Err(gone(spec)) };
-        let Some(outer) = ends.outer().await? else { return Err(gone(spec)) };
-        let sign = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(network.settings.pool.network(), network.settings.pool.prefix_len())
-            .output_interface(inner.index)
-            .gateway(network.settings.gateway)
-            .pref_source(spec.address)
-            .protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
-            .build();
-        let added = ends.inside.route().add(sign).execute().await;
-        network.added(added).map_err(ends.told("set the pool's route"))?;
-        if outer.group == network.group(true) {
+        let mark = identity::complete_mark(namespace.inode);
+        if link.alias.as_deref() == Some(&mark) {
             return Ok(());
         }
-        let marked = set_group(&network.handle, outer.index, network.group(true)).await;
-        network.changed();
-        marked.map_err(ends.told("mark"))
-    };
-    result.await.map_err(|error| or_gone(spec, error))
-}
-
-async fn set_group(handle: &Handle, index: u32, group: u32) -> std::result::Result<(), rtnetlink::Error> {
-    handle.link().set(LinkUnspec::new_with_index(index).link_group(group).build()).execute().await
-}
-
-/// Takes wires out: all in one deletion by group, since each deletion waits for the kernel's readers.
-pub(crate) async fn disconnect(network: &Network, wires: &[Wire]) -> Result<()> {
-    let told = || Error::kernel("take out", "wires");
-    for wire in wires {
-        match set_group(&network.handle, wire.index, network.doomed_group()).await {
-            Err(error) if errno(&error) == Some(nix::libc::ENODEV) => {}
-            result => result.map_err(told())?,
-        }
+        let message = LinkUnspec::new_with_index(link.index).alias(mark).build();
+        let change = Change::alter("mark the wire as complete", RouteNetlinkMessage::SetLink(message));
+        self.netlink.apply(vec![change]).await.map_err(told)
     }
-    let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::Group(network.doomed_group()));
-    let mut request = network.handle.link().del(0);
-    *request.message_mut() = message;
-    match request.execute().await {
-        // The kernel says so when the group is empty.
-        Err(error) if matches!(errno(&error), Some(nix::libc::ENODEV | nix::libc::EINVAL)) => Ok(()),
-        result => {
-            network.changed();
-            result.map_err(told())
+
+    /// After a failure: the kernel would take the pair away with the namespace, but not at once.
+    async fn clean_up(&self, spec: &WireSpec) {
+        let name = host_interface(&spec.container);
+        let Ok(Some(link)) = query::link_by_name(&self.netlink, &name).await else { return };
+        if self.refuse_foreign(spec, &link).is_err() {
+            return;
+        }
+        if let Err(failure) = removal::remove_one(&self.netlink, link.index).await {
+            tracing::warn!(container = spec.short_id(), "after a failed connect: {failure}");
         }
     }
 }

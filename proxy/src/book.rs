@@ -35,6 +35,8 @@ pub(crate) struct Entry {
     pub(crate) note: Note,
     /// How far it is.
     pub(crate) phase: Phase,
+    /// The process that was wired last: another one is another life of the container.
+    pub(crate) pid: Option<u32>,
     /// The start of it failed for want of a program.
     never_ran: Option<Failure>,
     /// Clients that wait for a start of it.
@@ -93,6 +95,16 @@ impl Book {
         match wish {
             Some(address) => inner.addresses.take(address, holder).map(|()| address),
             None => inner.addresses.take_next(holder),
+        }
+    }
+
+    /// After a first look at what there is: leaves room for what an earlier worker is still creating.
+    pub(crate) fn leap(&self) {
+        // More creates than that at once would queue in the engine.
+        const IN_FLIGHT: u32 = 32;
+        let mut inner = self.lock();
+        if !inner.entries.is_empty() {
+            inner.addresses.leap(IN_FLIGHT);
         }
     }
 
@@ -155,6 +167,12 @@ impl Book {
     /// Renames a container.
     pub(crate) fn rename(&self, id: &str, name: &str) {
         self.with(id, |entry| name.clone_into(&mut entry.name));
+    }
+
+    /// A container runs, and this process of it has wire and names.
+    pub(crate) fn wired(&self, id: &str, pid: u32) {
+        self.with(id, |entry| entry.pid = Some(pid));
+        self.set_phase(id, Phase::Wired);
     }
 
     /// Sets how far a container is.
@@ -225,7 +243,15 @@ impl Inner {
             }
             None => {
                 let turn = Arc::default();
-                let entry = Entry { name, note, phase: Phase::Stopped, never_ran: None, expected: 0, turn };
+                let entry = Entry {
+                    name,
+                    note,
+                    phase: Phase::Stopped,
+                    pid: None,
+                    never_ran: None,
+                    expected: 0,
+                    turn,
+                };
                 self.entries.insert(id.to_owned(), entry);
             }
         }

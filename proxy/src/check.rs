@@ -23,7 +23,7 @@ struct Line {
 pub(crate) fn check(config: &Config) -> anyhow::Result<(String, bool)> {
     let mut lines: Vec<Line> = preflight(&network_settings(config))
         .into_iter()
-        .map(|finding| Line { severity: finding.severity, text: finding.text })
+        .map(|finding| Line { severity: finding.severity, text: finding.message })
         .collect();
     lines.push(engine(&config.engine)?);
     lines.push(writable("the runtime directory", &config.runtime_dir));
@@ -32,16 +32,16 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<(String, bool)> {
         config.wait_path.parent().unwrap_or(Path::new("/")),
     ));
     lines.extend(config.listen.iter().map(|path| short_enough(path)));
-    let fine = lines.iter().all(|line| line.severity != Severity::Fail);
+    let fine = lines.iter().all(|line| line.severity != Severity::Fatal);
     let report = lines.iter().map(|line| format!("{:<5} {}\n", mark(line.severity), line.text)).collect();
     Ok((report, fine))
 }
 
 fn mark(severity: Severity) -> &'static str {
     match severity {
-        Severity::Ok => "ok",
-        Severity::Warn => "warn",
-        Severity::Fail => "FAIL",
+        Severity::Note => "ok",
+        Severity::Warning => "warn",
+        Severity::Fatal => "FAIL",
     }
 }
 
@@ -57,12 +57,12 @@ fn engine(socket: &Path) -> anyhow::Result<Line> {
                 text("Version"),
                 text("ApiVersion")
             );
-            Line { severity: Severity::Ok, text }
+            Line { severity: Severity::Note, text }
         }
         Err(error) => {
             let text =
                 format!("{}: {error}; start dockerd, or name its socket by --engine", socket.display());
-            Line { severity: Severity::Fail, text }
+            Line { severity: Severity::Fatal, text }
         }
     })
 }
@@ -70,9 +70,9 @@ fn engine(socket: &Path) -> anyhow::Result<Line> {
 fn writable(what: &str, dir: &Path) -> Line {
     let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
     match nix::unistd::access(existing, nix::unistd::AccessFlags::W_OK) {
-        Ok(()) => Line { severity: Severity::Ok, text: format!("{what} {} can be written", dir.display()) },
+        Ok(()) => Line { severity: Severity::Note, text: format!("{what} {} can be written", dir.display()) },
         Err(errno) => Line {
-            severity: Severity::Fail,
+            severity: Severity::Fatal,
             text: format!("{what} {} cannot be written: {}", dir.display(), errno.desc()),
         },
     }
@@ -82,9 +82,9 @@ fn writable(what: &str, dir: &Path) -> Line {
 fn short_enough(path: &Path) -> Line {
     let len = path.as_os_str().len();
     match len <= 107 {
-        true => Line { severity: Severity::Ok, text: format!("{} can be a socket's path", path.display()) },
+        true => Line { severity: Severity::Note, text: format!("{} can be a socket's path", path.display()) },
         false => Line {
-            severity: Severity::Fail,
+            severity: Severity::Fatal,
             text: format!("{} has {len} bytes, a socket's path at most 107", path.display()),
         },
     }

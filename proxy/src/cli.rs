@@ -28,6 +28,25 @@ pub(crate) enum Command {
     Ps(Query),
     /// Says what this machine lacks to run Selvedge
     Check(Options),
+    /// Replaces the worker by one of the binary on disk; no client notices
+    Upgrade(Upgrade),
+}
+
+/// Options of `upgrade`.
+#[derive(Debug, Args)]
+pub(crate) struct Upgrade {
+    /// The binary to start [default: the path that the running one was started from]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) binary: Option<PathBuf>,
+    /// How long it may take to get ready
+    #[arg(long, default_value = "30s", value_name = "TIME")]
+    pub(crate) timeout: String,
+    /// Replace the keeper itself, in place, instead of its worker
+    #[arg(long)]
+    pub(crate) keeper: bool,
+    /// Where the running Selvedge keeps its sockets
+    #[arg(long, env = "SELVEDGE_RUNTIME_DIR", default_value = "/run/selvedge", value_name = "DIR")]
+    pub(crate) runtime_dir: PathBuf,
 }
 
 /// Options of the commands that ask a running Selvedge.

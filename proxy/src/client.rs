@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Context;
+use selvedge_keeper::control::{UpgradeRequest, request_upgrade};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::admin::Shown;
-use crate::cli::Query;
-use crate::config::Config;
+use crate::cli::{Query, Upgrade};
+use crate::config::{Config, ConfigError, duration};
 use crate::docker::engine::Engine;
 
 /// Prints what `selvedge status` shows.
@@ -39,6 +40,26 @@ pub(crate) fn ps(query: &Query) -> anyhow::Result<String> {
         [id, c.name, c.address, c.state, c.tenant.unwrap_or_else(|| "-".to_owned()), c.names.join(" ")]
     });
     Ok(table(&std::iter::once(head).chain(rows).collect::<Vec<_>>()))
+}
+
+/// Asks the keeper for an upgrade and prints its progress line by line.
+///
+/// # Errors
+/// Why what ran before goes on.
+pub(crate) fn upgrade(options: &Upgrade, mut print: impl FnMut(&str)) -> anyhow::Result<()> {
+    let timeout = duration(&options.timeout).map_err(|reason| ConfigError::Value {
+        name: "timeout",
+        value: options.timeout.clone(),
+        reason,
+    })?;
+    let request = UpgradeRequest {
+        binary: options.binary.as_deref().map(std::path::absolute).transpose()?,
+        timeout_ms: u64::try_from(timeout.as_millis()).ok(),
+        keeper: options.keeper,
+    };
+    let last = request_upgrade(&options.runtime_dir, &request, &mut print)?;
+    print(&last);
+    Ok(())
 }
 
 fn ask<T: DeserializeOwned>(runtime_dir: &Path, path: &str) -> anyhow::Result<T> {

@@ -83,26 +83,22 @@ impl Keeper {
     /// Hands a stream over.
     ///
     /// # Errors
-    /// Gives the stream back.
-    pub(crate) async fn give(&self, pair: Pair) -> Result<(), (Pair, io::Error)> {
+    /// Gives the client back, to be told.
+    pub(crate) async fn give(&self, pair: Pair) -> Result<(), (UnixStream, io::Error)> {
         let Pair { label, client, engine, to_upstream, to_client } = pair;
-        let mut fds = vec![client, engine].into_iter().map(into_fd).collect::<io::Result<Vec<_>>>();
+        // What cannot be turned into a descriptor is closed, and the client sees that.
+        let (Ok(mut client), Ok(mut upstream)) = (into_fd(client), into_fd(engine)) else { return Ok(()) };
         loop {
-            let (upstream, client) = match fds.as_mut().map(|fds| (fds.pop(), fds.pop())) {
-                Ok((Some(upstream), Some(client))) => (upstream, client),
-                // Both sockets are closed by now: nothing can be given back, and the client sees that.
-                _ => return Ok(()),
-            };
             let stream =
                 Stream { label: &label, client, upstream, to_upstream: &to_upstream, to_client: &to_client };
-            match self.control().give_stream(stream) {
-                Ok(()) => return Ok(()),
-                Err(NotGiven { error: Error::QueueFull, fds: back }) => {
-                    fds = Ok(back);
-                    self.writable().await;
-                }
-                Err(NotGiven { error, fds }) => return back(label, fds, (to_upstream, to_client), &error),
+            let Err(NotGiven { error, mut fds }) = self.control().give_stream(stream) else { return Ok(()) };
+            let (Some(last), Some(first)) = (fds.pop(), fds.pop()) else { return Ok(()) };
+            (client, upstream) = (first, last);
+            if !matches!(error, Error::QueueFull) {
+                let back = UnixStream::from_std(client.into());
+                return back.map_or(Ok(()), |client| Err((client, io::Error::other(error.to_string()))));
             }
+            self.writable().await;
         }
     }
 
@@ -110,17 +106,14 @@ impl Keeper {
     pub(crate) async fn give_client(&self, listener: &str, client: UnixStream, read: &[u8]) {
         let Ok(mut fd) = into_fd(client) else { return };
         loop {
-            match self.control().give_conn(listener, fd, read) {
-                Err(NotGiven { error: Error::QueueFull, mut fds }) => {
-                    let Some(again) = fds.pop() else { return };
-                    fd = again;
-                    self.writable().await;
-                }
-                Err(NotGiven { error, .. }) => {
-                    return tracing::warn!(%error, "an idle client could not be handed over");
-                }
-                Ok(()) => return,
-            }
+            let Err(NotGiven { error, mut fds }) = self.control().give_conn(listener, fd, read) else {
+                return;
+            };
+            let (Error::QueueFull, Some(again)) = (&error, fds.pop()) else {
+                return tracing::warn!(%error, "an idle client could not be handed over");
+            };
+            fd = again;
+            self.writable().await;
         }
     }
 
@@ -175,20 +168,4 @@ impl Keeper {
 
 fn into_fd(stream: UnixStream) -> io::Result<OwnedFd> {
     stream.into_std().map(OwnedFd::from)
-}
-
-fn back(
-    label: String,
-    mut fds: Vec<OwnedFd>,
-    pending: (Vec<u8>, Vec<u8>),
-    error: &Error,
-) -> Result<(), (Pair, io::Error)> {
-    let mut next = || fds.pop().and_then(|fd| UnixStream::from_std(fd.into()).ok());
-    let (to_upstream, to_client) = pending;
-    match (next(), next()) {
-        (Some(engine), Some(client)) => {
-            Err((Pair { label, client, engine, to_upstream, to_client }, io::Error::other(error.to_string())))
-        }
-        _ => Ok(()),
-    }
 }

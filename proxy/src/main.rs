@@ -48,6 +48,8 @@ fn command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Worker(options) => worker::run(settings(options)?)?,
         Command::Status(query) => print(&client::status(&query)?)?,
         Command::Ps(query) => print(&client::ps(&query)?)?,
+        // A reader that has gone does not stop an upgrade.
+        Command::Upgrade(options) => client::upgrade(&options, |line| drop(print(&format!("{line}\n"))))?,
         Command::Check(options) => {
             let (report, fine) = check::check(&Config::new(options)?)?;
             print(&report)?;

@@ -46,6 +46,11 @@ fn look(pid: u32) -> Option<Program> {
         "sv:noent" => Some(Program::Missing(Lookup::NoEntry)),
         "sv:perm" => Some(Program::Missing(Lookup::NotExecutable)),
         "sv:isdir" => Some(Program::Missing(Lookup::Directory)),
+        "sv:dot" => Some(Program::Missing(Lookup::InWorkingDirectory)),
+        errno if errno.starts_with("sv:e") => {
+            let number = errno.trim_start_matches("sv:e").parse().unwrap_or(nix::libc::EIO);
+            Some(Program::Missing(Lookup::Unreachable(number)))
+        }
         // The runtime's own process just before its exec, and `wait` before its first word.
         starting if starting.starts_with("runc:") || starting.starts_with(".selvedge-wait") => None,
         // With --init the first process is the engine's init, which runs `wait`.

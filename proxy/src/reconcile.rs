@@ -90,7 +90,8 @@ async fn connect(
         (Err(selvedge_netsetup::Error::Gone { .. }), _) => return Ok(Outcome::NotRunning),
         (made, _) => made?,
     }
-    name(worker, entry, found)?;
+    let anew = entry.phase != Phase::Wired || entry.pid != Some(pid);
+    name(worker, entry, found, anew)?;
     match worker.network.release(&wire).await {
         Err(selvedge_netsetup::Error::Gone { .. }) => {
             worker.forget_name(&found.id);
@@ -98,25 +99,29 @@ async fn connect(
         }
         result => result?,
     }
-    worker.book.set_phase(&found.id, Phase::Wired);
-    if entry.phase != Phase::Wired {
+    worker.book.wired(&found.id, pid);
+    if anew {
         let name = found.name.trim_start_matches('/');
         info!(container = short(&found.id), name, names = ?entry.note.names, address = %entry.note.address, "wired");
     }
     Ok(Outcome::Wired)
 }
 
-fn name(worker: &Worker, entry: &Entry, found: &model::Container) -> Result<(), ReconcileError> {
+/// `anew`: the engine has just written its /etc/hosts, in which our names are not yet.
+fn name(worker: &Worker, entry: &Entry, found: &model::Container, anew: bool) -> Result<(), ReconcileError> {
     let mut entry = entry.clone();
     found.name.trim_start_matches('/').clone_into(&mut entry.name);
     publish(worker, &found.id, &entry);
-    let fqdns: Vec<String> =
-        names(&entry).iter().map(|name| format!("{name}.{}", worker.config.domain)).collect();
+    let (hostname, domain) = (&found.config.hostname, &found.config.domainname);
+    // A domain that the user gave stays the canonical one: the first name of the line is `hostname -f`.
+    let users = (!domain.is_empty()).then(|| format!("{hostname}.{domain}"));
+    let ours = names(&entry).into_iter().map(|name| format!("{name}.{}", worker.config.domain));
+    let fqdns: Vec<String> = users.into_iter().chain(ours).collect();
     let users_own = found.mounts.iter().any(|mount| mount.destination == "/etc/hosts");
-    if found.hosts_path.is_empty() || users_own || entry.phase == Phase::Wired {
+    if found.hosts_path.is_empty() || users_own || !anew {
         return Ok(());
     }
-    let names = hosts::Names { address: entry.note.address, hostname: &found.config.hostname, fqdns: &fqdns };
+    let names = hosts::Names { address: entry.note.address, hostname, fqdns: &fqdns };
     hosts::write(worker.engine.socket(), &found.hosts_path, &names).map_err(ReconcileError::Hosts)
 }
 

@@ -1,6 +1,7 @@
 //! The requests that are rewritten: one file per endpoint, each a question to the engine and what is changed
 //! on the way there and back. Sockets and framing are `front`'s.
 
+pub(crate) mod changes;
 pub(crate) mod commit;
 pub(crate) mod create;
 pub(crate) mod image;
@@ -63,6 +64,7 @@ pub(crate) async fn answer(worker: &Arc<Worker>, request: Request<'_>) -> Answer
         Endpoint::Start(name) | Endpoint::Restart(name) => start::answer(worker, &request, name).await,
         Endpoint::Inspect(_) => inspect::answer(worker, &request).await,
         Endpoint::List => list::answer(worker, &request).await,
+        Endpoint::Changes(name) => changes::answer(worker, &request, name).await,
         Endpoint::Commit => commit::answer(worker, &request).await,
         Endpoint::ImageInspect(_) => image::inspect(worker, &request).await,
         Endpoint::Ping => image::ping(worker, &request).await,

@@ -32,6 +32,8 @@ pub(crate) enum Endpoint {
     Inspect(String),
     /// `GET /containers/json`
     List,
+    /// `GET /containers/{id}/changes`
+    Changes(String),
     /// `POST /commit`
     Commit,
     /// `GET /images/{name}/json`
@@ -44,6 +46,10 @@ pub(crate) enum Endpoint {
 /// this mode touches.
 pub(crate) fn classify(method: &str, target: &str, compat_mesos: bool) -> Route {
     let raw_path = path_of(target);
+    if !raw_path.starts_with('/') {
+        // Go's server refuses such a target (`url.ParseRequestURI`); it shall say so itself.
+        return Route::Stream;
+    }
     let Some(path) = percent_decode(raw_path) else { return Route::Malformed };
     let clean = clean(&path);
     let (_, bare) = split_version(&clean);
@@ -58,16 +64,25 @@ pub(crate) fn classify(method: &str, target: &str, compat_mesos: bool) -> Route 
 }
 
 /// The path of a request target: without the query, and without scheme and authority of an absolute form
-/// (RFC 9112, 3.2.2).
+/// (RFC 9112, 3.2.2). Read as Go's `url.ParseRequestURI` reads it, for which `x:/path` has a scheme and no
+/// authority.
 pub(crate) fn path_of(target: &str) -> &str {
-    let target = target.split('?').next().unwrap_or("");
-    let Some((scheme, rest)) = target.split_once("://") else { return target };
-    let is_scheme =
-        !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
-    if !is_scheme {
-        return target;
+    let (has_scheme, rest) = match target.split_once(':') {
+        Some((scheme, rest)) if is_scheme(scheme) => (true, rest),
+        _ => (false, target),
+    };
+    let path = rest.split('?').next().unwrap_or("");
+    match path.strip_prefix("//").filter(|_| has_scheme) {
+        Some(authority) => authority.find('/').map_or("/", |at| &authority[at..]),
+        // What follows a scheme without a slash is opaque to Go: there is no path.
+        None if has_scheme && !path.starts_with('/') => "/",
+        None => path,
     }
-    rest.find('/').map_or("/", |at| &rest[at..])
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
 }
 
 /// The query of a request target, without the question mark.
@@ -135,8 +150,9 @@ fn container(method: &str, rest: &str) -> Route {
         ("POST", "start") => Route::Rewritten(Endpoint::Start(name)),
         ("POST", "restart") => Route::Rewritten(Endpoint::Restart(name)),
         ("GET", "json") => Route::Rewritten(Endpoint::Inspect(name)),
+        ("GET", "changes") => Route::Rewritten(Endpoint::Changes(name)),
         ("POST", "exec" | "kill" | "pause" | "unpause" | "rename" | "update" | "resize") => Route::Short,
-        ("GET", "top" | "changes") => Route::Short,
+        ("GET", "top") => Route::Short,
         _ => Route::Stream,
     }
 }

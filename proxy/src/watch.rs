@@ -55,6 +55,7 @@ async fn session(
     sync(worker).await?;
     worker.engine_seen(true);
     if let Some(ready) = ready.take() {
+        worker.book.leap();
         let _ = ready.send(());
     }
     let mut lines = Lines { body: stream.into_body(), buffer: Vec::new() };
@@ -116,13 +117,15 @@ async fn sync(worker: &Arc<Worker>) -> Result<(), SessionError> {
     let listed: Vec<Listed> = worker.engine.get(&format!("/containers/json?all=1&filters={filters}")).await?;
     let wires = worker.network.wires().await?;
     let mut known = HashSet::new();
+    let mut trusted = Vec::new();
     for container in &listed {
         let labels = container.labels.clone().unwrap_or_default();
         if worker.book.learn_labels(&container.id, container.name(), &labels) {
             known.insert(container.id.clone());
-            settle(worker, container, &wires);
+            trusted.extend(settle(worker, container, &wires));
         }
     }
+    tokio::spawn(verify(Arc::clone(worker), trusted));
     for (id, _) in worker.book.all() {
         if !known.contains(&id) && worker.engine.inspect(&id).await.is_err_and(|error| error.is_not_found()) {
             reconcile::gone(worker, &id);
@@ -133,25 +136,38 @@ async fn sync(worker: &Arc<Worker>) -> Result<(), SessionError> {
     Ok(())
 }
 
-/// A wire that was finished is taken as it is, without a look into the container.
-fn settle(worker: &Arc<Worker>, container: &Listed, wires: &[Wire]) {
+/// A wire that was finished is taken as it is, without a look into the container; it is given back, to be
+/// looked at when there is time.
+fn settle(worker: &Arc<Worker>, container: &Listed, wires: &[Wire]) -> Option<(String, Wire)> {
+    let id = &container.id;
     if !matches!(container.state.as_str(), "running" | "paused") {
-        if !worker.book.is_expected(&container.id) {
-            reconcile::stopped(worker, &container.id);
+        if !worker.book.is_expected(id) {
+            reconcile::stopped(worker, id);
         }
-        return;
+        return None;
     }
-    let Some(entry) = worker.book.entry(&container.id) else { return };
-    let finished = wires.iter().any(|wire| {
-        wire.complete
-            && container.id.starts_with(&wire.container_prefix)
-            && wire.address == Some(entry.note.address)
-    });
-    if finished {
-        reconcile::publish(worker, &container.id, &entry);
-        worker.book.set_phase(&container.id, Phase::Wired);
-    } else {
-        mend(worker, &container.id);
+    let entry = worker.book.entry(id)?;
+    let is_its =
+        |wire: &&Wire| id.starts_with(&wire.container_prefix) && wire.address == Some(entry.note.address);
+    let Some(wire) = wires.iter().filter(|wire| wire.complete).find(is_its) else {
+        mend(worker, id);
+        return None;
+    };
+    reconcile::publish(worker, id, &entry);
+    worker.book.set_phase(id, Phase::Wired);
+    Some((id.clone(), wire.clone()))
+}
+
+/// A container that was restarted while nobody looked may have left the wire of its earlier life behind, in a
+/// namespace that takes its time to die.
+async fn verify(worker: Arc<Worker>, trusted: Vec<(String, Wire)>) {
+    for (id, wire) in trusted {
+        let Ok(found) = worker.engine.inspect(&id).await else { continue };
+        if found.state.running && found.state.pid != 0 && !wire.serves(found.state.pid) {
+            info!(container = short(&id), "its wire leads to an earlier life of it");
+            worker.book.set_phase(&id, Phase::Starting);
+            mend(&worker, &id);
+        }
     }
 }
 

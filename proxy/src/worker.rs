@@ -53,6 +53,7 @@ pub(crate) struct Worker {
     /// When this worker began.
     pub(crate) since: Instant,
     dns: Mutex<Option<selvedge_dns::Server>>,
+    table: SharedTable,
     registry: Local,
     engine_up: AtomicBool,
     leaving: tokio::sync::watch::Sender<bool>,
@@ -74,6 +75,16 @@ impl Worker {
     /// What DNS has counted; `None` when it has been stopped.
     pub(crate) fn dns_counts(&self) -> Option<selvedge_dns::Counts> {
         self.dns.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(selvedge_dns::Server::stats)
+    }
+
+    /// Begins to answer names. Not before the table is filled: a name that is not there yet would be denied.
+    fn start_dns(&self, udp: UdpSocket, tcp: TcpListener) -> anyhow::Result<()> {
+        let listen = self.config.dns_listen.into();
+        let settings = selvedge_dns::Settings::new(Arc::clone(&self.table), listen, self.config.pool);
+        let server =
+            selvedge_dns::Server::spawn(settings, vec![udp], vec![tcp]).context("cannot start DNS")?;
+        *self.dns.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+        Ok(())
     }
 
     fn stop_dns(&self) {
@@ -137,12 +148,15 @@ async fn serve(config: Config, link: Link) -> anyhow::Result<()> {
     let mut sockets: HashMap<String, OwnedFd> = sockets.into_iter().collect();
     install_wait(&config.wait_path)?;
     let (api, admin) = listeners(&config, &mut sockets)?;
-    let worker = Arc::new(assemble(config, keeper, &mut sockets).await?);
+    let udp = UdpSocket::from(take(&mut sockets, socket::DNS_UDP)?);
+    let tcp = TcpListener::from(take(&mut sockets, socket::DNS_TCP)?);
+    let worker = Arc::new(assemble(config, keeper).await?);
     let (told, synced) = tokio::sync::oneshot::channel();
     let follower = tokio::spawn(watch::follow(Arc::clone(&worker), told));
     if tokio::time::timeout(FIRST_SYNC, synced).await.is_err() {
         warn!(engine = %worker.config.engine.display(), "the engine does not answer; serving without it until it does");
     }
+    worker.start_dns(udp, tcp)?;
     let mut tasks = JoinSet::new();
     for (name, listener) in api {
         tasks.spawn(front::accept::accept(Arc::clone(&worker), listener, name));
@@ -171,17 +185,12 @@ async fn last_order(worker: &Arc<Worker>) -> Order {
     }
 }
 
-async fn assemble(
-    config: Config,
-    keeper: Keeper,
-    sockets: &mut HashMap<String, OwnedFd>,
-) -> anyhow::Result<Worker> {
+async fn assemble(config: Config, keeper: Keeper) -> anyhow::Result<Worker> {
     let since = Instant::now();
     let settings = network_settings(&config);
     let network = Network::open(settings).await.context("cannot reach the kernel's network")?;
     network.prepare_host().await.context("cannot prepare the host's network")?;
     let table: SharedTable = Arc::new(std::sync::RwLock::new(Table::new(config.domain.clone())));
-    let dns = dns(&config, &table, sockets)?;
     Ok(Worker {
         upstream: Upstream::new(config.engine.clone(), config.engine_wait),
         engine: Engine::new(&config.engine),
@@ -190,7 +199,8 @@ async fn assemble(
         book: Book::new(config.runtime_dir.clone(), config.pool, config.block),
         counters: Counters::default(),
         wordings: Wordings::default(),
-        dns: Mutex::new(Some(dns)),
+        dns: Mutex::new(None),
+        table: Arc::clone(&table),
         since,
         registry: Local::new(table),
         engine_up: AtomicBool::new(false),
@@ -211,10 +221,12 @@ pub(crate) fn network_settings(config: &Config) -> selvedge_netsetup::Settings {
 }
 
 // FNV-1a: tells the interfaces of several Selvedges in one network namespace apart. Not 0, which is every
-// interface's group.
+// interface's group, and below 2^30.
 fn group(runtime_dir: &Path) -> u32 {
     let bytes = runtime_dir.as_os_str().as_encoded_bytes();
-    bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)) | 1
+    let hash =
+        bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    (hash >> 2) | 1
 }
 
 fn take(sockets: &mut HashMap<String, OwnedFd>, name: &str) -> anyhow::Result<OwnedFd> {
@@ -244,17 +256,6 @@ pub(crate) fn api_name(path: &Path) -> String {
 
 fn unix_listener(fd: OwnedFd) -> anyhow::Result<UnixListener> {
     Ok(UnixListener::from_std(StdUnixListener::from(fd))?)
-}
-
-fn dns(
-    config: &Config,
-    table: &SharedTable,
-    sockets: &mut HashMap<String, OwnedFd>,
-) -> anyhow::Result<selvedge_dns::Server> {
-    let udp = UdpSocket::from(take(sockets, socket::DNS_UDP)?);
-    let tcp = TcpListener::from(take(sockets, socket::DNS_TCP)?);
-    let settings = selvedge_dns::Settings::new(Arc::clone(table), config.dns_listen.into(), config.pool);
-    selvedge_dns::Server::spawn(settings, vec![udp], vec![tcp]).context("cannot start DNS")
 }
 
 /// What containers begin with; built along with us.

@@ -90,9 +90,10 @@ impl Docker {
         command.spawn().expect("the docker CLI can be started")
     }
 
-    /// Runs a shell script in which `docker` is this CLI.
+    /// Runs a shell script in which `docker` is this CLI; `$DOCKER` is it for programs that start programs.
     pub fn script(&self, script: &str, stdin: &[u8]) -> Output {
-        let prelude = format!("docker() {{ {} \"$@\"; }}\n", self.program.display());
+        let program = self.program.display();
+        let prelude = format!("DOCKER={program}\ndocker() {{ $DOCKER \"$@\"; }}\n");
         let mut command = match self.mounts_of {
             Some(pid) => {
                 let mut command = Command::new("nsenter");

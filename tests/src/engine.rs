@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -76,7 +76,11 @@ impl Engine {
     fn until_up(&self) {
         let log = self.dir.join("dockerd.log");
         let up = || http::get(&self.socket, "/_ping").is_ok_and(|answer| answer.status == 200);
-        until_true(&format!("dockerd answers (log: {})", tail(&log)), START, up);
+        let end = Instant::now() + START;
+        while !up() {
+            assert!(Instant::now() < end, "dockerd does not answer within {START:?}:\n{}", tail(&log));
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// The CLI against this engine, without Selvedge.
@@ -126,10 +130,25 @@ impl Engine {
         until_true("dockerd has ended", START, || !Path::new(&format!("/proc/{pid}")).exists());
     }
 
+    // The containerd of a killed dockerd is killed with it; its pid file stays, and where nobody collects
+    // orphans its pid too: the next dockerd would wait for it.
+    fn end_containerd(&self) {
+        let file = self.dir.join("exec/containerd/containerd.pid");
+        let Ok(text) = std::fs::read_to_string(&file) else { return };
+        if let Ok(pid) = text.trim().parse() {
+            let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if command.contains(&self.dir.display().to_string()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+        let _ = std::fs::remove_file(&file);
+    }
+
     /// Starts dockerd again after [`Self::end`].
     pub fn start_again(&self) {
         // A killed dockerd leaves its pid file, and one that finds it refuses while some process has that pid.
         let _ = std::fs::remove_file(self.dir.join("dockerd.pid"));
+        self.end_containerd();
         *self.child.lock().expect("no test panics in here") =
             spawn(self.kind, &self.dir, &self.netns, &self.arguments);
         self.until_up();
@@ -147,7 +166,9 @@ impl Drop for Engine {
 }
 
 fn tail(log: &Path) -> String {
-    format!("{}", log.display())
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
 fn spawn(kind: Kind, dir: &Path, netns: &str, arguments: &[String]) -> Child {

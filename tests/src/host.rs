@@ -1,5 +1,7 @@
 //! A test host: a network namespace and a directory.
 
+use std::fs::File;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -26,7 +28,8 @@ impl Host {
     /// When it cannot be made; most often: not root.
     #[must_use]
     pub fn new() -> Self {
-        let id = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
+        // Ends in a letter: the reaper looks for the directory's name, which must not begin another's.
+        let id = format!("{}-{}x", std::process::id(), NEXT.fetch_add(1, Relaxed));
         let netns = format!("svt-{id}");
         let dir = PathBuf::from(format!("/tmp/svt-{id}"));
         std::fs::create_dir_all(&dir).expect("a directory in /tmp can be made");
@@ -34,6 +37,18 @@ impl Host {
         let made = sh(&format!("ip netns add {netns} && nsenter --net=/run/netns/{netns} ip link set lo up"));
         assert_eq!(made.code, 0, "a network namespace cannot be made (root?): {}", made.stderr);
         Self { netns, dir, _reaper: reaper }
+    }
+
+    /// Another directory on the same host, for a second Selvedge there.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn beside(host: &Self) -> Self {
+        let dir = PathBuf::from(format!("/tmp/svt-{}-{}y", std::process::id(), NEXT.fetch_add(1, Relaxed)));
+        std::fs::create_dir_all(&dir).expect("a directory in /tmp can be made");
+        let reaper = Reaper::of(&dir, "");
+        Self { netns: host.netns.clone(), dir, _reaper: reaper }
     }
 
     /// A path in the host's directory.
@@ -56,12 +71,46 @@ impl Host {
         run(self.command("sh").args(["-c", line]), b"")
     }
 
+    /// A UDP socket of the host's network namespace, connected to an address there.
+    ///
+    /// # Panics
+    /// When it cannot be had.
+    #[must_use]
+    pub fn udp(&self, peer: &str) -> UdpSocket {
+        let netns = File::open(format!("/run/netns/{}", self.netns)).expect("the namespace is there");
+        let peer = peer.to_owned();
+        // A namespace belongs to a thread: this one does nothing else. The socket stays where it was opened.
+        let opened = std::thread::spawn(move || {
+            #[expect(clippy::disallowed_methods, reason = "a thread that does only this and ends")]
+            nix::sched::setns(&netns, nix::sched::CloneFlags::CLONE_NEWNET).expect("root may enter it");
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
+            socket.connect(peer).expect("an address");
+            socket
+        });
+        opened.join().expect("the thread ends")
+    }
+
     /// Names of Selvedge's interfaces on this host.
     #[must_use]
     pub fn wires(&self) -> Vec<String> {
         let links = self.sh("ip -o link show").stdout;
         let name = |line: &str| line.split(": ").nth(1)?.split('@').next().map(str::to_owned);
         links.lines().filter_map(name).filter(|name| name.starts_with("sv")).collect()
+    }
+
+    /// What dig is answered about a name in Selvedge's domain: its addresses, sorted.
+    #[must_use]
+    pub fn resolve(&self, name: &str) -> Vec<String> {
+        let question = format!("dig @169.254.1.1 +time=2 +tries=1 +short {name}.selvedge.internal");
+        let mut lines: Vec<String> = self.sh(&question).stdout.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
+    /// Whether an address answers a ping from the host.
+    #[must_use]
+    pub fn reaches(&self, address: &str) -> bool {
+        self.sh(&format!("busybox ping -c 1 -W 1 {address}")).code == 0
     }
 
     /// Addresses to which a route of Selvedge leads.

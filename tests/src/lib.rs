@@ -23,12 +23,13 @@ use crate::selvedge::Selvedge;
 /// One host with an engine and a Selvedge in front of it, shared by the tests of a suite.
 #[derive(Debug)]
 pub struct Lab {
-    /// The network namespace and its directory.
-    pub host: Host,
-    /// The engine.
-    pub engine: Engine,
+    // Dropped in this order: who fails can still read the logs in the host's directory.
     /// The Selvedge.
     pub selvedge: Selvedge,
+    /// The engine.
+    pub engine: Engine,
+    /// The network namespace and its directory.
+    pub host: Host,
 }
 
 impl Lab {
@@ -38,8 +39,17 @@ impl Lab {
     /// When it cannot be had: a test that cannot run fails and says why.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_engine(&[])
+    }
+
+    /// A lab of its own, whose Debian engine has these options.
+    ///
+    /// # Panics
+    /// As [`Lab::new`].
+    #[must_use]
+    pub fn with_engine(options: &[&str]) -> Self {
         let host = Host::new();
-        let engine = Engine::debian(&host, &[]);
+        let engine = Engine::debian(&host, options);
         let selvedge = Selvedge::start(&host, &engine, &[]);
         Self { host, engine, selvedge }
     }

@@ -26,6 +26,7 @@ pub struct Selvedge {
     netns: String,
     engine: PathBuf,
     arguments: Vec<String>,
+    own_mounts: bool,
     child: Mutex<Option<Child>>,
 }
 
@@ -67,8 +68,16 @@ impl Selvedge {
             netns: host.netns.clone(),
             engine: engine.to_owned(),
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            own_mounts: false,
             child: Mutex::new(None),
         }
+    }
+
+    /// The same in a mount namespace of its own, so that a test may spoil what it sees of the machine.
+    #[must_use]
+    pub fn in_own_mounts(mut self) -> Self {
+        self.own_mounts = true;
+        self
     }
 
     /// The socket on which it listens.
@@ -128,7 +137,13 @@ impl Selvedge {
     pub fn spawn(&self) {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("a log can be made");
         let of = |path: &Path| path.display().to_string();
-        let mut command = self.command(&["run", "--runtime-dir", &of(&self.runtime)]);
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.netns));
+        if self.own_mounts {
+            // Both exec what follows: the pid stays.
+            command.args(["unshare", "--mount", "--propagation", "private"]);
+        }
+        command.arg(binary()).args(["run", "--runtime-dir", &of(&self.runtime)]);
         command.args([
             "--engine",
             &format!("unix://{}", of(&self.engine)),

@@ -1,1 +1,101 @@
-//! To be written.
+//! The house's own rules, where a compiler does not keep them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use selvedge_tests::shell::run;
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace").to_owned()
+}
+
+/// Who may use whom (design, section 8). Edges other than these are refused.
+fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
+    let all =
+        ["selvedge-registry", "selvedge-cluster", "selvedge-dns", "selvedge-netsetup", "selvedge-keeper"];
+    BTreeMap::from([
+        ("selvedge-registry", BTreeSet::new()),
+        ("selvedge-cluster", BTreeSet::from(["selvedge-registry"])),
+        ("selvedge-dns", BTreeSet::from(["selvedge-registry"])),
+        ("selvedge-netsetup", BTreeSet::new()),
+        ("selvedge-keeper", BTreeSet::new()),
+        ("selvedge-wait", BTreeSet::new()),
+        ("selvedge-proxy", BTreeSet::from(all)),
+        // The harness measures crates by themselves, too.
+        ("selvedge-tests", BTreeSet::from(all)),
+    ])
+}
+
+#[test]
+fn crates_use_only_whom_they_may() {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(root()).args(["metadata", "--format-version=1", "--no-deps", "--offline"]);
+    let metadata: Value = serde_json::from_str(run(&mut cargo, b"").ok()).expect("cargo answers JSON");
+    let allowed = allowed();
+    let packages = metadata["packages"].as_array().expect("packages");
+    assert_eq!(packages.len(), allowed.len(), "a crate was added: say here whom it may use");
+    for package in packages {
+        let name = package["name"].as_str().expect("a name");
+        let may = allowed.get(name).unwrap_or_else(|| panic!("{name}: say here whom it may use"));
+        let uses = package["dependencies"].as_array().expect("dependencies").iter();
+        let uses = uses
+            .filter_map(|dependency| dependency["name"].as_str())
+            .filter(|name| name.starts_with("selvedge-"));
+        for used in uses {
+            assert!(may.contains(used), "{name} may not use {used}");
+        }
+    }
+}
+
+#[test]
+fn wait_uses_nothing_but_rustix() {
+    let manifest = std::fs::read_to_string(root().join("wait/Cargo.toml")).expect("wait/Cargo.toml");
+    let used: Vec<&str> = manifest
+        .lines()
+        .skip_while(|line| *line != "[dependencies]")
+        .skip(1)
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|line| line.split([' ', '.', '=']).next())
+        .filter(|name| !name.is_empty())
+        .collect();
+    assert_eq!(used, ["rustix"]);
+}
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).expect("a folder").flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if path.is_dir() && !name.starts_with('.') && !name.starts_with("target") {
+            sources(&path, found);
+        } else if name.ends_with(".rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_file_opens_with_what_it_is_for() {
+    let mut files = Vec::new();
+    sources(&root(), &mut files);
+    assert!(files.len() > 50, "the sources were not found");
+    let silent: Vec<_> = files
+        .iter()
+        .filter(|path| !std::fs::read_to_string(path).is_ok_and(|text| text.starts_with("//! ")))
+        .collect();
+    assert!(silent.is_empty(), "these do not: {silent:?}");
+}
+
+#[test]
+fn no_file_has_a_name_that_says_nothing() {
+    let mut files = Vec::new();
+    sources(&root(), &mut files);
+    let empty = ["utils", "util", "helpers", "common", "types", "misc", "mod"];
+    let named: Vec<_> = files
+        .iter()
+        .filter(|path| path.file_stem().is_some_and(|stem| empty.contains(&&*stem.to_string_lossy())))
+        .collect();
+    assert!(named.is_empty(), "{named:?}");
+}

@@ -1,1 +1,202 @@
-//! To be written.
+//! DNS at 169.254.1.1, judged by dig on the host, and by the libc inside containers.
+
+use std::path::Path;
+use std::time::Duration;
+
+use selvedge_tests::Lab;
+use selvedge_tests::docker::Docker;
+use selvedge_tests::wait::until_true;
+
+fn dig(lab: &Lab, question: &str) -> String {
+    lab.host.sh(&format!("dig @169.254.1.1 +time=2 +tries=1 {question}")).stdout
+}
+
+fn short(lab: &Lab, question: &str) -> Vec<String> {
+    let mut lines: Vec<String> = dig(lab, &format!("+short {question}")).lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+fn sleeper(docker: &Docker, name: &str, options: &[&str]) {
+    docker.start(&[&["--name", name], options, &["busybox", "sleep", "1000"]].concat());
+}
+
+#[test]
+fn a_running_container_has_an_address_and_a_reverse_name_and_an_ended_one_none() {
+    let lab = Lab::shared();
+    let docker = lab.selvedge.docker();
+    sleeper(&docker, "dns-life", &[]);
+    let address = docker.address("dns-life");
+    assert_eq!(short(lab, "dns-life.selvedge.internal"), [address.as_str()]);
+    assert_eq!(short(lab, &format!("-x {address}")), ["dns-life.selvedge.internal."]);
+    docker.run(&["kill", "dns-life"]).ok();
+    until_true("the name is gone", Duration::from_secs(2), || {
+        short(lab, "dns-life.selvedge.internal").is_empty()
+    });
+    let gone = dig(lab, "dns-life.selvedge.internal");
+    assert!(gone.contains("status: NXDOMAIN") && gone.contains("SOA"), "{gone}");
+    docker.remove(&["dns-life"]);
+}
+
+#[test]
+fn every_source_of_names_is_answered() {
+    let lab = Lab::shared();
+    let docker = lab.selvedge.docker();
+    let options = [
+        "--label",
+        "selvedge.name=primary,second.sub",
+        "-e",
+        "MARATHON_APP_ID=/shop/db",
+        "--label",
+        "com.docker.compose.service=web_1",
+        "--hostname",
+        "box",
+    ];
+    sleeper(&docker, "dns-sources", &options);
+    let address = docker.address("dns-sources");
+    for name in ["primary", "second.sub", "db.shop", "box", "dns-sources"] {
+        assert_eq!(short(lab, &format!("{name}.selvedge.internal")), [address.as_str()], "{name}");
+    }
+    assert_eq!(short(lab, &format!("-x {address}")), ["primary.selvedge.internal."]);
+    let between = dig(lab, "shop.selvedge.internal");
+    assert!(between.contains("status: NOERROR") && between.contains("ANSWER: 0"), "{between}");
+    docker.remove(&["dns-sources"]);
+}
+
+#[test]
+fn a_rename_is_followed() {
+    let lab = Lab::shared();
+    let docker = lab.selvedge.docker();
+    sleeper(&docker, "dns-old", &[]);
+    let address = docker.address("dns-old");
+    docker.run(&["rename", "dns-old", "dns-new"]).ok();
+    until_true("the new name", Duration::from_secs(2), || {
+        short(lab, "dns-new.selvedge.internal") == [address.as_str()]
+    });
+    assert!(short(lab, "dns-old.selvedge.internal").is_empty());
+    docker.remove(&["dns-new"]);
+}
+
+#[test]
+fn case_does_not_matter_and_the_question_comes_back_as_it_was() {
+    let lab = Lab::shared();
+    let docker = lab.selvedge.docker();
+    sleeper(&docker, "dns-case", &[]);
+    let answer = dig(lab, "DNS-Case.SelVedge.Internal +noall +answer +question");
+    assert_eq!(answer.matches("DNS-Case.SelVedge.Internal.").count(), 2, "{answer}");
+    docker.remove(&["dns-case"]);
+}
+
+#[test]
+fn what_is_not_there_is_told_apart() {
+    let lab = Lab::shared();
+    let docker = lab.selvedge.docker();
+    sleeper(&docker, "dns-nodata", &[]);
+    let nodata = dig(lab, "dns-nodata.selvedge.internal AAAA");
+    assert!(
+        nodata.contains("status: NOERROR") && nodata.contains("ANSWER: 0") && nodata.contains("SOA"),
+        "{nodata}"
+    );
+    let missing = dig(lab, "no-such.selvedge.internal");
+    assert!(
+        missing.contains("status: NXDOMAIN") && missing.contains("aa") && missing.contains("SOA"),
+        "{missing}"
+    );
+    assert!(dig(lab, "selvedge.internal SOA").contains("ANSWER: 1"));
+    assert!(dig(lab, "selvedge.internal NS").contains("ANSWER: 1"));
+    // An address of the pool that nobody has is not asked of the world.
+    assert!(dig(lab, "-x 10.47.200.200").contains("status: NXDOMAIN"));
+    docker.remove(&["dns-nodata"]);
+}
+
+#[test]
+fn many_addresses_are_shuffled_cut_and_whole_by_tcp() {
+    let lab = Lab::shared();
+    let docker = lab.selvedge.docker();
+    let names: Vec<String> = (0..40).map(|number| format!("dns-many-{number}")).collect();
+    for name in &names {
+        sleeper(&docker, name, &["--network", "none", "--label", "selvedge.name=many"]);
+    }
+    let question = "many.selvedge.internal";
+    assert_eq!(short(lab, &format!("+tcp {question}")).len(), 40);
+    assert!(
+        dig(lab, &format!("+noedns +ignore {question}")).contains("tc"),
+        "512 bytes hold no 40 addresses"
+    );
+    assert_eq!(short(lab, question).len(), 40, "dig asks again by TCP");
+    let first = || dig(lab, &format!("+tcp +short {question}")).lines().next().map(str::to_owned);
+    let firsts: std::collections::HashSet<_> = (0..20).map(|_| first()).collect();
+    assert!(firsts.len() > 1, "always the same first: {firsts:?}");
+    docker.remove(&names.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_libc_inside_a_container_judges_the_same() {
+    let lab = Lab::shared();
+    let docker = lab.selvedge.docker();
+    sleeper(&docker, "dns-libc", &[]);
+    let address = docker.address("dns-libc");
+    for name in ["dns-libc.selvedge.internal", "dns-libc"] {
+        let out = docker.run(&["run", "--rm", "busybox", "ping", "-c", "1", "-W", "2", name]);
+        assert!(out.ok().contains(&format!("({address})")), "{name}: {}", out.stdout);
+    }
+    docker.remove(&["dns-libc"]);
+}
+
+/// A server in the host's namespace that knows one name; ended with the test.
+struct Upstream(std::process::Child);
+
+impl Upstream {
+    fn start(lab: &Lab, listen: &str, name: &str, address: &str) -> Self {
+        lab.host.sh(&format!("ip addr add {listen}/32 dev lo")).ok();
+        let mut command = lab.host.command(Path::new("dnsmasq"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{path}:/usr/sbin"));
+        command.args([
+            "--keep-in-foreground",
+            "--no-resolv",
+            "--no-hosts",
+            "--bind-interfaces",
+            "--user=root",
+            "--pid-file",
+        ]);
+        command.args([&format!("--listen-address={listen}"), &format!("--address=/{name}/{address}")]);
+        command.args(["--local-ttl=30", "--conf-file=/dev/null", "--no-daemon"]);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let child = command.spawn().expect("dnsmasq is installed");
+        let up =
+            || lab.host.sh(&format!("dig @{listen} +time=1 +tries=1 +short {name}")).stdout.contains(address);
+        until_true("dnsmasq answers", Duration::from_secs(10), up);
+        Self(child)
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_containers_own_servers_are_asked_for_all_else() {
+    let lab = Lab::shared();
+    let docker = lab.selvedge.docker();
+    let _first = Upstream::start(lab, "192.0.2.53", "only-first.example", "192.0.2.1");
+    let _second = Upstream::start(lab, "192.0.2.54", "only-second.example", "192.0.2.2");
+    for (server, name, address) in [
+        ("192.0.2.53", "only-first.example", "192.0.2.1"),
+        ("192.0.2.54", "only-second.example", "192.0.2.2"),
+    ] {
+        let out = docker.run(&["run", "--rm", "--dns", server, "busybox", "nslookup", name]);
+        // Of AAAA this dnsmasq says REFUSED, and nslookup fails for that: the A record counts.
+        assert!(out.stdout.contains(&format!("Address: {address}")), "{}{}", out.stdout, out.stderr);
+    }
+    let other =
+        docker.run(&["run", "--rm", "--dns", "192.0.2.53", "busybox", "nslookup", "only-second.example"]);
+    assert!(!other.stdout.contains("192.0.2.2\n"), "a cache was shared between servers: {}", other.stdout);
+    let inspect = docker.run(&["create", "--name", "dns-own", "--dns", "192.0.2.53", "busybox", "true"]);
+    inspect.ok();
+    assert_eq!(docker.inspect("dns-own")["HostConfig"]["Dns"][0], "192.0.2.53");
+    docker.remove(&["dns-own"]);
+}

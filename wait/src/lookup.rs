@@ -1,90 +1,163 @@
-//! Where the program is, looked for as container runtimes do before they say that a container has started
-//! (runc: Go's `exec.LookPath`).
+//! Finds the program as runc does before it starts a container: Go's os/exec.LookPath, then access(2).
+//!
+//! Done here, before the wait, because the engine has to hear of a missing program while its start call is still
+//! unanswered. Must never run anything.
 
 use core::ffi::CStr;
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, stat};
+use rustix::fs::{Access, FileType, access, stat};
 use rustix::io::Errno;
 
-/// What a look-up found.
-pub(crate) enum Verdict {
-    /// It is in the buffer.
-    Found,
-    /// A bare name that is in no directory of $PATH.
-    NotInPath,
-    /// A path that is not there.
-    NoEntry,
-    /// A file that may not be executed.
-    NotExecutable,
-    /// A directory.
-    Directory,
+use crate::errno;
+use crate::state::State;
+
+/// Linux's limit for a path, its NUL included (PATH_MAX).
+const PATH_BYTES: usize = 4096;
+
+/// What the look-up gives.
+pub(crate) enum Finding<'a> {
+    /// The file to execute.
+    Found(&'a CStr),
+    /// Why there is none.
+    Failed(State),
 }
 
-// PATH_MAX of linux/limits.h.
-const MAX: usize = 4096;
+/// Looks `program` up; `buffer` holds the path that was found.
+pub(crate) fn look_path<'a>(
+    program: &'a CStr,
+    path: Option<&[u8]>,
+    buffer: &'a mut PathBuffer,
+) -> Finding<'a> {
+    let name = program.to_bytes();
+    if name.contains(&b'/') {
+        return match probe(program) {
+            Ok(()) => Finding::Found(program),
+            Err(state) => Finding::Failed(state),
+        };
+    }
+    for directory in directories(path.unwrap_or_default()) {
+        let found = buffer.join(directory, name).is_some_and(|file| probe(file).is_ok());
+        if !found {
+            continue;
+        }
+        if directory.first() != Some(&b'/') {
+            return Finding::Failed(State::InWorkingDirectory);
+        }
+        return match buffer.as_path() {
+            Some(file) => Finding::Found(file),
+            None => Finding::Failed(State::NotInPath),
+        };
+    }
+    Finding::Failed(State::NotInPath)
+}
 
-/// A path, ended by a zero.
+/// The directories of a search path; an empty path has none, while an empty part means the working directory.
+fn directories(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let present = !path.is_empty();
+    path.split(|byte| *byte == b':').filter(move |_| present)
+}
+
+/// Whether the file may be executed by us. access(2) asks for the real user, who in a container is the effective one.
+fn probe(file: &CStr) -> Result<(), State> {
+    let status = stat(file).map_err(|error| match error.raw_os_error() {
+        errno::ENOENT => State::Missing,
+        number => State::Unreachable(number),
+    })?;
+    if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
+        return Err(State::Directory);
+    }
+    match access(file, Access::EXEC_OK) {
+        Ok(()) => Ok(()),
+        // A seccomp profile that refuses the question: the mode bits decide, as in Go.
+        Err(Errno::NOSYS | Errno::PERM) if status.st_mode & 0o111 != 0 => Ok(()),
+        Err(_) => Err(State::NotExecutable),
+    }
+}
+
+/// A path put together on the stack.
 pub(crate) struct PathBuffer {
-    bytes: [u8; MAX],
+    bytes: [u8; PATH_BYTES],
+    length: usize,
 }
 
 impl PathBuffer {
-    /// An empty path.
+    /// An empty one.
     pub(crate) fn new() -> Self {
-        Self { bytes: [0; MAX] }
+        Self { bytes: [0; PATH_BYTES], length: 0 }
     }
 
-    /// The path.
-    pub(crate) fn as_c_str(&self) -> &CStr {
-        // `set` leaves room for the zero, so there always is one.
-        CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"")
-    }
-
-    /// False when it is too long.
-    fn set(&mut self, parts: &[&[u8]]) -> bool {
-        let mut len = 0;
-        for part in parts {
-            if len + part.len() >= MAX {
-                return false;
-            }
-            self.bytes[len..len + part.len()].copy_from_slice(part);
-            len += part.len();
+    /// `directory/name`, cleaned as Go's filepath.Join does: a script sees this path in its `$0`.
+    /// `None` when it is too long for Linux.
+    pub(crate) fn join(&mut self, directory: &[u8], name: &[u8]) -> Option<&CStr> {
+        self.length = 0;
+        let rooted = directory.first() == Some(&b'/');
+        if rooted {
+            self.push(b"/")?;
         }
-        self.bytes[len] = 0;
+        let floor = self.length;
+        let parts = directory.split(|byte| *byte == b'/').chain([name]);
+        for part in parts.filter(|part| !matches!(*part, b"" | b".")) {
+            match part {
+                b".." if self.drop_last(floor) || rooted => {}
+                _ => self.push_part(floor, part)?,
+            }
+        }
+        if self.length == 0 {
+            self.push(b".")?;
+        }
+        self.as_path()
+    }
+
+    /// `directory/name` as glibc's execvp puts it together; an empty directory gives the bare name.
+    pub(crate) fn join_plain(&mut self, directory: &[u8], name: &[u8]) -> Option<&CStr> {
+        self.length = 0;
+        self.push(directory)?;
+        if !directory.is_empty() {
+            self.push(b"/")?;
+        }
+        self.push(name)?;
+        self.as_path()
+    }
+
+    /// The path as it stands.
+    pub(crate) fn as_path(&self) -> Option<&CStr> {
+        CStr::from_bytes_until_nul(self.bytes.get(..=self.length)?).ok()
+    }
+
+    fn push_part(&mut self, floor: usize, part: &[u8]) -> Option<()> {
+        if self.length > floor {
+            self.push(b"/")?;
+        }
+        self.push(part)
+    }
+
+    /// Takes the last part off, unless there is none or it is itself a way up.
+    fn drop_last(&mut self, floor: usize) -> bool {
+        let Some(path) = self.bytes.get(floor..self.length) else { return false };
+        let start = path.iter().rposition(|byte| *byte == b'/');
+        let last = path.get(start.map_or(0, |slash| slash + 1)..).unwrap_or_default();
+        if matches!(last, b"" | b"..") {
+            return false;
+        }
+        self.length = floor + start.unwrap_or(0);
+        self.terminate();
         true
     }
-}
 
-/// Looks a program up and leaves its path in `path`; where there is none, the name as it was given.
-pub(crate) fn find(program: &CStr, search: &[u8], path: &mut PathBuffer) -> Verdict {
-    let name = program.to_bytes();
-    if name.contains(&b'/') {
-        path.set(&[name]);
-        return look(path.as_c_str());
-    }
-    for directory in search.split(|byte| *byte == b':') {
-        let directory = if directory.is_empty() { b"." } else { directory };
-        if !name.is_empty()
-            && path.set(&[directory, b"/", name])
-            && matches!(look(path.as_c_str()), Verdict::Found)
-        {
-            return Verdict::Found;
+    fn push(&mut self, bytes: &[u8]) -> Option<()> {
+        let end = self.length + bytes.len();
+        if end >= PATH_BYTES {
+            return None;
         }
+        self.bytes.get_mut(self.length..end)?.copy_from_slice(bytes);
+        self.length = end;
+        self.terminate();
+        Some(())
     }
-    path.set(&[name]);
-    Verdict::NotInPath
-}
 
-fn look(path: &CStr) -> Verdict {
-    match stat(path) {
-        Err(Errno::ACCESS) => Verdict::NotExecutable,
-        Err(_) => Verdict::NoEntry,
-        Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::Directory => Verdict::Directory,
-        Ok(found) if found.st_mode & 0o111 == 0 => Verdict::NotExecutable,
-        // A kernel or a seccomp profile without faccessat2 says ENOSYS or EPERM; execve will tell then.
-        Ok(_) => match accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
-            Err(Errno::ACCESS) => Verdict::NotExecutable,
-            _ => Verdict::Found,
-        },
+    fn terminate(&mut self) {
+        if let Some(end) = self.bytes.get_mut(self.length) {
+            *end = 0;
+        }
     }
 }

@@ -1,118 +1,70 @@
-//! A container's first program: blocks until the wire is there, then becomes the real one.
+//! A container's first program: waits until the wire is there, then becomes the program that was asked for.
 //!
-//! `wait PROGRAM [ARGUMENT...]` runs as any user, with any root file system, and must leave nothing behind:
-//! no open descriptor, no changed signal mask, no environment. Its command line never changes, for containers
-//! of an older Selvedge begin with the newest `wait`. It must never start a program that has no wire.
-
+//! `wait PROG ARGS...` looks PROG up as runc does before it starts a container, says in its own name
+//! (`/proc/PID/comm`) what it found, waits for the sign of the network, and calls execve(2).
+//! It runs as any user, under any seccomp profile, with nothing but the kernel: no libc, no heap, no files of ours.
+//! It must never change what the program gets: environment, arguments, descriptors, signal mask.
 #![no_std]
 #![no_main]
 
+// Without std nothing can unwind: this lets `cargo check` and clippy run in any profile. Linked is only `tiny`.
+#[cfg(panic = "unwind")]
+extern crate std;
+
+mod errno;
+mod init;
 mod lookup;
-mod route;
-mod signals;
+mod sign;
 mod start;
-mod sys;
+mod state;
+mod stop;
+mod syscall;
 
 use core::ffi::CStr;
 
-use rustix::thread::set_name;
-
-use crate::lookup::Verdict;
+use crate::lookup::Finding;
 use crate::start::Arguments;
+use crate::state::State;
+use crate::stop::StopSignals;
 
-/// Exit codes of a shell, which container runtimes follow: not found, not executable.
-const NOT_FOUND: i32 = 127;
-const NOT_EXECUTABLE: i32 = 126;
-
-/// What `wait` does from its first instruction on. `start` calls it with the process's own arguments.
+/// The whole life of the process; `start` calls it with what the kernel put on the stack.
 fn run(arguments: &Arguments) -> ! {
-    let Some(program) = arguments.get(1) else { sys::exit(NOT_FOUND) };
-    let old_mask = signals::block();
-    let signals = signals::Descriptor::open();
-    let below_init = is_below_init();
+    let signals = StopSignals::block();
+    let Some(program) = arguments.program() else {
+        errno::print(&[b"usage: wait PROGRAM [ARGUMENT...]\n"]);
+        syscall::exit(2)
+    };
+    if init::is_parent() {
+        // An init already runs, so the engine has said "started": a missing program is told by the init, later.
+        await_sign(&signals);
+        init::execute(program, arguments, signals)
+    }
     let mut path = lookup::PathBuffer::new();
-    // Below the engine's init nothing is told early: init itself says that a program is missing, when it runs.
-    if !below_init {
-        match lookup::find(program, arguments.path(), &mut path) {
-            Verdict::Found => {}
-            missing => hold(&missing, &signals),
+    match lookup::look_path(program, arguments.variable(b"PATH"), &mut path) {
+        Finding::Found(file) => {
+            await_sign(&signals);
+            execute(file, arguments, signals)
+        }
+        Finding::Failed(state) => {
+            state::tell(state);
+            // Not to exit is the point: the engine's restart policy must not loop over a program that is not there.
+            signals.wait_for_one();
+            syscall::exit(state.exit_code())
         }
     }
-    tell(c"sv:wait");
-    route::wait_for_sign(&signals);
-    drop(signals);
-    signals::restore(old_mask);
-    become_program(program, arguments, &mut path, below_init)
 }
 
-fn become_program(
-    program: &CStr,
-    arguments: &Arguments,
-    path: &mut lookup::PathBuffer,
-    below_init: bool,
-) -> ! {
-    if below_init {
-        lookup::find(program, arguments.path(), path);
+fn await_sign(signals: &StopSignals) {
+    state::tell(State::Waiting);
+    if let Some(signal) = sign::wait(signals) {
+        syscall::exit(128 + i32::from(signal));
     }
-    let error = sys::execve(path.as_c_str(), arguments.from(1), arguments.environment());
-    if below_init {
-        say_as_init(program, error);
-    }
-    // The words of runc's own init for an execve that fails: `exec PATH: TEXT`.
-    sys::say(&[b"exec ", path.as_c_str().to_bytes(), b": ", error.text(), b"\n"]);
-    sys::exit(1)
 }
 
-/// Tells why there is nothing to run, and stays until somebody ends us: to exit by itself would set a restart
-/// policy going, which the engine never does for a program that is not there.
-fn hold(missing: &Verdict, signals: &signals::Descriptor) -> ! {
-    let (state, code) = match missing {
-        Verdict::Found => (c"sv:wait", 0),
-        Verdict::NotInPath => (c"sv:path", NOT_FOUND),
-        Verdict::NoEntry => (c"sv:noent", NOT_FOUND),
-        Verdict::NotExecutable => (c"sv:perm", NOT_EXECUTABLE),
-        Verdict::Directory => (c"sv:isdir", NOT_EXECUTABLE),
-    };
-    tell(state);
-    signals.wait();
-    sys::exit(code)
-}
-
-/// Our state, where the worker reads it: /proc/PID/comm.
-fn tell(state: &CStr) {
-    // A kernel that refuses that does not exist; without it the worker would wait for its own time limit.
-    let _ = set_name(state);
-}
-
-/// The engine's init (tini), started by `--init`, is then our parent.
-fn is_below_init() -> bool {
-    let Some(parent) = rustix::process::getppid() else { return false };
-    let mut comm = [0; 16];
-    let read = sys::read_comm(parent.as_raw_nonzero().get(), &mut comm);
-    comm[..read].starts_with(b"docker-init") || comm[..read].starts_with(b"tini\n")
-}
-
-/// What tini says and does when its program cannot be run (tini.c, `spawn_process`).
-fn say_as_init(program: &CStr, error: sys::Errno) -> ! {
-    let mut digits = [0; 10];
-    let pid = sys::decimal(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs(), &mut digits);
-    sys::say(&[
-        b"[FATAL tini (",
-        pid,
-        b")] exec ",
-        program.to_bytes(),
-        b" failed: ",
-        error.long_text(),
-        b"\n",
-    ]);
-    sys::exit(match error {
-        sys::Errno::NOENT => NOT_FOUND,
-        sys::Errno::ACCES => NOT_EXECUTABLE,
-        _ => 1,
-    })
-}
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    sys::exit(NOT_EXECUTABLE)
+/// The end of a start without an init, with what runc's own init prints when execve(2) fails.
+fn execute(file: &CStr, arguments: &Arguments, signals: StopSignals) -> ! {
+    signals.restore();
+    let error = syscall::execve(file, arguments.program_arguments(), arguments.environment());
+    errno::print(&[b"exec ", file.to_bytes(), b": ", errno::go_text(error, &mut [0; 16]), b"\n"]);
+    syscall::exit(1)
 }

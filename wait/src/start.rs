@@ -1,138 +1,80 @@
-//! The first instructions, and what the kernel put on the stack for us (execve(2); System V ABI, 3.4.1).
+//! How the process begins: the entry that the kernel jumps to, and the arguments that it left on the stack.
+//!
+//! Must never do anything before the stack pointer is known: there is no C runtime that would have.
 
 use core::arch::naked_asm;
-use core::ffi::{CStr, c_char};
+use core::ffi::CStr;
 
-/// The program's arguments and environment, as the kernel laid them down. They live as long as the process.
+/// What execve(2) gave us: argument and environment vectors, both ended by a null pointer.
 pub(crate) struct Arguments {
     count: usize,
-    vector: *const *const c_char,
+    arguments: *const *const u8,
 }
 
 impl Arguments {
-    /// One argument; the first is our own name.
-    pub(crate) fn get(&self, index: usize) -> Option<&'static CStr> {
-        if index >= self.count {
-            return None;
-        }
-        // SAFETY: the kernel put `count` pointers to C strings there, which nobody changes.
-        Some(unsafe { CStr::from_ptr(*self.vector.add(index)) })
+    /// The program to become: the first argument after our own name.
+    pub(crate) fn program(&self) -> Option<&CStr> {
+        // SAFETY: the kernel ends the vector of `count` strings with a null pointer; each lives as long as the process.
+        (self.count > 1).then(|| unsafe { CStr::from_ptr((*self.arguments.add(1)).cast()) })
     }
 
-    /// The vector from that argument on, ended by a null pointer.
-    pub(crate) fn from(&self, index: usize) -> *const *const c_char {
-        // SAFETY: `count` pointers and a null pointer are there; an index beyond is brought back to the null.
-        unsafe { self.vector.add(index.min(self.count)) }
+    /// The argument vector of the program: ours without our own name.
+    pub(crate) fn program_arguments(&self) -> *const *const u8 {
+        // SAFETY: called only when `program` is there, so the vector has at least two entries and its null.
+        unsafe { self.arguments.add(1) }
     }
 
-    /// The environment's vector, ended by a null pointer.
-    pub(crate) fn environment(&self) -> *const *const c_char {
-        // SAFETY: it follows the null pointer behind the arguments.
-        unsafe { self.vector.add(self.count + 1) }
+    /// How many arguments the program gets, itself included.
+    pub(crate) fn program_argument_count(&self) -> usize {
+        self.count.saturating_sub(1)
     }
 
-    /// The value of $PATH.
-    pub(crate) fn path(&self) -> &'static [u8] {
-        let mut at = self.environment();
+    /// The environment, untouched: it follows the null of the arguments (System V ABI, initial process stack).
+    pub(crate) fn environment(&self) -> *const *const u8 {
+        // SAFETY: the kernel always puts the environment right after the arguments' null pointer.
+        unsafe { self.arguments.add(self.count + 1) }
+    }
+
+    /// The value of an environment variable; the first one counts, as for Go's os.Getenv.
+    pub(crate) fn variable(&self, name: &[u8]) -> Option<&[u8]> {
+        let mut entry = self.environment();
         loop {
-            // SAFETY: the vector is ended by a null pointer, at which we stop.
-            let entry = unsafe { *at };
-            if entry.is_null() {
-                return b"";
+            // SAFETY: `entry` walks up to the null pointer that ends the environment and not past it.
+            let string = unsafe { *entry };
+            if string.is_null() {
+                return None;
             }
-            // SAFETY: each entry is a C string which nobody changes.
-            let bytes = unsafe { CStr::from_ptr(entry) }.to_bytes();
-            if let Some(value) = bytes.strip_prefix(b"PATH=") {
-                return value;
+            // SAFETY: every entry is a string ended by NUL that lives as long as the process.
+            let string = unsafe { CStr::from_ptr(string.cast()) }.to_bytes();
+            if let Some(value) = string.strip_prefix(name).and_then(|rest| rest.strip_prefix(b"=")) {
+                return Some(value);
             }
-            // SAFETY: not yet at the null pointer.
-            at = unsafe { at.add(1) };
+            // SAFETY: the entry just read was not the null, so there is one more.
+            entry = unsafe { entry.add(1) };
         }
     }
 }
 
-/// Where the kernel begins: hands the stack pointer on, and never comes back.
-#[cfg(target_arch = "x86_64")]
-#[unsafe(naked)]
-#[unsafe(no_mangle)]
-unsafe extern "C" fn _start() -> ! {
-    naked_asm!("mov rdi, rsp", "and rsp, -16", "call {begin}", "ud2", begin = sym begin)
-}
-
-/// Where the kernel begins: hands the stack pointer on, and never comes back.
-#[cfg(target_arch = "aarch64")]
-#[unsafe(naked)]
-#[unsafe(no_mangle)]
-unsafe extern "C" fn _start() -> ! {
-    naked_asm!("mov x0, sp", "and sp, x0, #-16", "bl {begin}", "brk #1", begin = sym begin)
-}
-
+/// Where the kernel jumps to, with the argument count at the stack pointer.
+///
 /// # Safety
-/// `stack` must be the stack pointer of the process's first instruction.
-unsafe extern "C" fn begin(stack: *const usize) -> ! {
-    // SAFETY: the kernel puts the number of arguments first, and their vector behind it.
-    let arguments = unsafe { Arguments { count: *stack, vector: stack.add(1).cast() } };
+/// Only the kernel may call it, once, on a fresh stack.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn _start() -> ! {
+    // The ABI wants the outermost frame marked by rbp = 0, and the stack aligned to 16 at a call.
+    naked_asm!("xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call {enter}", enter = sym enter)
+}
+
+extern "C" fn enter(stack: *const usize) -> ! {
+    // SAFETY: `_start` passes the initial stack pointer: the count, then the argument pointers.
+    let arguments = unsafe { Arguments { count: *stack, arguments: stack.add(1).cast() } };
     crate::run(&arguments)
 }
 
-// The compiler makes calls to these of its own accord, and no C library is there to have them. Written with
-// volatile or byte steps, lest the compiler turn them into calls to themselves.
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, count: usize) -> *mut u8 {
-    for at in 0..count {
-        // SAFETY: the caller gives `count` bytes on both sides.
-        unsafe { to.add(at).write_volatile(*from.add(at)) };
-    }
-    to
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, count: usize) -> *mut u8 {
-    if to.cast_const() < from {
-        // SAFETY: as the caller's; forwards nothing is overwritten before it is read.
-        return unsafe { memcpy(to, from, count) };
-    }
-    for at in (0..count).rev() {
-        // SAFETY: the caller gives `count` bytes on both sides.
-        unsafe { to.add(at).write_volatile(*from.add(at)) };
-    }
-    to
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn memset(to: *mut u8, byte: i32, count: usize) -> *mut u8 {
-    for at in 0..count {
-        // SAFETY: the caller gives `count` bytes.
-        unsafe { to.add(at).write_volatile(byte.to_le_bytes()[0]) };
-    }
-    to
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, count: usize) -> i32 {
-    for at in 0..count {
-        // SAFETY: the caller gives `count` bytes on both sides.
-        let (a, b) = unsafe { (a.add(at).read_volatile(), b.add(at).read_volatile()) };
-        if a != b {
-            return i32::from(a) - i32::from(b);
-        }
-    }
-    0
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, count: usize) -> i32 {
-    // SAFETY: the same contract.
-    unsafe { memcmp(a, b, count) }
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn strlen(text: *const c_char) -> usize {
-    let mut len = 0;
-    // SAFETY: the caller's string is ended by a zero, at which we stop.
-    while unsafe { text.add(len).read_volatile() } != 0 {
-        len += 1;
-    }
-    len
+// Profiles that unwind are never linked, only checked: there std has its own handler.
+#[cfg(panic = "abort")]
+#[panic_handler]
+fn on_panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    crate::syscall::exit(70)
 }

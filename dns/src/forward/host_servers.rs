@@ -1,11 +1,13 @@
 //! The host's name servers, from its resolv.conf. It must never hand out our own address: the question would come back.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use nix::net::if_::if_nametoindex;
 
 /// How often to look whether the file has changed, at most.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -60,12 +62,25 @@ fn parse(text: &str, listen: SocketAddr) -> Vec<SocketAddr> {
     let named = text.lines().filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
         words.next().filter(|word| *word == "nameserver")?;
-        words.next()?.parse::<IpAddr>().ok()
+        server(words.next()?)
     });
-    let named: Vec<SocketAddr> = named.take(MOST).map(|ip| SocketAddr::new(ip, PORT)).collect();
+    let named: Vec<SocketAddr> = named.take(MOST).collect();
     let itself = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
     let all = if named.is_empty() { vec![itself] } else { named };
-    all.into_iter().filter(|server| *server != listen && !server.ip().is_unspecified()).collect()
+    all.into_iter().filter(|server| *server != listen).collect()
+}
+
+/// An address as resolv.conf has it: a link-local one with its interface, as in `fe80::1%eth0`.
+fn server(text: &str) -> Option<SocketAddr> {
+    if let Some((address, interface)) = text.split_once('%') {
+        let scope = if_nametoindex(interface).ok().or_else(|| interface.parse().ok())?;
+        return Some(SocketAddrV6::new(address.parse().ok()?, PORT, 0, scope).into());
+    }
+    match text.parse().ok()? {
+        // To libc "any address" means this host.
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))),
+        address => Some(SocketAddr::new(address, PORT)),
+    }
 }
 
 #[cfg(test)]
@@ -80,6 +95,13 @@ mod tests {
         let want = ["127.0.0.53:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()];
         assert_eq!(parse(text, LISTEN), want);
         assert_eq!(parse("", LISTEN), ["127.0.0.1:53".parse().unwrap()]);
+    }
+
+    #[test]
+    fn addresses_may_have_an_interface() {
+        assert!(matches!(server("fe80::1%lo"), Some(SocketAddr::V6(v6)) if v6.scope_id() == 1));
+        assert!(server("fe80::1%nosuch0").is_none() && server("x").is_none());
+        assert_eq!(server("0.0.0.0"), Some("127.0.0.1:53".parse().unwrap()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! the kernel a pointer that outlives the call.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
@@ -10,6 +11,7 @@ use nix::libc;
 
 /// How many datagrams one call takes.
 pub(crate) const BATCH: usize = 32;
+const LEAST_WIDTH: usize = 4;
 /// Longer queries are cut off, and then not answered but with FORMERR: we tell clients 1232.
 const QUERY_SIZE: usize = 1536;
 
@@ -20,6 +22,17 @@ pub(crate) struct Batch {
     peers: Vec<libc::sockaddr_storage>,
     peer_lengths: Vec<libc::socklen_t>,
     replies: Vec<Vec<u8>>,
+    /// For how many datagrams the next call is prepared: twice of what the last one gave, as to prepare for many costs
+    /// when one at a time comes.
+    width: usize,
+}
+
+/// What came of a call to read.
+#[derive(Clone, Copy)]
+pub(crate) struct Received {
+    pub(crate) count: usize,
+    /// The kernel has found the socket empty: only then it gives fewer than asked for.
+    pub(crate) drained: bool,
 }
 
 /// What became of the answers.
@@ -38,6 +51,7 @@ impl Batch {
             peers: vec![empty_address(); BATCH],
             peer_lengths: vec![0; BATCH],
             replies: (0..BATCH).map(|_| Vec::with_capacity(512)).collect(),
+            width: LEAST_WIDTH,
         }
     }
 
@@ -45,30 +59,35 @@ impl Batch {
     ///
     /// # Errors
     /// `WouldBlock` when there is none, and what else the kernel says.
-    pub(crate) fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
-        let mut vectors = [EMPTY_VECTOR; BATCH];
-        let mut headers = [EMPTY_HEADER; BATCH];
-        let buffers = self.messages.iter_mut().zip(&mut self.peers);
-        for ((message, peer), (vector, header)) in buffers.zip(vectors.iter_mut().zip(&mut headers)) {
-            *vector = libc::iovec { iov_base: message.as_mut_ptr().cast(), iov_len: QUERY_SIZE };
+    pub(crate) fn receive(&mut self, socket: &UdpSocket) -> io::Result<Received> {
+        let mut vectors = [const { MaybeUninit::uninit() }; BATCH];
+        let mut headers = [const { MaybeUninit::uninit() }; BATCH];
+        let width = self.width.min(BATCH);
+        for place in 0..width {
+            let base = self.messages[place].as_mut_ptr().cast();
+            let vector = vectors[place].write(libc::iovec { iov_base: base, iov_len: QUERY_SIZE });
+            let header: &mut libc::mmsghdr = headers[place].write(EMPTY_HEADER);
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_name = ptr::from_mut(peer).cast();
+            header.msg_hdr.msg_name = ptr::from_mut(&mut self.peers[place]).cast();
             header.msg_hdr.msg_namelen = ADDRESS_SIZE;
         }
-        // SAFETY: each of the BATCH headers points to a vector, buffer and address that live until the end of this
-        // function, are not touched while the call runs, and are as long as they say.
+        // SAFETY: the first `width` headers are written, and point to vectors, buffers and addresses that live until
+        // the end of this function, are not touched while the call runs, and are as long as they say.
         let count = unsafe {
-            let flags = libc::MSG_DONTWAIT;
-            libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), BATCH as u32, flags, ptr::null_mut())
+            let (first, flags) = (headers.as_mut_ptr().cast(), libc::MSG_DONTWAIT);
+            libc::recvmmsg(socket.as_raw_fd(), first, width as u32, flags, ptr::null_mut())
         };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-        for (place, header) in headers.iter().enumerate().take(count) {
+        for (place, header) in headers.iter().enumerate().take(count.min(width)) {
+            // SAFETY: `count` is at most `width`, and so many headers are written.
+            let header = unsafe { header.assume_init_ref() };
             self.lengths[place] = (header.msg_len as usize).min(QUERY_SIZE);
             self.peer_lengths[place] = header.msg_hdr.msg_namelen;
             self.replies[place].clear();
         }
-        Ok(count)
+        self.width = (2 * count).clamp(LEAST_WIDTH, BATCH);
+        Ok(Received { count, drained: count < width })
     }
 
     /// A message that was read, who sent it, and the empty buffer for its answer.
@@ -120,8 +139,8 @@ impl Replies<'_> {
     }
 
     fn send_some(&mut self, socket: &UdpSocket) -> io::Result<()> {
-        let mut vectors = [EMPTY_VECTOR; BATCH];
-        let mut headers = [EMPTY_HEADER; BATCH];
+        let mut vectors = [const { MaybeUninit::uninit() }; BATCH];
+        let mut headers = [const { MaybeUninit::uninit() }; BATCH];
         let mut places = [0; BATCH];
         let mut count = 0;
         for place in self.next..self.end {
@@ -129,12 +148,13 @@ impl Replies<'_> {
             if reply.is_empty() {
                 continue;
             }
-            vectors[count] = libc::iovec { iov_base: reply.as_mut_ptr().cast(), iov_len: reply.len() };
-            let header = &mut headers[count].msg_hdr;
-            header.msg_iov = &raw mut vectors[count];
-            header.msg_iovlen = 1;
-            header.msg_name = ptr::from_mut(&mut self.batch.peers[place]).cast();
-            header.msg_namelen = self.batch.peer_lengths[place];
+            let base = reply.as_mut_ptr().cast();
+            let vector = vectors[count].write(libc::iovec { iov_base: base, iov_len: reply.len() });
+            let header: &mut libc::mmsghdr = headers[count].write(EMPTY_HEADER);
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_name = ptr::from_mut(&mut self.batch.peers[place]).cast();
+            header.msg_hdr.msg_namelen = self.batch.peer_lengths[place];
             places[count] = place;
             count += 1;
         }
@@ -142,10 +162,11 @@ impl Replies<'_> {
             self.next = self.end;
             return Ok(());
         }
-        // SAFETY: the first `count` headers point to vectors, buffers and addresses that live until the end of this
+        // SAFETY: the first `count` headers are written, and point to vectors, buffers and addresses that live until the end of this
         // function and are as long as they say; the kernel only reads them.
         let sent = unsafe {
-            libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count as u32, libc::MSG_DONTWAIT)
+            let first = headers.as_mut_ptr().cast();
+            libc::sendmmsg(socket.as_raw_fd(), first, count as u32, libc::MSG_DONTWAIT)
         };
         let sent = usize::try_from(sent).map_err(|_| io::Error::last_os_error())?;
         self.next = if sent == count { self.end } else { places[sent] };
@@ -165,7 +186,6 @@ pub(crate) fn send_one(socket: &UdpSocket, message: &[u8], peer: SocketAddr) -> 
 }
 
 const ADDRESS_SIZE: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-const EMPTY_VECTOR: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 // SAFETY: all fields of a mmsghdr are numbers and pointers, for which zero is a value ("none").
 const EMPTY_HEADER: libc::mmsghdr = unsafe { std::mem::zeroed() };
 

@@ -141,14 +141,18 @@ fn the_hosts_servers_are_asked_for_all_others() {
 #[test]
 fn too_many_questions_are_refused_at_once() {
     let upstream = Upstream::start();
-    let lab = Lab::start_with(|settings| settings.limits.lookups = 3);
+    let lab = Lab::start_with(|settings| settings.limits.lookups = 12);
     lab.put("me", "127.0.0.1", &["me"], &[upstream.address]);
+    lab.put("other", "127.0.0.2", &["other"], &[upstream.address]);
     std::thread::scope(|scope| {
         for number in 0..6 {
             let lab = &lab;
             scope.spawn(move || lab.says(&format!("silent.n{number}.test"), &["status: SERVFAIL"]));
         }
+        std::thread::sleep(Duration::from_millis(400));
+        // Another asker has room.
+        assert_eq!(lab.dig("-b 127.0.0.2 +short ok.test"), "192.0.2.1\n");
     });
     let stats = lab.server.stats();
-    assert_eq!((stats.forwarded, stats.overload, stats.servfail), (3, 3, 3));
+    assert_eq!((stats.forwarded, stats.overload, stats.servfail), (4, 3, 3), "a quarter of 12");
 }

@@ -38,6 +38,8 @@ impl Lab {
         settings.limits.upstream_patience = Duration::from_millis(150);
         settings.limits.lookup = Duration::from_millis(1200);
         settings.limits.tcp_patience = Duration::from_millis(800);
+        // The machine's own servers are not to be asked: without any, that is 127.0.0.1.
+        settings.resolv_conf = "/dev/null".into();
         change(&mut settings);
         let sockets = (udp.try_clone().unwrap(), tcp.try_clone().unwrap());
         let server = Server::spawn(settings, vec![sockets.0], vec![sockets.1]).unwrap();
@@ -110,31 +112,11 @@ impl Upstream {
         let address = udp.local_addr().unwrap();
         let counts = Counts::default();
         let (for_udp, for_tcp) = (counts.clone(), counts.clone());
-        std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            while let Ok((length, peer)) = udp.recv_from(&mut bytes) {
-                let udp = udp.try_clone().unwrap();
-                let replies = act(&bytes[..length], "udp", &for_udp);
-                std::thread::spawn(move || {
-                    for (pause, reply) in replies {
-                        std::thread::sleep(pause);
-                        udp.send_to(&reply, peer).unwrap();
-                    }
-                });
-            }
-        });
+        std::thread::spawn(move || serve_udp(&udp, &for_udp));
         std::thread::spawn(move || {
             for stream in tcp.incoming() {
                 let counts = for_tcp.clone();
-                std::thread::spawn(move || {
-                    let mut stream = stream.unwrap();
-                    while let Some(query) = receive(&mut stream) {
-                        for (pause, reply) in act(&query, "tcp", &counts) {
-                            std::thread::sleep(pause);
-                            send(&mut stream, &reply);
-                        }
-                    }
-                });
+                std::thread::spawn(move || serve_tcp(stream.unwrap(), &counts));
             }
         });
         Self { address, counts }
@@ -143,6 +125,29 @@ impl Upstream {
     /// How often it was asked: `udp ok.test.`
     pub(crate) fn asked(&self, what: &str) -> usize {
         self.counts.lock().unwrap().get(what).copied().unwrap_or(0)
+    }
+}
+
+fn serve_udp(udp: &UdpSocket, counts: &Counts) {
+    let mut bytes = [0; 4096];
+    while let Ok((length, peer)) = udp.recv_from(&mut bytes) {
+        let udp = udp.try_clone().unwrap();
+        let replies = act(&bytes[..length], "udp", counts);
+        std::thread::spawn(move || {
+            for (pause, reply) in replies {
+                std::thread::sleep(pause);
+                udp.send_to(&reply, peer).unwrap();
+            }
+        });
+    }
+}
+
+fn serve_tcp(mut stream: TcpStream, counts: &Counts) {
+    while let Some(query) = receive(&mut stream) {
+        for (pause, reply) in act(&query, "tcp", counts) {
+            std::thread::sleep(pause);
+            send(&mut stream, &reply);
+        }
     }
 }
 

@@ -55,6 +55,21 @@ fn the_longest_path_works_and_a_longer_one_is_told() {
 }
 
 #[test]
+fn the_worker_of_a_killed_keeper_is_given_time_to_leave() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("d.sock");
+    let there = UnixListener::bind(&path).unwrap();
+    let leaver = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(there);
+    });
+    let kind = ListenerKind::UnixStream { path: path.clone(), mode: 0o600, uid: 0, gid: 0 };
+    let _bound = bind(&Listener { name: "api".into(), kind }).unwrap();
+    leaver.join().unwrap();
+    UnixStream::connect(&path).unwrap();
+}
+
+#[test]
 fn a_second_keeper_is_locked_out_until_the_first_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let held = lock(dir.path()).unwrap();
@@ -69,7 +84,7 @@ fn addresses_need_not_exist_yet() {
         ListenerKind::Udp("169.254.77.1:53535".parse().unwrap()),
         ListenerKind::Tcp("169.254.77.1:53535".parse().unwrap()),
     ] {
-        bind(Listener { name: "dns".into(), kind }).unwrap();
+        bind(&Listener { name: "dns".into(), kind }).unwrap();
     }
 }
 
@@ -78,6 +93,6 @@ fn a_taken_port_is_told_with_name_and_address() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let error =
-        bind(Listener { name: "dns".into(), kind: ListenerKind::Udp(address) }).unwrap_err().to_string();
+        bind(&Listener { name: "dns".into(), kind: ListenerKind::Udp(address) }).unwrap_err().to_string();
     assert!(error.contains("dns") && error.contains(&address.to_string()), "{error}");
 }

@@ -3,6 +3,7 @@
 //! It must never lose a parked client before some worker said that it was served.
 
 use crate::protocol::FromKeeper;
+use crate::saved::{Saved, SavedConn, SavedParked};
 use crate::worker::Outgoing;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -24,6 +25,20 @@ pub(super) struct Parked {
     pub(super) note: Vec<u8>,
     /// The worker that serves it.
     pub(super) holder: Option<u32>,
+}
+
+impl super::Keeper {
+    /// Writes all of them down for the next image.
+    pub(super) fn save_handover(&self, saved: &mut Saved) {
+        for conn in &self.handover.conns {
+            let (client, read) = (saved.keep(&conn.client), saved.add_bytes(&conn.read));
+            saved.conns.push(SavedConn { listener: conn.listener.clone(), client, read });
+        }
+        for (&id, parked) in &self.handover.parked {
+            let (client, note) = (saved.keep(&parked.client), saved.add_bytes(&parked.note));
+            saved.parked.push(SavedParked { id, client, note, holder: parked.holder });
+        }
+    }
 }
 
 /// All of them.
@@ -54,6 +69,15 @@ impl Handover {
     pub(super) fn release(&mut self, holder: u32) {
         for parked in self.parked.values_mut().filter(|parked| parked.holder == Some(holder)) {
             parked.holder = None;
+        }
+    }
+
+    /// Connections that never reached the worker for which they were: the next one gets them.
+    pub(super) fn take_back(&mut self, orders: VecDeque<Outgoing>) {
+        for mut order in orders.into_iter().rev() {
+            if let (FromKeeper::Conn { listener }, Some(client)) = (order.head, order.fds.pop()) {
+                self.conns.push_front(Conn { listener, client, read: order.bytes });
+            }
         }
     }
 

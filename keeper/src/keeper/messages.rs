@@ -72,6 +72,7 @@ impl Keeper {
             FromWorker::Refuse { ref reason } => {
                 if let Some(worker) = self.worker(id) {
                     worker.refusal = Some(one_line(reason));
+                    worker.declined = true;
                 }
             }
             FromWorker::Stream { .. } => self.on_stream(id, packet),
@@ -91,11 +92,13 @@ impl Keeper {
         if refused {
             let reason = format!("it speaks protocol {protocol}, the keeper {PROTOCOL}");
             worker.refusal = Some(reason.clone());
+            worker.declined = true;
             worker.kill_at = Some(Instant::now() + Duration::from_secs(1));
             let head = FromKeeper::Refused { reason, protocol: PROTOCOL };
             worker.send(Outgoing { head, bytes: Vec::new(), fds: Vec::new() }, &self.poller);
             return;
         }
+        self.upgrade_progress(id, &format!("worker {id} is version {}", one_line(version)));
         match self.welcome() {
             Ok(parts) => {
                 let Some(worker) = self.workers.iter_mut().find(|worker| worker.id == id) else { return };

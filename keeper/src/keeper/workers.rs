@@ -52,6 +52,7 @@ impl Keeper {
         worker.capture = None;
         let line = format!("worker {id} is ready: pid {}, version {}", worker.pid, worker.version);
         self.log(&line);
+        self.promote(id);
         if !self.was_ready {
             notify("READY=1");
         }
@@ -67,6 +68,7 @@ impl Keeper {
                 self.on_death(id, &how)?;
             }
         }
+        self.on_successor_child();
         Ok(())
     }
 
@@ -77,11 +79,15 @@ impl Keeper {
         let mut worker = self.workers.remove(at);
         worker.listen();
         self.handover.release(id);
+        self.handover.take_back(std::mem::take(&mut worker.outbox));
         let why = worker.obituary(how);
         self.log(&format!(
             "worker {id} {}: {why}",
             if worker.phase == Phase::Leaving { "left" } else { "died" }
         ));
+        if self.upgrade_died(id, &format!("worker {id}: {why}")) {
+            return Ok(());
+        }
         if self.serving == Some(id) {
             self.serving = None;
             return self.on_serving_death(&worker, why);
@@ -93,7 +99,7 @@ impl Keeper {
         if self.stopping != Stopping::No {
             return Ok(());
         }
-        if !self.was_ready && worker.refusal.is_some() {
+        if !self.was_ready && worker.declined {
             return Err(Error::Worker(why));
         }
         self.counts.worker_deaths += 1;
@@ -117,10 +123,12 @@ impl Keeper {
             self.respawn_at = None;
             self.respawn();
         }
+        self.check_successor(now);
         for worker in self.workers.iter_mut().filter(|worker| worker.kill_at.is_some_and(|at| at <= now)) {
             worker.kill_at = None;
             if worker.phase == Phase::Starting && worker.refusal.is_none() && worker.socket.is_some() {
-                worker.refusal = Some(format!("was not ready within {:.1?}", worker.since.elapsed()));
+                worker.refusal =
+                    Some(format!("was not ready within {:.1} s", worker.since.elapsed().as_secs_f64()));
             }
             // Its death arrives as SIGCHLD.
             child::kill(worker.pid);
@@ -129,10 +137,14 @@ impl Keeper {
     }
 
     fn respawn(&mut self) {
-        let program = self.plan.worker.clone();
-        match self.start_worker(&program, self.plan.ready_timeout) {
+        let limit = self.plan.ready_timeout;
+        let (last, planned) = (self.program.clone(), self.plan.worker.clone());
+        // The last one that served; if its file is gone, the one that we were started with.
+        let started = self.start_worker(&last, limit).or_else(|_| self.start_worker(&planned, limit));
+        match started {
             Ok(id) => self.serving = Some(id),
             Err(error) => {
+                let program = planned;
                 self.log(&format!("no worker can be started from {}: {error}", program.exe.display()));
                 self.respawn_later();
             }
@@ -151,6 +163,7 @@ impl Keeper {
     }
 
     pub(super) fn kill_all(&mut self) {
+        self.kill_successor();
         for worker in &self.workers {
             child::kill(worker.pid);
         }

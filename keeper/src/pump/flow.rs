@@ -15,7 +15,7 @@ const BULK_FROM: usize = 16 << 10;
 /// A splice of fewer bytes is not bulk any more.
 const BULK_UNTIL: usize = 4 << 10;
 /// Bytes that one direction may move before the others have their turn.
-const TURN: usize = 1 << 20;
+const TURN: usize = 256 << 10;
 
 /// What all streams share.
 pub(crate) struct Tools {
@@ -70,6 +70,24 @@ pub(crate) struct Flow {
 impl Flow {
     pub(crate) fn new(pending: Vec<u8>) -> Flow {
         Flow { pending, start: 0, pipe: None, phase: Phase::Open, way: Way::Copy, moved: 0 }
+    }
+
+    /// A direction that another image of this keeper began.
+    pub(crate) fn resume(pending: Vec<u8>, pipe: Option<Pipe>, phase: Phase, moved: u64) -> Flow {
+        Flow { pending, start: 0, pipe, phase, way: Way::Copy, moved }
+    }
+
+    /// The bytes that were read and not written, without those in the pipe.
+    pub(crate) fn pending(&self) -> &[u8] {
+        &self.pending[self.start..]
+    }
+
+    pub(crate) fn pipe(&self) -> Option<&Pipe> {
+        self.pipe.as_ref()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -173,12 +191,11 @@ impl Flow {
     }
 
     fn fill(&mut self, from: &mut End, to: &mut End, tools: &mut Tools) -> Outcome {
-        if self.way == Way::Splice {
-            if let Some(mut pipe) = tools.pipes.take() {
-                let result = pipe.fill(from.fd.as_fd());
-                self.pipe = Some(pipe);
-                return self.judge_splice(result);
-            }
+        let pipe = if self.way == Way::Splice { tools.pipes.take() } else { None };
+        if let Some(mut pipe) = pipe {
+            let result = pipe.fill(from.fd.as_fd());
+            self.pipe = Some(pipe);
+            return self.judge_splice(result);
         }
         self.copy(from, to, tools)
     }

@@ -73,6 +73,11 @@ impl Stream {
         }
     }
 
+    /// A stream that another image of this keeper began. What epoll told of it, it will tell again.
+    pub(crate) fn resume(label: &str, since: Instant, ends: [OwnedFd; 2], flows: [Flow; 2]) -> Stream {
+        Stream { label: label.into(), since, ends: ends.map(End::new), flows, queued: false }
+    }
+
     pub(crate) fn client(&self) -> BorrowedFd<'_> {
         self.ends[0].fd.as_fd()
     }

@@ -37,6 +37,7 @@ pub(crate) struct State {
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Config {
     pub(crate) hostname: String,
+    pub(crate) domainname: String,
     pub(crate) labels: Option<HashMap<String, String>>,
     pub(crate) entrypoint: Option<Vec<String>>,
     pub(crate) cmd: Option<Vec<String>>,

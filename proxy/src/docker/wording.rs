@@ -25,7 +25,15 @@ pub(crate) enum Lookup {
     NotExecutable,
     /// A directory.
     Directory,
+    /// Found in the working directory, by way of $PATH; runtimes refuse that.
+    InWorkingDirectory,
+    /// A path that stat(2) fails on, with this errno.
+    Unreachable(i32),
 }
+
+// What the engine guesses of any ENOTDIR at a start (moby: `translateContainerdStartErr`).
+const NOT_DIRECTORY: &str = ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host \
+                             path exists and is the expected type";
 
 impl Lookup {
     /// What a program of this kind is called in the question: nothing in any image has these names, and
@@ -36,14 +44,52 @@ impl Lookup {
             Self::NoEntry => "/selvedge-no-such-program-7f3a",
             Self::NotExecutable => "/proc/self/environ",
             Self::Directory => "/proc/self/task",
+            // No image can be made to fail so: the words of a kin are taken, and changed.
+            Self::InWorkingDirectory => Self::NotInPath.stand_in(),
+            Self::Unreachable(_) => Self::NoEntry.stand_in(),
         }
     }
 
+    /// What the runtime says of it (Go's `exec.LookPath` and `syscall.Errno`).
+    fn words(self) -> String {
+        match self {
+            Self::NotInPath => "executable file not found in $PATH".to_owned(),
+            Self::NoEntry => "no such file or directory".to_owned(),
+            Self::NotExecutable => "permission denied".to_owned(),
+            Self::Directory => "is a directory".to_owned(),
+            Self::InWorkingDirectory => {
+                "cannot run executable found relative to current directory".to_owned()
+            }
+            Self::Unreachable(number) => nix::errno::Errno::from_raw(number).desc().to_lowercase(),
+        }
+    }
+
+    /// The words of the stand-in made into those of this kind.
+    fn adapt(self, template: &str) -> String {
+        let kin = match self {
+            Self::InWorkingDirectory => Self::NotInPath,
+            Self::Unreachable(_) => Self::NoEntry,
+            own => own,
+        };
+        let mut text = template.replace(&kin.words(), &self.words());
+        if self == Self::Unreachable(nix::libc::ENOTDIR) {
+            text.push_str(NOT_DIRECTORY);
+        }
+        text
+    }
+
+    /// As the engine derives it from the runtime's words (moby: `translateContainerdStartErr`).
     fn exit_code(self) -> i32 {
         match self {
-            Self::NotInPath | Self::NoEntry => 127,
-            Self::NotExecutable | Self::Directory => 126,
+            Self::NotInPath | Self::NoEntry | Self::Unreachable(nix::libc::ENOTDIR) => 127,
+            Self::NotExecutable | Self::Directory | Self::Unreachable(nix::libc::EACCES) => 126,
+            Self::InWorkingDirectory | Self::Unreachable(_) => 128,
         }
+    }
+
+    /// The engine takes what it does not know for a failure of its own.
+    fn status(self, of_the_stand_in: u16) -> u16 {
+        if self.exit_code() == 128 { 500 } else { of_the_stand_in }
     }
 }
 
@@ -83,7 +129,8 @@ pub(crate) async fn of(worker: &Worker, id: &str, lookup: Lookup) -> Failure {
         Some(known) => known,
         None => ask_and_keep(worker, id, lookup).await,
     };
-    Failure { status, message: template.replace(lookup.stand_in(), &program), exit_code: lookup.exit_code() }
+    let message = lookup.adapt(&template).replace(lookup.stand_in(), &program);
+    Failure { status: lookup.status(status), message, exit_code: lookup.exit_code() }
 }
 
 impl Wordings {
@@ -115,13 +162,7 @@ async fn ask_and_keep(worker: &Worker, id: &str, lookup: Lookup) -> (u16, String
 }
 
 fn fallback(lookup: Lookup) -> String {
-    let what = match lookup {
-        Lookup::NotInPath => "executable file not found in $PATH",
-        Lookup::NoEntry => "no such file or directory",
-        Lookup::NotExecutable => "permission denied",
-        Lookup::Directory => "is a directory",
-    };
-    format!("unable to start container process: exec: {:?}: {what}: unknown", lookup.stand_in())
+    format!("unable to start container process: exec: {:?}: {}: unknown", lookup.stand_in(), lookup.words())
 }
 
 #[derive(Serialize)]

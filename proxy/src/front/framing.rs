@@ -143,9 +143,10 @@ mod tests {
             let mut part = &bytes[..step.min(bytes.len())];
             let len = part.len();
             while let Some(piece) = chunks.next(&mut part)? {
-                if let Piece::Data(piece) = piece {
-                    data.extend_from_slice(piece);
-                }
+                data.extend_from_slice(match piece {
+                    Piece::Data(piece) => piece,
+                    Piece::Framing(_) => &[],
+                });
             }
             bytes = &bytes[len - part.len()..];
         }

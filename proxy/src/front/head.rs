@@ -197,6 +197,19 @@ pub(crate) fn with_fields(head: &[u8], without: &[&str], added: &str) -> Vec<u8>
     out
 }
 
+/// Whether a head has a field of this name.
+pub(crate) fn has_field(head: &[u8], name: &str) -> bool {
+    head.split(|b| *b == b'\n')
+        .filter_map(|line| line.split(|b| *b == b':').next())
+        .any(|field| field.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// Whether a request's head is one of HTTP/1.0.
+pub(crate) fn is_http_1_0(head: &[u8]) -> bool {
+    let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
+    line.trim_ascii_end().ends_with(b" HTTP/1.0")
+}
+
 /// The head with another method, target or version on its first line.
 pub(crate) fn with_first_line(head: &[u8], line: &str) -> Vec<u8> {
     let rest = head.iter().position(|b| *b == b'\n').map_or(&[][..], |at| &head[at + 1..]);

@@ -219,10 +219,18 @@ const HOP: &[&str] = &[
 /// # Errors
 /// A refusal with 502 or 503 when the engine cannot be asked.
 pub(crate) async fn ask(upstream: &Upstream, question: &Question<'_>) -> Result<Answer, Refusal> {
-    let length = match question.line.starts_with("GET ") {
+    let mut length = match question.line.starts_with("GET ") {
         true => String::new(),
         false => format!("Content-Length: {}\r\n", question.body.len()),
     };
+    // A client that sent no body (`docker commit`) said nothing of its kind either.
+    if !question.body.is_empty() && !head::has_field(question.head, "content-type") {
+        length.push_str("Content-Type: application/json\r\n");
+    }
+    // HTTP/1.0 knows no Host; the engine, which we ask by HTTP/1.1, insists on one.
+    if head::is_http_1_0(question.head) && !head::has_field(question.head, "host") {
+        length.push_str("Host: \r\n");
+    }
     let head = head::with_first_line(question.head, &question.line);
     let mut bytes = head::with_fields(&head, HOP, &length);
     bytes.extend_from_slice(question.body);

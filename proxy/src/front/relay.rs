@@ -2,7 +2,10 @@
 //! Neither head is changed; only the framing is followed, to know where the answer ends.
 
 use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::AsyncWriteExt;
 
 use super::framing::{BodyLength, Chunks};
@@ -91,6 +94,9 @@ pub(crate) async fn answer_to(
     }
 }
 
+/// How often we look whether a client still waits for more of an answer that is slow to come.
+const LOOK: Duration = Duration::from_secs(1);
+
 async fn fixed(client: &mut Buffered, engine: &mut Buffered, mut left: u64) -> io::Result<()> {
     loop {
         let take = usize::try_from(left).unwrap_or(usize::MAX).min(engine.unread.len());
@@ -100,7 +106,7 @@ async fn fixed(client: &mut Buffered, engine: &mut Buffered, mut left: u64) -> i
         if left == 0 {
             return Ok(());
         }
-        more(engine).await?;
+        more(client, engine).await?;
     }
 }
 
@@ -117,7 +123,7 @@ async fn chunked(client: &mut Buffered, engine: &mut Buffered, head: usize) -> i
             return Ok(());
         }
         passed = 0;
-        more(engine).await?;
+        more(client, engine).await?;
     }
 }
 
@@ -125,12 +131,32 @@ async fn until_close(client: &mut Buffered, engine: &mut Buffered) -> io::Result
     loop {
         client.io.write_all(&engine.unread).await?;
         engine.used(usize::MAX);
-        if !engine.fill().await? {
+        if !fill_for(client, engine).await? {
             return Ok(());
         }
     }
 }
 
-async fn more(engine: &mut Buffered) -> io::Result<()> {
-    if engine.fill().await? { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+async fn more(client: &Buffered, engine: &mut Buffered) -> io::Result<()> {
+    if fill_for(client, engine).await? { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// Reads more of an answer for a client; an answer may be one that never ends (events, behind an upgrade that
+/// the engine did not take), and a client that has left must not hold the engine's connection for ever.
+async fn fill_for(client: &Buffered, engine: &mut Buffered) -> io::Result<bool> {
+    loop {
+        match tokio::time::timeout(LOOK, engine.fill()).await {
+            Ok(read) => return read,
+            Err(_) if has_left(client)? => return Err(io::ErrorKind::BrokenPipe.into()),
+            Err(_) => {}
+        }
+    }
+}
+
+/// A half-close is no leaving: such a client still reads. POLLHUP is both directions closed.
+fn has_left(client: &Buffered) -> io::Result<bool> {
+    let mut fds = [PollFd::new(client.io.as_fd(), PollFlags::empty())];
+    poll(&mut fds, PollTimeout::ZERO)?;
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
+    Ok(fds[0].revents().is_some_and(|events| events.intersects(gone)))
 }

@@ -59,9 +59,8 @@ pub(crate) async fn upgrade(
     if let Err(error) = answer_to(&mut client, &mut engine, answer).await {
         return Err((client, error.into()));
     }
-    if answer.keep_alive && engine.unread.is_empty() {
-        upstream.keep(engine.io);
-    }
+    // The engine's connection is not kept for others: each upgrade opens one afresh, so refused ones would
+    // only pile up there.
     let after = if answer.keep_alive && head.keep_alive { After::Keep } else { After::Close };
     Ok(Some((client, after)))
 }
@@ -110,8 +109,8 @@ async fn give(
     let label = format!("{} {}", head.method, crate::route::path_of(&head.target));
     let (to_upstream, to_client) = pending;
     let pair = Pair { label, client, engine, to_upstream, to_client };
-    keeper.give(pair).await.map_err(|(pair, error)| {
+    keeper.give(pair).await.map_err(|(client, error)| {
         let refusal = Refusal::new(503, format!("no room for another stream: {error}"));
-        (Buffered::new(pair.client), refusal)
+        (Buffered::new(client), refusal)
     })
 }

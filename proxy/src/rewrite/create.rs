@@ -150,7 +150,7 @@ impl Command {
                 cmd.clone_from(&image.cmd);
             }
             if entrypoint.is_none() {
-                entrypoint = without_wait(image.entrypoint.clone());
+                entrypoint = without_wait(inherited(image));
             }
         }
         if entrypoint.as_ref().is_some_and(|words| words.len() == 1 && words[0].is_empty()) {
@@ -176,6 +176,12 @@ fn words(object: &Object, key: &str) -> Result<Option<Vec<String>>, BodyError> {
         Words::Many(list) => list.into_iter().map(Option::unwrap_or_default).collect(),
         Words::One(word) => vec![word],
     }))
+}
+
+/// An image's entrypoint; the empty list that our commits write for null is null again.
+fn inherited(image: &model::Config) -> Option<Vec<String>> {
+    let committed = image.labels.as_ref().is_some_and(|labels| labels.contains_key(LABEL));
+    image.entrypoint.clone().filter(|words| !(committed && words.is_empty()))
 }
 
 /// An image that was committed behind our back carries our own entrypoint.

@@ -9,7 +9,7 @@ use crate::docker::error::Refusal;
 use crate::docker::object::{BodyError, Object};
 use crate::front::head;
 use crate::front::message::Answer;
-use crate::note::Note;
+use crate::note::{LABEL, Note};
 use crate::worker::Worker;
 
 /// The last API version whose image inspect has `ContainerConfig`, without which Mesos launches nothing.
@@ -31,13 +31,7 @@ pub(crate) async fn inspect(worker: &Worker, request: &Request<'_>) -> Result<An
 fn restored(body: &[u8], compat: bool) -> Result<Vec<u8>, BodyError> {
     let mut top = Object::parse(body)?;
     for key in ["Config", "ContainerConfig"] {
-        top.edit(key, |config| {
-            let labels: HashMap<String, String> = config.get("Labels").ok().flatten().unwrap_or_default();
-            match Note::read(&labels) {
-                Some(note) => restore_config(config, &note),
-                None => hide_labels(config),
-            }
-        })?;
+        top.edit(key, restore)?;
     }
     if compat
         && top.raw("ContainerConfig").is_none()
@@ -50,6 +44,19 @@ fn restored(body: &[u8], compat: bool) -> Result<Vec<u8>, BodyError> {
         out.push(b'\n');
     }
     Ok(out)
+}
+
+fn restore(config: &mut Object) {
+    let labels: HashMap<String, String> = config.get("Labels").ok().flatten().unwrap_or_default();
+    if let Some(note) = Note::read(&labels) {
+        return restore_config(config, &note);
+    }
+    // Our commits write an empty list where there was null: `commit` says why.
+    let entrypoint: Option<Vec<String>> = config.get("Entrypoint").ok().flatten();
+    if labels.contains_key(LABEL) && entrypoint.is_some_and(|words| words.is_empty()) {
+        config.set("Entrypoint", &Option::<Vec<String>>::None);
+    }
+    hide_labels(config);
 }
 
 // Mesos wants both keys to be there; null will do.

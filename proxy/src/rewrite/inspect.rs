@@ -9,7 +9,7 @@ use crate::docker::object::{BodyError, Object};
 use crate::front::message::Answer;
 use crate::note::{Kept, Note, OWN_PREFIX};
 use crate::worker::Worker;
-use selvedge_netsetup::container_mac as mac_of;
+use selvedge_netsetup::container_mac_text as mac_of;
 
 /// Answers an inspect.
 pub(crate) async fn answer(worker: &Worker, request: &Request<'_>) -> Result<Answer, Refusal> {

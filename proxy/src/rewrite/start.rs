@@ -42,7 +42,8 @@ pub(crate) async fn answer(
     }
 }
 
-async fn ours(worker: &Worker, reference: &str) -> Option<String> {
+/// The id of the container that the client calls `reference`, if it is one of ours.
+pub(super) async fn ours(worker: &Worker, reference: &str) -> Option<String> {
     if let Some(id) = worker.book.find(reference) {
         return Some(id);
     }

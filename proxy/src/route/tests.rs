@@ -19,6 +19,11 @@ fn creates_are_seen_in_every_spelling_that_the_engine_serves() {
         "/containers%2fcreate",
         "http://localhost/v1.41/containers/create",
         "http://x/containers/create?name=http://y",
+        // Go takes these for a scheme without an authority.
+        "http:/containers/create",
+        "a:/containers/create?name=x",
+        "x+y-1.z:/v1.41/containers/create",
+        "http:///containers/create",
     ] {
         assert_eq!(route("POST", target), Route::Rewritten(Endpoint::Create), "{target}");
     }
@@ -47,6 +52,10 @@ fn what_the_engine_does_not_serve_as_a_create_passes() {
         "/containers/create%20",
         "/v/containers/create",
         "/containers/create;x",
+        "http:containers/create",
+        "1x:/containers/create",
+        ":/containers/create",
+        "http://d?x=/containers/create",
     ] {
         assert!(!matches!(route("POST", target), Route::Rewritten(_) | Route::Redirect(_)), "{target}");
     }
@@ -102,7 +111,7 @@ proptest! {
     fn no_spelling_of_a_create_gets_round_the_rewrite(
         parts in proptest::collection::vec(prop_oneof![
             Just("/"), Just("containers"), Just("create"), Just("%2f"), Just("%63reate"), Just("v1.41"), Just("."),
-            Just(".."), Just("%2e"), Just("?"), Just("x"), Just("http://h"), Just("%"), Just("//"), Just("C"),
+            Just(".."), Just("%2e"), Just("?"), Just("x"), Just("http://h"), Just("http:"), Just(":"), Just("%"), Just("//"), Just("C"),
         ], 0..10)
     ) {
         let target = parts.concat();

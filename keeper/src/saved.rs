@@ -1,0 +1,340 @@
+//! The keeper's whole state as bytes, for its next image: written to a memfd before execve, read after it.
+//!
+//! The memfd holds the length of a JSON text (u64, little endian), that text, and then the bytes of all streams and
+//! connections in the order in which the text names their lengths.
+//!
+//! It must never be changed so that an older image's state can't be read: new fields have defaults, a new meaning has a
+//! new `FORMAT`.
+
+use crate::error::Error;
+use crate::keeper::Counts;
+use crate::plan::Program;
+use crate::protocol::{FromKeeper, PROTOCOL};
+use crate::pump::flow::{Flow, Phase as FlowPhase};
+use crate::pump::pipes::Pipe;
+use crate::pump::stream::Stream;
+use crate::worker::{Outgoing, Phase, Worker};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// The number of the memfd for an image that takes over.
+pub(crate) const STATE_ENV: &str = "SELVEDGE_KEEPER_STATE";
+/// The number of the memfd for a child that only tries whether it could.
+pub(crate) const TRIAL_ENV: &str = "SELVEDGE_KEEPER_TRIAL";
+/// What such a child says if it could.
+pub(crate) const TRIAL_OK: &str = "selvedge keeper trial: the state can be taken over";
+
+const FORMAT: u32 = 1;
+
+/// The state.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Saved {
+    format: u32,
+    pub(crate) version: String,
+    /// What the workers speak.
+    pub(crate) protocol: u32,
+    pub(crate) lock: RawFd,
+    pub(crate) control: RawFd,
+    pub(crate) requester: Option<RawFd>,
+    pub(crate) listeners: Vec<(String, RawFd)>,
+    pub(crate) streams: Vec<SavedStream>,
+    pub(crate) workers: Vec<SavedWorker>,
+    pub(crate) conns: Vec<SavedConn>,
+    pub(crate) parked: Vec<SavedParked>,
+    pub(crate) serving: Option<u32>,
+    pub(crate) next_worker: u32,
+    pub(crate) worker_exe: Option<PathBuf>,
+    pub(crate) respawn_in_ms: Option<u64>,
+    pub(crate) failures: usize,
+    pub(crate) was_ready: bool,
+    pub(crate) up_ms: u64,
+    pub(crate) finished: u64,
+    pub(crate) counts: Counts,
+    #[serde(skip)]
+    bytes: Vec<u8>,
+    #[serde(skip)]
+    kept: Vec<RawFd>,
+}
+
+/// A stream; its pending bytes are among the bytes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedStream {
+    label: String,
+    age_ms: u64,
+    ends: [RawFd; 2],
+    flows: [SavedFlow; 2],
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedFlow {
+    pending: usize,
+    /// Reading end, writing end, bytes in it.
+    pipe: Option<(RawFd, RawFd, usize)>,
+    phase: FlowPhase,
+    moved: u64,
+}
+
+/// A worker; the bytes of its orders are among the bytes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedWorker {
+    id: u32,
+    pid: i32,
+    exe: PathBuf,
+    args: Vec<OsString>,
+    socket: Option<RawFd>,
+    stderr: Option<RawFd>,
+    leaving: bool,
+    ready_ms: Option<u64>,
+    age_ms: u64,
+    version: String,
+    refusal: Option<String>,
+    declined: bool,
+    kill_in_ms: Option<u64>,
+    outbox: Vec<(FromKeeper, usize, Vec<RawFd>)>,
+}
+
+/// An idle connection on its way; what was read from it is among the bytes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedConn {
+    pub(crate) listener: String,
+    pub(crate) client: RawFd,
+    pub(crate) read: usize,
+}
+
+/// A parked client; its note is among the bytes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedParked {
+    pub(crate) id: u64,
+    pub(crate) client: RawFd,
+    pub(crate) note: usize,
+    pub(crate) holder: Option<u32>,
+}
+
+/// Milliseconds since then.
+pub(crate) fn since(then: Instant) -> u64 {
+    then.elapsed().as_millis() as u64
+}
+
+/// Milliseconds until then.
+pub(crate) fn until(then: Instant) -> u64 {
+    then.saturating_duration_since(Instant::now()).as_millis() as u64
+}
+
+/// The moment so many milliseconds ago.
+pub(crate) fn ago(ms: u64) -> Instant {
+    let now = Instant::now();
+    now.checked_sub(Duration::from_millis(ms)).unwrap_or(now)
+}
+
+/// The moment in so many milliseconds.
+pub(crate) fn ahead(ms: u64) -> Instant {
+    Instant::now() + Duration::from_millis(ms)
+}
+
+impl Saved {
+    pub(crate) fn new(version: &str) -> Saved {
+        Saved { format: FORMAT, version: version.to_owned(), protocol: PROTOCOL, ..Saved::default() }
+    }
+
+    /// Notes a descriptor that the next image shall have.
+    pub(crate) fn keep(&mut self, fd: &impl AsRawFd) -> RawFd {
+        self.kept.push(fd.as_raw_fd());
+        fd.as_raw_fd()
+    }
+
+    /// All descriptors that were noted.
+    pub(crate) fn kept(&self) -> Vec<RawFd> {
+        self.kept.clone()
+    }
+
+    /// Adds bytes, and gives their length.
+    pub(crate) fn add_bytes(&mut self, bytes: &[u8]) -> usize {
+        self.bytes.extend_from_slice(bytes);
+        bytes.len()
+    }
+
+    pub(crate) fn add_stream(&mut self, stream: &Stream) {
+        let ends = [self.keep(&stream.ends[0].fd), self.keep(&stream.ends[1].fd)];
+        let flows = [self.save_flow(&stream.flows[0]), self.save_flow(&stream.flows[1])];
+        let (label, age_ms) = (stream.label.to_string(), since(stream.since));
+        self.streams.push(SavedStream { label, age_ms, ends, flows });
+    }
+
+    fn save_flow(&mut self, flow: &Flow) -> SavedFlow {
+        let pipe = flow.pipe().map(|pipe| (self.keep(&pipe.reader), self.keep(&pipe.writer), pipe.held));
+        let pending = self.add_bytes(flow.pending());
+        SavedFlow { pending, pipe, phase: flow.phase(), moved: flow.moved() }
+    }
+
+    pub(crate) fn add_worker(&mut self, worker: &Worker) {
+        let mut outbox = Vec::new();
+        for order in &worker.outbox {
+            let fds = order.fds.iter().map(|fd| self.keep(fd)).collect();
+            outbox.push((order.head.clone(), self.add_bytes(&order.bytes), fds));
+        }
+        let stderr = worker.capture.as_ref().and_then(|capture| capture.fd());
+        let saved = SavedWorker {
+            id: worker.id,
+            pid: worker.pid.as_raw_nonzero().get(),
+            exe: worker.program.exe.clone(),
+            args: worker.program.args.clone(),
+            socket: worker.socket.as_ref().map(|fd| self.keep(fd)),
+            stderr: stderr.map(|fd| self.keep(&fd)),
+            leaving: worker.phase == Phase::Leaving,
+            ready_ms: match worker.phase {
+                Phase::Ready(then) => Some(since(then)),
+                _ => None,
+            },
+            age_ms: since(worker.since),
+            version: worker.version.clone(),
+            refusal: worker.refusal.clone(),
+            declined: worker.declined,
+            kill_in_ms: worker.kill_at.map(until),
+            outbox,
+        };
+        self.workers.push(saved);
+    }
+
+    /// Writes everything into a memfd (close-on-exec, as all that is ours).
+    ///
+    /// # Errors
+    /// If the kernel has no room for it.
+    pub(crate) fn into_memfd(self) -> Result<OwnedFd, Error> {
+        let text = serde_json::to_vec(&self).map_err(|error| Error::State(error.to_string()))?;
+        let fd =
+            memfd_create("selvedge-keeper-state", MemfdFlags::CLOEXEC).map_err(Error::os("memfd_create"))?;
+        let mut file = File::from(fd);
+        for part in [&(text.len() as u64).to_le_bytes()[..], &text, &self.bytes] {
+            file.write_all(part).map_err(Error::os("writing the state"))?;
+        }
+        Ok(file.into())
+    }
+}
+
+/// A state that was read.
+pub(crate) struct Loaded {
+    pub(crate) saved: Saved,
+    bytes: VecDeque<u8>,
+    taken: BTreeSet<RawFd>,
+}
+
+impl Loaded {
+    /// Reads the state whose memfd's number is in that environment variable's value.
+    ///
+    /// # Errors
+    /// `State` if it can't be understood.
+    pub(crate) fn read(number: &str) -> Result<Loaded, Error> {
+        let bad = |what: &str| Error::State(what.to_owned());
+        let number: RawFd = number.parse().map_err(|_| bad("no descriptor"))?;
+        let file = File::from(take(number)?);
+        let size = file.metadata().map_err(Error::os("the state"))?.len();
+        let mut all = vec![0; usize::try_from(size).map_err(|_| bad("too large"))?];
+        file.read_exact_at(&mut all, 0).map_err(Error::os("reading the state"))?;
+        let (length, rest) = all.split_first_chunk::<8>().ok_or_else(|| bad("cut off"))?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| bad("too large"))?;
+        let (text, bytes) = rest.split_at_checked(length).ok_or_else(|| bad("cut off"))?;
+        let saved: Saved = serde_json::from_slice(text).map_err(|error| Error::State(error.to_string()))?;
+        if saved.format != FORMAT {
+            return Err(Error::State(format!("it has format {}, this binary {FORMAT}", saved.format)));
+        }
+        if saved.bytes_named() != bytes.len() {
+            return Err(bad("not as many bytes as it tells"));
+        }
+        Ok(Loaded { saved, bytes: VecDeque::from(bytes.to_vec()), taken: BTreeSet::new() })
+    }
+
+    /// Takes a descriptor over; each only once.
+    ///
+    /// # Errors
+    /// `State` if it is not open, or taken already.
+    pub(crate) fn own(&mut self, number: RawFd) -> Result<OwnedFd, Error> {
+        if !self.taken.insert(number) {
+            return Err(Error::State(format!("descriptor {number} is there twice")));
+        }
+        take(number)
+    }
+
+    /// The next bytes.
+    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
+        self.bytes.drain(..length.min(self.bytes.len())).collect()
+    }
+
+    pub(crate) fn stream(&mut self, saved: SavedStream) -> Result<Stream, Error> {
+        let [first, second] = saved.flows;
+        let flows = [self.flow(first)?, self.flow(second)?];
+        let ends = [self.own(saved.ends[0])?, self.own(saved.ends[1])?];
+        Ok(Stream::resume(&saved.label, ago(saved.age_ms), ends, flows))
+    }
+
+    fn flow(&mut self, saved: SavedFlow) -> Result<Flow, Error> {
+        let pending = self.bytes(saved.pending);
+        let pipe = match saved.pipe {
+            Some((reader, writer, held)) => {
+                Some(Pipe { reader: self.own(reader)?, writer: self.own(writer)?, held })
+            }
+            None => None,
+        };
+        Ok(Flow::resume(pending, pipe, saved.phase, saved.moved))
+    }
+
+    pub(crate) fn worker(&mut self, saved: SavedWorker) -> Result<Worker, Error> {
+        let pid = Pid::from_raw(saved.pid).filter(|_| saved.pid > 0);
+        let pid = pid.ok_or_else(|| Error::State("a worker without a pid".to_owned()))?;
+        let program = Program { exe: saved.exe, args: saved.args };
+        let socket = saved.socket.map(|number| self.own(number)).transpose()?;
+        let stderr = saved.stderr.map(|number| self.own(number)).transpose()?;
+        let mut worker = Worker::resume((saved.id, pid), program, socket, stderr);
+        for (head, length, fds) in saved.outbox {
+            let bytes = self.bytes(length);
+            let fds = fds.into_iter().map(|number| self.own(number)).collect::<Result<_, Error>>()?;
+            worker.outbox.push_back(Outgoing { head, bytes, fds });
+        }
+        worker.phase = match saved.ready_ms {
+            _ if saved.leaving => Phase::Leaving,
+            Some(ms) => Phase::Ready(ago(ms)),
+            None => Phase::Starting,
+        };
+        worker.since = ago(saved.age_ms);
+        worker.version = saved.version;
+        worker.refusal = saved.refusal;
+        worker.declined = saved.declined;
+        worker.kill_at = saved.kill_in_ms.map(ahead);
+        Ok(worker)
+    }
+}
+
+impl Saved {
+    /// How many bytes all parts together have.
+    fn bytes_named(&self) -> usize {
+        let flows = self.streams.iter().flat_map(|stream| &stream.flows).map(|flow| flow.pending);
+        let orders = self.workers.iter().flat_map(|worker| &worker.outbox).map(|(_, length, _)| *length);
+        let conns = self.conns.iter().map(|conn| conn.read);
+        let parked = self.parked.iter().map(|parked| parked.note);
+        flows.chain(orders).chain(conns).chain(parked).fold(0, usize::saturating_add)
+    }
+}
+
+/// A descriptor that this process has inherited, close-on-exec again.
+fn take(number: RawFd) -> Result<OwnedFd, Error> {
+    if number < 3 {
+        return Err(Error::State(format!("descriptor {number} is none of ours")));
+    }
+    // SAFETY: only borrowed to ask whether it is open, which is safe to ask of any number.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl_getfd(borrowed).map_err(|_| Error::State(format!("descriptor {number} is not open")))?;
+    // SAFETY: it is open, the former image left it for us, and `Loaded::own` takes each number only once.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl_setfd(fd.as_fd(), FdFlags::CLOEXEC).map_err(Error::os("close-on-exec"))?;
+    Ok(fd)
+}

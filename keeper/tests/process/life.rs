@@ -1,0 +1,315 @@
+//! A keeper's ordinary life: workers come, die and are replaced; streams and sockets stay.
+
+use crate::scene::{Client, Scene, alive, signal, start, start_with, until};
+use std::fs;
+use std::io::{BufRead, Read};
+use std::os::unix::fs::MetadataExt;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+pub(crate) const CASES: &[(&str, fn())] = &[
+    ("a_worker_gets_all_sockets_also_very_many", all_sockets),
+    ("a_killed_worker_is_replaced_and_no_client_is_refused", killed_worker),
+    ("a_worker_that_keeps_dying_is_started_ever_more_slowly", crash_loop),
+    ("a_worker_that_hangs_before_ready_is_replaced", hanging_worker),
+    ("a_refused_configuration_at_the_start_ends_the_keeper", refused_at_start),
+    ("a_binary_that_is_not_there_ends_the_keeper_at_the_start", missing_at_start),
+    ("a_second_keeper_is_refused", second_keeper),
+    ("garbage_on_the_control_channel_does_no_harm", garbage),
+    ("a_worker_that_dies_in_mid_message_does_no_harm", mid_message),
+    ("a_stop_gives_streams_a_grace_and_leaves_the_socket_file", stop),
+    ("a_second_stop_ends_at_once", stop_twice),
+    ("a_worker_leaves_when_its_keeper_is_killed", keeper_killed),
+    ("status_tells_of_streams_and_workers", status),
+    ("a_thousand_streams_leave_nothing_behind", no_leak),
+    ("when_descriptors_run_out_new_streams_end_and_old_ones_go_on", exhaustion),
+    ("a_small_limit_of_descriptors_refuses_new_streams_in_time", small_limit),
+    ("systemd_is_told", systemd),
+    ("a_parked_client_is_given_to_the_next_worker", parked),
+];
+
+fn all_sockets() {
+    for extra in [0, 1, 199, 200, 450] {
+        assert_eq!(Scene::with("", extra).client().ask("sockets"), (extra + 1).to_string());
+    }
+}
+
+fn killed_worker() {
+    let scene = Scene::new();
+    let engine = scene.engine();
+    let (mut client, mut far) = scene.stream(&engine);
+    let inode = fs::metadata(scene.api()).unwrap().ino();
+    for _ in 0..3 {
+        let old = scene.worker_pid();
+        signal(old, "KILL");
+        // These wait in the queue until the next worker is there.
+        let mut waiting: Vec<Client> = (0..20).map(|_| scene.client()).collect();
+        far.write("event");
+        assert_eq!(client.read(5), "event");
+        for client in &mut waiting {
+            assert_ne!(client.ask("pid"), old.to_string());
+        }
+    }
+    assert_eq!(fs::metadata(scene.api()).unwrap().ino(), inode);
+    assert_eq!(scene.status().worker_deaths, 3);
+}
+
+fn crash_loop() {
+    let scene = Scene::new();
+    let old = scene.worker_pid();
+    scene.mode("crash");
+    signal(old, "KILL");
+    sleep(Duration::from_secs(2));
+    let starts = scene.log().matches(" started: ").count();
+    assert!((4..=7).contains(&starts), "{starts} starts in 2 s");
+    assert!(scene.log().contains("exited with code 3 before it was ready: the reason is here"));
+    scene.mode("");
+    assert_ne!(scene.worker_pid(), old);
+}
+
+fn hanging_worker() {
+    let scene = Scene::with("hang", 0);
+    sleep(Duration::from_millis(500));
+    scene.mode("");
+    let start = Instant::now();
+    scene.worker_pid();
+    assert!(start.elapsed() > Duration::from_secs(1));
+    assert!(scene.log().contains("was not ready within 3.0 s"), "{}", scene.log());
+}
+
+fn refused_at_start() {
+    let mut scene = Scene::with("refuse", 0);
+    assert_eq!(scene.end().code(), Some(1));
+    assert!(scene.log().contains("did not start: line 7 of the configuration is wrong"));
+}
+
+fn missing_at_start() {
+    let mut scene = Scene::new();
+    scene.signal("KILL");
+    scene.end();
+    fs::remove_file(scene.dir.path().join("worker-exe")).unwrap();
+    scene.keeper = start(&scene.dir, "", 0);
+    assert_eq!(scene.end().code(), Some(1));
+    assert!(scene.log().contains("worker-exe: No such file"), "{}", scene.log());
+}
+
+fn second_keeper() {
+    let mut scene = Scene::new();
+    scene.worker_pid();
+    let mut second = start(&scene.dir, "", 0);
+    assert_eq!(second.wait().unwrap().code(), Some(1));
+    assert!(scene.log().contains("another keeper is running in"));
+    scene.worker_pid();
+    // After a kill -9 the next one replaces the stale socket file.
+    scene.signal("KILL");
+    scene.end();
+    scene.keeper = start(&scene.dir, "", 0);
+    until("it serves", || std::os::unix::net::UnixStream::connect(scene.api()).is_ok());
+    scene.worker_pid();
+}
+
+fn garbage() {
+    let scene = Scene::new();
+    let engine = scene.engine();
+    let (mut client, mut far) = scene.stream(&engine);
+    let before = scene.descriptors();
+    let mut flooder = scene.client();
+    flooder.say("flood");
+    flooder.ask("pid");
+    until("all was read", || scene.status().garbled >= 4000);
+    assert_eq!(scene.status().streams_refused, 1000);
+    assert!(scene.log().lines().count() < 100, "a flood of log lines");
+    far.write("event");
+    assert_eq!(client.read(5), "event");
+    assert!(scene.descriptors() <= before + 1, "descriptors leaked");
+}
+
+fn mid_message() {
+    let scene = Scene::new();
+    let engine = scene.engine();
+    let (mut client, mut far) = scene.stream(&engine);
+    for word in ["half", "abort", "half"] {
+        let mut victim = scene.client();
+        victim.say(word);
+        assert!(victim.at_end());
+        far.write("event");
+        assert_eq!(client.read(5), "event");
+        scene.worker_pid();
+    }
+}
+
+fn stop() {
+    let mut scene = Scene::new();
+    let engine = scene.engine();
+    let (mut client, mut far) = scene.stream(&engine);
+    let worker = scene.worker_pid();
+    let asked = Instant::now();
+    scene.signal("TERM");
+    until("the worker is gone", || !alive(worker));
+    far.write("late");
+    assert_eq!(client.read(4), "late");
+    assert!(client.at_end());
+    assert_eq!(scene.end().code(), Some(0));
+    assert!(asked.elapsed() >= Duration::from_millis(1400), "{:?}", asked.elapsed());
+    assert!(scene.api().exists());
+}
+
+fn stop_twice() {
+    let mut scene = Scene::new();
+    let engine = scene.engine();
+    let (_client, _far) = scene.stream(&engine);
+    let asked = Instant::now();
+    scene.signal("TERM");
+    sleep(Duration::from_millis(100));
+    scene.signal("INT");
+    assert_eq!(scene.end().code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(1));
+}
+
+fn keeper_killed() {
+    let mut scene = Scene::new();
+    let worker = scene.worker_pid();
+    scene.signal("KILL");
+    scene.end();
+    until("the worker leaves", || !alive(worker));
+}
+
+fn status() {
+    let scene = Scene::new();
+    let engine = scene.engine();
+    let mut streams: Vec<_> = (0..1000).map(|_| scene.stream(&engine)).collect();
+    streams[7].1.write("12345");
+    assert_eq!(streams[7].0.read(5), "12345");
+    let status = scene.status();
+    assert_eq!(status.pid, scene.keeper.id());
+    assert_eq!((status.version.as_str(), status.protocol), ("keeper-1", 1));
+    assert_eq!(status.workers.len(), 1);
+    assert_eq!((status.workers[0].state.as_str(), status.workers[0].pid), ("ready", scene.worker_pid()));
+    assert_eq!(status.streams.len(), 1000);
+    assert_eq!(status.streams[7].label, "test stream");
+    assert_eq!((status.streams[7].to_upstream, status.streams[7].to_client), (5, 11));
+    drop(streams);
+    until("all have ended", || scene.status().streams_finished == 1000);
+}
+
+fn no_leak() {
+    let scene = Scene::new();
+    let engine = scene.engine();
+    drop(scene.stream(&engine));
+    until("it has ended", || scene.status().streams_finished == 1);
+    let before = scene.descriptors();
+    for number in 0..1000 {
+        let (client, far) = scene.stream(&engine);
+        // Either side may be the first to go.
+        if number % 2 == 0 { drop(client) } else { drop(far) }
+    }
+    until("all have ended", || scene.status().streams_finished == 1001);
+    assert_eq!(scene.descriptors(), before);
+}
+
+fn exhaustion() {
+    let scene = Scene::new();
+    let engine = scene.engine();
+    scene.worker_pid();
+    let (mut client, mut far) = scene.stream(&engine);
+    let open = scene.descriptors();
+    let limit = format!("--nofile={0}:{0}", open + 21);
+    let pid = scene.keeper.id().to_string();
+    assert!(std::process::Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
+    let mut ended = 0;
+    let mut kept = Vec::new();
+    for _ in 0..40 {
+        let mut client = scene.client();
+        client.say(&format!("stream {}/engine.sock start", scene.dir.path().display()));
+        let far = Client::new(engine.accept().unwrap().0);
+        match client.stream.fill_buf() {
+            Ok(bytes) if !bytes.is_empty() => kept.push((client, far)),
+            _ => ended += 1,
+        }
+    }
+    assert!(ended >= 28 && kept.len() >= 8, "{ended} ended, {} kept", kept.len());
+    far.write("event");
+    assert_eq!(client.read(5), "event");
+    for (client, far) in &mut kept {
+        far.write("more");
+        assert_eq!(client.read(10), "begin more");
+    }
+    drop(kept);
+    until("there is room again", || {
+        let mut client = scene.client();
+        client.say(&format!("stream {}/engine.sock start", scene.dir.path().display()));
+        let _far = engine.accept().unwrap();
+        client.stream.read(&mut [0]).is_ok_and(|read| read == 1)
+    });
+}
+
+fn small_limit() {
+    let scene = Scene::new();
+    let engine = scene.engine();
+    drop(scene.stream(&engine));
+    let mut scene = scene;
+    scene.signal("KILL");
+    scene.end();
+    scene.keeper = start_with(&scene.dir, "", 0, |command| {
+        let mut limited = std::process::Command::new("prlimit");
+        limited.arg("--nofile=64:64").arg(command.get_program()).args(command.get_args());
+        limited
+    });
+    until("it serves", || std::os::unix::net::UnixStream::connect(scene.api()).is_ok());
+    let mut kept: Vec<_> = (0..15).map(|_| scene.stream(&engine)).collect();
+    let mut client = scene.client();
+    client.say(&format!("stream {}/engine.sock start", scene.dir.path().display()));
+    let _far = engine.accept().unwrap();
+    assert!(client.at_end());
+    assert!(scene.log().contains("refused (1): no descriptors are left"), "{}", scene.log());
+    for (client, far) in &mut kept {
+        far.write("more");
+        assert_eq!(client.read(4), "more");
+    }
+    // There is enough left to start a worker.
+    signal(scene.worker_pid(), "KILL");
+    scene.worker_pid();
+    scene.upgrade(&Default::default()).unwrap();
+}
+
+fn systemd() {
+    let scene = Scene::new();
+    let mut scene = scene;
+    scene.signal("KILL");
+    scene.end();
+    let path = scene.dir.path().join("notify");
+    let told = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    told.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let heard = || {
+        let mut buffer = [0; 1000];
+        let read = told.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..read]).into_owned()
+    };
+    scene.keeper = start_with(&scene.dir, "", 0, |mut command| {
+        command.env("NOTIFY_SOCKET", &path);
+        command
+    });
+    assert_eq!(heard(), "READY=1");
+    scene.signal("HUP");
+    assert!(heard().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert_eq!(heard(), "READY=1");
+    scene.signal("TERM");
+    assert_eq!(heard(), "STOPPING=1");
+}
+
+fn parked() {
+    let scene = Scene::new();
+    let mut client = scene.client();
+    assert_eq!(client.ask("park"), "parked");
+    for _ in 0..2 {
+        let first = scene.worker_pid();
+        signal(first, "KILL");
+        let line = client.line();
+        assert!(line.contains(", now with "), "{line}");
+        assert!(!line.contains(&format!("with {first}")));
+        assert_eq!(scene.status().parked, 1);
+    }
+    scene.client().say("unpark");
+    until("it is served", || scene.status().parked == 0);
+    assert!(client.at_end());
+}

@@ -1,0 +1,168 @@
+//! One rtnetlink socket: changes sent in batches and counted, and reads.
+//!
+//! The only module that sends. A batch is queued whole before the first answer is awaited, and the kernel does it
+//! in order; the first refusal is told. Must never decide what to change.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::StreamExt;
+use nix::errno::Errno;
+use rtnetlink::Handle;
+use rtnetlink::packet_core::{
+    ErrorMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE,
+    NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use tokio::runtime;
+
+use crate::error::Failure;
+
+/// How often a read is begun anew because the kernel's tables changed while it walked them.
+const DUMP_ATTEMPTS: usize = 5;
+
+/// One message that changes something.
+#[derive(Debug)]
+pub(crate) struct Change {
+    step: &'static str,
+    flags: u16,
+    message: RouteNetlinkMessage,
+}
+
+impl Change {
+    /// Makes something that must not be there yet.
+    pub(crate) fn create(step: &'static str, message: RouteNetlinkMessage) -> Self {
+        Self { step, flags: NLM_F_CREATE | NLM_F_EXCL, message }
+    }
+
+    /// Makes something, or puts it right if it is there.
+    pub(crate) fn replace(step: &'static str, message: RouteNetlinkMessage) -> Self {
+        Self { step, flags: NLM_F_CREATE | NLM_F_REPLACE, message }
+    }
+
+    /// Alters or deletes something that must be there.
+    pub(crate) fn alter(step: &'static str, message: RouteNetlinkMessage) -> Self {
+        Self { step, flags: 0, message }
+    }
+}
+
+/// An open socket. It stays in the network namespace in which it was opened, whoever uses it.
+#[derive(Debug, Clone)]
+pub(crate) struct Netlink {
+    handle: Handle,
+    changes: Arc<AtomicU64>,
+}
+
+impl Netlink {
+    /// Opens a socket in the calling thread's network namespace, driven by the given runtime.
+    /// It is closed when the last clone is dropped.
+    pub(crate) fn open(runtime: &runtime::Handle, changes: Arc<AtomicU64>) -> io::Result<Self> {
+        let _entered = runtime.enter();
+        // Strict checking lets the kernel filter dumps; kernels before 4.20 don't know it, so readers filter as well.
+        let (connection, handle, _unsolicited) = match rtnetlink::new_connection_with_strict_check() {
+            Err(error) if error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32) => {
+                rtnetlink::new_connection()?
+            }
+            opened => opened?,
+        };
+        runtime.spawn(connection);
+        Ok(Self { handle, changes })
+    }
+
+    /// Sends the changes in order. All are sent, also after one that fails; the first failure is told.
+    pub(crate) async fn apply(&self, changes: Vec<Change>) -> Result<(), Failure> {
+        let mut handle = self.handle.clone();
+        let mut answers = Vec::with_capacity(changes.len());
+        for Change { step, flags, message } in changes {
+            let mut request = NetlinkMessage::from(message);
+            request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+            let answer = handle.request(request).map_err(|_| Failure { step, errno: Errno::EPIPE })?;
+            answers.push((step, answer));
+        }
+        let mut outcome = Ok(());
+        for (step, mut answer) in answers {
+            let mut refused = None;
+            while let Some(message) = answer.next().await {
+                refused = refused.or(refusal(&message));
+            }
+            match refused {
+                None => _ = self.changes.fetch_add(1, Ordering::Relaxed),
+                Some(errno) => outcome = outcome.and(Err(Failure { step, errno })),
+            }
+        }
+        outcome
+    }
+
+    /// Sends one change; tells whether it was made, or `false` when the kernel answered that number.
+    pub(crate) async fn apply_unless(&self, change: Change, accepted: Errno) -> Result<bool, Failure> {
+        match self.apply(vec![change]).await {
+            Ok(()) => Ok(true),
+            Err(Failure { errno, .. }) if errno == accepted => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Asks for one object.
+    pub(crate) async fn get(
+        &self,
+        step: &'static str,
+        message: RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, Failure> {
+        let (found, _interrupted) = self.ask(step, NLM_F_REQUEST, message).await?;
+        Ok(found)
+    }
+
+    /// Asks for all objects of a kind.
+    pub(crate) async fn dump(
+        &self,
+        step: &'static str,
+        message: RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, Failure> {
+        let mut attempts = 0;
+        loop {
+            let (found, interrupted) = self.ask(step, NLM_F_REQUEST | NLM_F_DUMP, message.clone()).await?;
+            attempts += 1;
+            if !interrupted || attempts == DUMP_ATTEMPTS {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Counts changes that were made without netlink.
+    pub(crate) fn count(&self, changes: u64) {
+        self.changes.fetch_add(changes, Ordering::Relaxed);
+    }
+
+    async fn ask(
+        &self,
+        step: &'static str,
+        flags: u16,
+        message: RouteNetlinkMessage,
+    ) -> Result<(Vec<RouteNetlinkMessage>, bool), Failure> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = flags;
+        let mut answer =
+            self.handle.clone().request(request).map_err(|_| Failure { step, errno: Errno::EPIPE })?;
+        let (mut found, mut interrupted) = (Vec::new(), false);
+        while let Some(message) = answer.next().await {
+            if let Some(errno) = refusal(&message) {
+                return Err(Failure { step, errno });
+            }
+            interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
+            if let NetlinkPayload::InnerMessage(inner) = message.payload {
+                found.push(inner);
+            }
+        }
+        Ok((found, interrupted))
+    }
+}
+
+fn refusal(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Errno> {
+    match &message.payload {
+        NetlinkPayload::Error(ErrorMessage { code: Some(code), .. }) => {
+            Some(Errno::from_raw(code.get().abs()))
+        }
+        _ => None,
+    }
+}

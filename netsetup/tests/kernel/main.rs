@@ -1,0 +1,13 @@
+//! Wires in the real kernel. Each test has a host of its own: a network namespace that ends with the test.
+//!
+//! Needs root. A test that cannot run fails.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot run shall fail, also in what only serves tests")]
+
+mod hosts;
+mod lab;
+mod removal;
+mod repair;
+mod sign;
+mod speed;
+mod traffic;
