@@ -9,6 +9,7 @@ pub(crate) mod inspect;
 pub(crate) mod labels;
 pub(crate) mod list;
 pub(crate) mod start;
+pub(crate) mod top;
 
 use std::sync::Arc;
 
@@ -65,6 +66,7 @@ pub(crate) async fn answer(worker: &Arc<Worker>, request: Request<'_>) -> Answer
         Endpoint::Inspect(_) => inspect::answer(worker, &request).await,
         Endpoint::List => list::answer(worker, &request).await,
         Endpoint::Changes(name) => changes::answer(worker, &request, name).await,
+        Endpoint::Top(name) => top::answer(worker, &request, name).await,
         Endpoint::Commit => commit::answer(worker, &request).await,
         Endpoint::ImageInspect(_) => image::inspect(worker, &request).await,
         Endpoint::Ping => image::ping(worker, &request).await,

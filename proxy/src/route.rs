@@ -34,6 +34,8 @@ pub(crate) enum Endpoint {
     List,
     /// `GET /containers/{id}/changes`
     Changes(String),
+    /// `GET /containers/{id}/top`
+    Top(String),
     /// `POST /commit`
     Commit,
     /// `GET /images/{name}/json`
@@ -152,7 +154,7 @@ fn container(method: &str, rest: &str) -> Route {
         ("GET", "json") => Route::Rewritten(Endpoint::Inspect(name)),
         ("GET", "changes") => Route::Rewritten(Endpoint::Changes(name)),
         ("POST", "exec" | "kill" | "pause" | "unpause" | "rename" | "update" | "resize") => Route::Short,
-        ("GET", "top") => Route::Short,
+        ("GET", "top") => Route::Rewritten(Endpoint::Top(name)),
         _ => Route::Stream,
     }
 }

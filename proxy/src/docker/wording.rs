@@ -129,8 +129,35 @@ pub(crate) async fn of(worker: &Worker, id: &str, lookup: Lookup) -> Failure {
         Some(known) => known,
         None => ask_and_keep(worker, id, lookup).await,
     };
-    let message = lookup.adapt(&template).replace(lookup.stand_in(), &program);
+    let message = named(&lookup.adapt(&template), lookup.stand_in(), &program);
     Failure { status: lookup.status(status), message, exit_code: lookup.exit_code() }
+}
+
+/// Puts the program's name in: in quotes as Go writes them (`%q`), elsewhere as it is.
+fn named(template: &str, stand_in: &str, program: &str) -> String {
+    template.replace(&format!("\"{stand_in}\""), &quoted(program)).replace(stand_in, program)
+}
+
+/// Go's `strconv.Quote`.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{b}' => out.push_str("\\v"),
+            '\0'..'\u{20}' | '\u{7f}' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            '\u{80}'..='\u{a0}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }
 
 impl Wordings {
@@ -209,5 +236,18 @@ async fn ask(engine: &Engine, id: &str, program: &str) -> Result<(u16, String), 
         (status, _) => {
             Err(EngineError::Refused { status, message: "it started what cannot exist".to_owned() })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_programs_name_is_quoted_where_go_quotes_it() {
+        let template = "exec: \"/none\": stat /none: no such file";
+        assert_eq!(named(template, "/none", "/x y"), "exec: \"/x y\": stat /x y: no such file");
+        assert_eq!(named(template, "/none", "a\"b"), "exec: \"a\\\"b\": stat a\"b: no such file");
+        assert_eq!(quoted("\u{1}\n\\\u{e9}"), "\"\\x01\\n\\\\\u{e9}\"");
     }
 }

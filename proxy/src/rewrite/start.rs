@@ -8,6 +8,7 @@ use crate::docker::error::Refusal;
 use crate::docker::wording;
 use crate::front::message::Answer;
 use crate::reconcile::{self, Outcome};
+use crate::route::Endpoint;
 use crate::worker::Worker;
 
 /// Answers a start or restart of the container that the client calls `reference`.
@@ -33,7 +34,10 @@ pub(crate) async fn answer(
     }
     match reconcile::container(worker, &id).await {
         Ok(Outcome::Wired | Outcome::NotRunning) => Ok(answer),
-        Ok(Outcome::NeverRan(lookup)) => Ok(never_ran(worker, &id, lookup).await),
+        Ok(Outcome::NeverRan(lookup)) => {
+            let failure = never_ran(worker, &id, lookup).await;
+            Ok(told(&request.endpoint, failure))
+        }
         Err(error) => {
             tracing::warn!(container = %super::create::short(&id), %error, "start failed: the container is stopped before its program ran");
             reconcile::abandon(worker, &id).await;
@@ -54,9 +58,19 @@ pub(super) async fn ours(worker: &Worker, reference: &str) -> Option<String> {
 
 /// The program is not there: the engine's own words and status, and a container that looks as if the engine
 /// had found out by itself.
-async fn never_ran(worker: &Worker, id: &str, lookup: wording::Lookup) -> Answer {
+async fn never_ran(worker: &Worker, id: &str, lookup: wording::Lookup) -> wording::Failure {
     let failure = wording::of(worker, id, lookup).await;
     worker.book.note_never_ran(id, failure.clone());
     reconcile::abandon(worker, id).await;
-    Answer::json(failure.status, crate::docker::error::message_body(&failure.message))
+    failure
+}
+
+/// A restart wraps the error in words of its own, by which it becomes a failure of the engine's (moby:
+/// `ContainerRestart` in `daemon/restart.go`).
+fn told(endpoint: &Endpoint, failure: wording::Failure) -> Answer {
+    let (status, message) = match endpoint {
+        Endpoint::Restart(name) => (500, format!("Cannot restart container {name}: {}", failure.message)),
+        _ => (failure.status, failure.message),
+    };
+    Answer::json(status, crate::docker::error::message_body(&message))
 }
