@@ -54,7 +54,8 @@ impl Request<'_> {
             route::percent_encode(&decoded),
             self.query()
         );
-        ask(&worker.upstream, &Question { head: self.bytes, line, body }).await
+        let body_is_ours = self.body.is_empty() && !body.is_empty();
+        ask(&worker.upstream, &Question { head: self.bytes, line, body, body_is_ours }).await
     }
 }
 

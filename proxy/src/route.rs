@@ -153,8 +153,8 @@ fn container(method: &str, rest: &str) -> Route {
         ("POST", "restart") => Route::Rewritten(Endpoint::Restart(name)),
         ("GET", "json") => Route::Rewritten(Endpoint::Inspect(name)),
         ("GET", "changes") => Route::Rewritten(Endpoint::Changes(name)),
-        ("POST", "exec" | "kill" | "pause" | "unpause" | "rename" | "update" | "resize") => Route::Short,
         ("GET", "top") => Route::Rewritten(Endpoint::Top(name)),
+        ("POST", "exec" | "kill" | "pause" | "unpause" | "rename" | "update" | "resize") => Route::Short,
         _ => Route::Stream,
     }
 }

@@ -58,9 +58,11 @@ fn same_inspect(arguments: &[&str]) {
 }
 
 fn difference(direct: &str, through: &str) -> String {
-    let lines = direct.lines().zip(through.lines()).filter(|(a, b)| a != b);
-    let lines: Vec<_> = lines.map(|(a, b)| format!("- {a}\n+ {b}\n")).collect();
-    format!("{}({} lines and {} lines)", lines.concat(), direct.lines().count(), through.lines().count())
+    let only = |text: &str, other: &str, mark: &str| -> String {
+        let lines = text.lines().filter(|line| !other.lines().any(|same| same == *line));
+        lines.map(|line| format!("{mark} {line}\n")).collect()
+    };
+    only(direct, through, "only directly:") + &only(through, direct, "only through Selvedge:")
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn options_of_run_mean_the_same() {
         docker run --rm --user 65534:65534 -w /tmp -e A=b -e C busybox sh -c 'id -u; id -g; pwd; echo $A'
         docker run --rm --hostname tr-host --domainname tr.example busybox sh -c 'hostname; hostname -f; cat /etc/hostname'
         docker run --rm --read-only busybox sh -c 'echo x >/x; echo "code $?"'
-        docker run --rm --init busybox sh -c 'echo $$; ps -o pid,comm | tail -n +2 | head -n 1'
+        docker run --rm --init busybox sh -c '[ $$ -gt 1 ] && echo child; ps -o pid,comm | tail -n +2 | head -n 1'
         docker run --rm --entrypoint echo busybox entry point
         docker run --rm --memory 64m --pids-limit 50 --cpus 0.5 busybox echo limited
         docker run --rm --tmpfs /t:size=1m -v /tr-anon busybox sh -c 'grep -c " /t " /proc/mounts; grep -c " /tr-anon " /proc/mounts'
@@ -250,7 +250,7 @@ fn files_are_copied_both_ways_and_diff_shows_them() {
         docker cp in tr-cp:/tmp/; echo "code $?"; docker exec tr-cp find /tmp/in -type f | sort; docker exec tr-cp sh -c 'cat /tmp/in/one; wc -c </tmp/in/big'
         docker cp tr-cp:/tmp/in out; find out -type f | sort; cat out/sub/two
         docker cp tr-cp:/etc/passwd - | tar -t; tar -c in/one | docker cp - tr-cp:/tmp; docker exec tr-cp cat /tmp/in/one
-        docker cp tr-cp:/no/such here; echo "code $?"; docker cp in/one tr-cp:/no/such/dir/ 2>&1 | grep -v level=error; docker cp in/one tr-none:/; echo "code $?"
+        docker cp tr-cp:/no/such here; echo "code $?"; docker cp in/one tr-cp:/no/such/dir/ 2>&1 | grep -v level=error; docker cp in/one tr-none:/ 2>&1 | grep -v level=error
         docker exec tr-cp sh -c 'rm /etc/group; echo more >>/etc/passwd'
         docker diff tr-cp | sort
         docker rm -f tr-cp; docker diff tr-cp; cd /; rm -r $dir
@@ -401,7 +401,7 @@ fn inspect_answers_every_question_the_same() {
         docker inspect tr-ins --format '{{json .Mounts}}'; docker inspect tr-ins --format '{{range $k, $v := .NetworkSettings.Networks}}{{$k}} {{json $v.Aliases}} {{json $v.Links}}{{end}}'
         docker inspect tr-ins | sed 's/"Pid": .*/PID/; s/"IPAddress": .*/IP/; s/"MacAddress": .*/MAC/; s/"IPPrefixLen": .*/LEN/; s/"Gateway": .*/GATEWAY/; s/"HostPort": "[1-9].*/PORT/'
         docker inspect --size tr-ins --format '{{.SizeRw}}'; docker container inspect tr-ins --format '{{.Id}}'; docker inspect -f '{{.NoSuch}}' tr-ins; echo "code $?"
-        docker inspect busybox --format '{{json .Config.Cmd}} {{json .RepoTags}} {{.Os}} {{.Architecture}}'; docker inspect busybox | md5sum; docker inspect tr-ins busybox tr-none | grep -c '"Id"'; docker inspect bridge --format '{{.Name}} {{.Driver}}'
+        docker inspect busybox --format '{{json .Config}} {{.Os}} {{.Architecture}} {{json .RootFS}} {{.Size}}'; docker inspect tr-ins busybox tr-none | grep -c '"Id"'; docker inspect bridge --format '{{.Name}} {{.Driver}}'
         docker rm -f -v tr-ins; docker inspect tr-ins; echo "code $?"; docker inspect --type container busybox; echo "code $?"; docker inspect --type nonsense busybox; echo "code $?"
         "#,
     );
@@ -428,7 +428,7 @@ fn images_are_listed_tagged_and_removed() {
     same(
         "image",
         r#"
-        docker tag busybox tr-img:one; docker image tag tr-img:one tr-img:two; docker image ls tr-img --format '{{.Repository}}:{{.Tag}} {{.ID}} {{.Size}}'; docker images -q --no-trunc tr-img; docker images --filter reference='tr-i*' --format '{{.Tag}}'
+        docker tag busybox tr-img:one; docker image tag tr-img:one tr-img:two; docker image ls tr-img --format '{{.Repository}}:{{.Tag}} {{.ID}} {{.Size}}'; docker images -q --no-trunc tr-img; docker images --filter reference='tr-im*' --format '{{.Tag}}'
         docker run --rm tr-img:two echo ran; docker history -q tr-img:one | wc -l; docker image inspect tr-img:one --format '{{.RepoTags}}' | tr -d '[]' | tr ' ' '\n' | grep -c tr-img
         docker rmi tr-img:one; docker rmi tr-img:two; docker rmi tr-img:two; echo "code $?"; docker tag tr-none x; echo "code $?"; docker image inspect tr-none; echo "code $?"; docker history tr-none; echo "code $?"
         docker tag busybox 'UPPER:case'; echo "code $?"; docker run --rm 'UPPER'; echo "code $?"
@@ -443,7 +443,7 @@ fn the_engine_describes_itself_the_same() {
         r#"
         docker version --format '{{json .Server}}'; docker version --format '{{.Client.APIVersion}} {{.Server.APIVersion}}'
         docker info --format '{{.ID}} {{.Driver}} {{.ServerVersion}} {{.KernelVersion}} {{.DockerRootDir}} {{json .Plugins}} {{json .SecurityOptions}} {{json .Runtimes}} {{.CgroupDriver}}'
-        DOCKER_API_VERSION=1.30 docker ps --filter name=tr-none; DOCKER_API_VERSION=1.24 docker version --format '{{.Client.APIVersion}}'; DOCKER_API_VERSION=1.24 docker run --rm busybox sh -c 'echo old; exit 4'; echo "code $?"
+        DOCKER_API_VERSION=1.30 docker ps --filter name=tr-none; DOCKER_API_VERSION=1.24 docker version --format '{{.Client.APIVersion}}'; DOCKER_API_VERSION=1.24 docker run --name tr-old busybox sh -c 'echo old; exit 4'; echo "code $?"; docker rm tr-old
         DOCKER_API_VERSION=1.99 docker ps; echo "code $?"; docker system df >/dev/null; echo "code $?"; docker plugin ls; docker swarm ca; echo "code $?"; docker node ls; echo "code $?"
         "#,
     );

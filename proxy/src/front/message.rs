@@ -201,6 +201,8 @@ pub(crate) struct Question<'a> {
     pub(crate) line: String,
     /// The body; a `GET` has none.
     pub(crate) body: &'a [u8],
+    /// There is a body where the client sent none.
+    pub(crate) body_is_ours: bool,
 }
 
 const HOP: &[&str] = &[
@@ -223,8 +225,9 @@ pub(crate) async fn ask(upstream: &Upstream, question: &Question<'_>) -> Result<
         true => String::new(),
         false => format!("Content-Length: {}\r\n", question.body.len()),
     };
-    // A client that sent no body (`docker commit`) said nothing of its kind either.
-    if !question.body.is_empty() && !head::has_field(question.head, "content-type") {
+    // A client that sent no body (`docker commit`) said nothing of its kind either. One that sent a body without
+    // saying of which kind is the engine's to refuse.
+    if question.body_is_ours && !head::has_field(question.head, "content-type") {
         length.push_str("Content-Type: application/json\r\n");
     }
     // HTTP/1.0 knows no Host; the engine, which we ask by HTTP/1.1, insists on one.
