@@ -189,6 +189,11 @@ pub(crate) async fn unasked(worker: Arc<Worker>, id: String) {
 async fn end_process(worker: &Worker, id: &str, signal: Signal) {
     let Ok(found) = worker.engine.inspect(id).await else { return };
     let Ok(pid) = i32::try_from(found.state.pid) else { return };
+    // A client may have started it again since the event that brought us here: then the process is its start's,
+    // which has an answer to give. Asked after the inspect, since a start is announced before the engine hears of it.
+    if worker.book.is_expected(id) {
+        return;
+    }
     // Only ever the process that waits: a program that runs is not ours to end.
     if pid > 1 && program::is_waiting(found.state.pid) {
         let _ = kill(Pid::from_raw(pid), signal);

@@ -290,7 +290,7 @@ fn commands_by_the_raw_api_may_be_words_or_lists() {
         let seen = [lab.engine.docker(), lab.selvedge.docker()];
         let sockets = [lab.engine.socket.clone(), lab.socket()];
         let [direct, through] = [0, 1].map(|which| {
-            let sent = format!("{{\"Image\":\"busybox\",\"Hostname\":\"own\",{body}}}");
+            let sent = format!("{{\"Image\":\"busybox\",\"Hostname\":\"own\",\"HostConfig\":{{}},{body}}}");
             let answer =
                 http::post(&sockets[which], "/containers/create?name=raw-words", &sent).expect("an answer");
             let mut told = format!("{}\n", answer.status);
