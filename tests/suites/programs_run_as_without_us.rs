@@ -377,10 +377,10 @@ fn init_says_itself_that_a_program_is_missing() {
         r#"
         trap 'docker rm -f init-a >/dev/null' EXIT
         docker run --rm --init busybox echo hello
-        docker run --rm --init busybox sh -c 'echo $$; exit 7'; echo $?
+        docker run --rm --init busybox sh -c 'exit 7'; echo $?
         docker run -d --name init-a --init busybox sleep 1000 >/dev/null
         docker exec init-a cat /proc/1/comm
-        docker top init-a -o args
+        docker top init-a -o pid,args | sed 's/^ *[0-9]* *//'
         docker stop -t 5 init-a
         docker inspect --format '{{.State.ExitCode}}' init-a
     "#,
@@ -490,8 +490,8 @@ fn top_shows_the_users_program_alone() {
         docker run -d --name top-a busybox sleep 1000 >/dev/null
         docker run -d --name top-b busybox sh -c 'sleep 1000 & exec sleep 1001' >/dev/null
         sleep 0.5
-        docker top top-a -o comm,args
-        docker top top-b -o comm,args
+        docker top top-a -o pid,comm,args | sed 's/^ *[0-9]* *//'
+        docker top top-b -o pid,comm,args | sed 's/^ *[0-9]* *//'
         docker exec top-a ps -o comm,args | grep -v ' ps'
         docker exec top-a sh -c 'ls -l /proc/1/exe | sed "s/.*->//"; tr "\0" " " </proc/1/cmdline'
     "#,
