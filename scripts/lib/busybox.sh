@@ -7,6 +7,8 @@ make_busybox() {
     docker -H "$host" image inspect busybox >/dev/null 2>&1 && return
     root=$(mktemp -d)
     mkdir -p "$root"/bin "$root"/etc "$root"/tmp "$root"/root
+    chmod 755 "$root"
+    chmod 1777 "$root/tmp"
     cp /bin/busybox "$root/bin/busybox"
     for applet in $(/bin/busybox --list); do
         [ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"

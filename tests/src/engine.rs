@@ -157,7 +157,10 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if let Ok(child) = self.child.get_mut() {
+        // The pid of one that has been waited for may be another process's by now.
+        if let Ok(child) = self.child.get_mut()
+            && matches!(child.try_wait(), Ok(None))
+        {
             // Containers end with it, in an orderly way; what is left is the reaper's.
             let _ = kill(Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)), Signal::SIGTERM);
             let _ = child.wait();

@@ -227,7 +227,10 @@ impl Selvedge {
 
 impl Drop for Selvedge {
     fn drop(&mut self) {
-        if let Ok(Some(child)) = self.child.get_mut() {
+        // The pid of one that has been waited for may be another process's by now.
+        if let Ok(Some(child)) = self.child.get_mut()
+            && matches!(child.try_wait(), Ok(None))
+        {
             signal(child.id(), Signal::SIGTERM);
             let _ = child.wait();
         }

@@ -124,10 +124,13 @@ fn lists_and_processes_show_the_users_program() {
     let end = "docker rm -f shown >/dev/null";
     let ps = "docker ps --no-trunc --filter name=shown --format '{{.Names}} {{.Command}} {{.Labels}} {{.Mounts}} {{.Networks}} {{.Ports}}';";
     alike("ps", &format!("{begin} {ps} {end}"));
-    alike("top", &format!("{begin} docker top shown -o comm,args; {end}"));
+    alike("top", &format!("{begin} docker top shown -o pid,comm,args | sed 's/^ *[0-9]* *//'; {end}"));
     alike(
         "top with init",
-        &format!("{} docker top shown -o comm,args; {end}", begin.replace("-d", "-d --init")),
+        &format!(
+            "{} docker top shown -o pid,comm,args | sed 's/^ *[0-9]* *//'; {end}",
+            begin.replace("-d", "-d --init")
+        ),
     );
     alike(
         "ps inside",

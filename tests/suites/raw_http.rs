@@ -421,6 +421,8 @@ fn a_thousand_clients_gone_in_mid_stream_leave_no_descriptor() {
     let requests = [
         "GET /events HTTP/1.1\r\nHost: d\r\n\r\n",
         "GET /containers/raw-gone/logs?follow=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n",
+        // An upgrade to which the engine answers with a stream of the ordinary kind.
+        "GET /events?filters=%7B%22container%22%3A%5B%22none%22%5D%7D HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
         "GET /containers/raw-gone/stats HTTP/1.1\r\nHost: d\r\n\r\n",
         "POST /containers/raw-gone/wait HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n",
         "POST /containers/raw-gone/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n",
