@@ -7,7 +7,8 @@ use std::process::Command;
 use std::{env, io};
 
 fn main() -> io::Result<()> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Asked at run time: a target folder may be shared by clones, and this program then comes from another.
+    let workspace = Path::new(&of_cargo("CARGO_MANIFEST_DIR")?).join("..");
     for source in ["wait/src", "wait/build.rs", "wait/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }

@@ -86,11 +86,9 @@ impl Report {
     pub(crate) fn table(&self) -> String {
         let mut out: String = self.measures.iter().map(Measure::table).collect();
         out.push_str("\nAims (design, section 10)\n");
-        for measure in &self.measures {
-            if let Some((told, met)) = measure.verdict() {
-                let mark = if met { "met   " } else { "MISSED" };
-                out.push_str(&format!("  {mark}  {}: {told}{}\n", measure.scale.name, measure.noise()));
-            }
+        for (measure, (told, met)) in self.measures.iter().filter_map(|one| Some((one, one.verdict()?))) {
+            let mark = if met { "met   " } else { "MISSED" };
+            out.push_str(&format!("  {mark}  {}: {told}{}\n", measure.scale.name, measure.noise()));
         }
         out
     }
