@@ -179,6 +179,9 @@ impl Keeper {
             }
         }
         self.pump.run(&self.poller);
+        for stream in self.pump.take_ended() {
+            self.handover.park_ended(stream);
+        }
         self.deliver();
         self.check_deadlines()
     }

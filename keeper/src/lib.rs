@@ -8,6 +8,7 @@ pub mod control;
 pub mod error;
 pub mod link;
 pub mod plan;
+pub mod position;
 pub mod protocol;
 pub mod relay;
 pub mod status;

@@ -6,11 +6,13 @@
 mod order;
 
 pub use self::order::Order;
+pub use crate::protocol::Ended;
 
 use self::order::understand;
 use crate::channel::{self, PACKET_MAX, Received};
 use crate::error::Error;
-use crate::protocol::{CONTROL_FD_ENV, FromKeeper, FromWorker, NOTE_MAX, PENDING_MAX, PROTOCOL};
+use crate::position::Position;
+use crate::protocol::{CONTROL_FD_ENV, FromKeeper, FromWorker, NOTE_MAX, PENDING_MAX, PROTOCOL, ResumeHead};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -55,6 +57,22 @@ pub struct Stream<'a> {
     pub to_upstream: &'a [u8],
     /// Bytes read from the upstream that the client has not got, at most `PENDING_MAX`.
     pub to_client: &'a [u8],
+    /// What makes it one that can go on with another upstream.
+    pub resume: Option<Resume<'a>>,
+    /// The number of the parked client that this is.
+    pub replaces: Option<u64>,
+}
+
+/// A stream that can be resumed: when its upstream ends, the client is told nothing, and comes back as
+/// `Order::Parked` with `ended`.
+#[derive(Debug, Clone, Copy)]
+pub struct Resume<'a> {
+    /// For the worker that finds another upstream, at most `NOTE_MAX`.
+    pub note: &'a [u8],
+    /// What the client has got so far.
+    pub position: Position,
+    /// The client's half-close is not passed on: some upstreams take it for the client's leave.
+    pub hold_upstream: bool,
 }
 
 /// A hand-over that failed: the descriptors are still the caller's.
@@ -191,15 +209,26 @@ impl Link {
     /// # Errors
     /// Gives the two sockets back. `QueueFull`: try again when `as_fd` is writable.
     pub fn give_stream(&self, stream: Stream<'_>) -> Result<(), NotGiven> {
-        let head = FromWorker::Stream { label: shorten(stream.label), to_upstream: stream.to_upstream.len() };
-        let long =
-            [stream.to_upstream.len(), stream.to_client.len()].into_iter().find(|&bytes| bytes > PENDING_MAX);
+        let note = stream.resume.map_or(&[][..], |resume| resume.note);
+        let head = FromWorker::Stream {
+            label: shorten(stream.label),
+            to_upstream: stream.to_upstream.len(),
+            resume: stream.resume.map(|Resume { note, position, hold_upstream }| ResumeHead {
+                note: note.len(),
+                position,
+                hold_upstream,
+            }),
+            replaces: stream.replaces,
+        };
+        let long = [(stream.to_upstream, PENDING_MAX), (stream.to_client, PENDING_MAX), (note, NOTE_MAX)]
+            .into_iter()
+            .find(|(bytes, most)| bytes.len() > *most);
         let fds = vec![stream.client, stream.upstream];
-        if let Some(bytes) = long {
-            let error = Error::TooLong { what: "what was read of a stream", bytes, most: PENDING_MAX };
+        if let Some((bytes, most)) = long {
+            let error = Error::TooLong { what: "what was read of a stream", bytes: bytes.len(), most };
             return Err(NotGiven { error, fds });
         }
-        self.give(&head, &[stream.to_upstream, stream.to_client], fds)
+        self.give(&head, &[stream.to_upstream, note, stream.to_client], fds)
     }
 
     /// Gives an idle client connection to the worker that comes after this one, with what was already read from it.

@@ -120,6 +120,12 @@ impl Poller {
         Ok(epoll::modify(&self.epoll, fd, EventData::new_u64(token.pack()), interest.flags())?)
     }
 
+    /// Forgets a descriptor that stays open.
+    pub(crate) fn remove(&self, fd: impl AsFd) {
+        // It was added; nothing else can fail.
+        let _ = epoll::delete(&self.epoll, fd);
+    }
+
     /// Waits, and gives the number of events to be had from `event`.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         // The kernel counts in milliseconds here: rounding down would spin through the last one.

@@ -3,10 +3,11 @@
 //! It must never change what is there without raising `PROTOCOL`: the two may come from different releases. `Hello` must
 //! stay readable for all releases. A message that the other side does not know is ignored there.
 
+use crate::position::Position;
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// The worker's environment has the number of its end of the control socket under this name.
 pub const CONTROL_FD_ENV: &str = "SELVEDGE_CONTROL_FD";
 /// Bytes already read from one side of a stream: at most so many.
@@ -24,8 +25,9 @@ pub(crate) enum FromWorker {
     Ready,
     /// It can't serve, and leaves.
     Refuse { reason: String },
-    /// Descriptors: client, upstream. Bytes: `to_upstream` of them for the upstream, the rest for the client.
-    Stream { label: String, to_upstream: usize },
+    /// Descriptors: client, upstream. Bytes: `to_upstream` of them for the upstream, then the note of `resume`, the
+    /// rest for the client. `replaces`: the parked client that this is; it is parked no longer.
+    Stream { label: String, to_upstream: usize, resume: Option<ResumeHead>, replaces: Option<u64> },
     /// Asks for a `Snapshot`.
     Status { id: u64 },
     /// Descriptor: an idle client connection. Bytes: what was already read from it.
@@ -57,5 +59,25 @@ pub(crate) enum FromKeeper {
     /// Descriptor: an idle client connection of another worker. Bytes: what was already read from it.
     Conn { listener: String },
     /// Descriptor: a parked client. Bytes: its note.
-    Parked { id: u64 },
+    Parked { id: u64, ended: Option<Ended> },
+}
+
+/// What is to be done when the upstream of a stream ends: the client is parked, not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ResumeHead {
+    /// Length of the note.
+    pub(crate) note: usize,
+    /// Where the stream stands.
+    pub(crate) position: Position,
+    /// The client's half-close is not passed on.
+    pub(crate) hold_upstream: bool,
+}
+
+/// How a stream ended that can be resumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// What the client has got.
+    pub position: Position,
+    /// When, in nanoseconds of the Unix epoch.
+    pub at: u64,
 }

@@ -7,12 +7,14 @@ pub(crate) mod pipes;
 pub(crate) mod stream;
 
 use crate::poller::{Happening, Interest, Poller, Token};
+use crate::position::Position;
 use crate::pump::flow::Tools;
 use crate::pump::stream::Stream;
 use crate::slots::{Key, Slots};
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
+use std::os::fd::OwnedFd;
 
 /// All streams.
 pub(crate) struct Pump {
@@ -21,11 +23,25 @@ pub(crate) struct Pump {
     queue: VecDeque<Key>,
     tools: Tools,
     finished: u64,
+    ended: Vec<EndedStream>,
+}
+
+/// A stream whose upstream is over and whose client is to be parked.
+pub(crate) struct EndedStream {
+    pub(crate) client: OwnedFd,
+    pub(crate) note: Vec<u8>,
+    pub(crate) position: Position,
 }
 
 impl Pump {
     pub(crate) fn new() -> Pump {
-        Pump { streams: Slots::new(), queue: VecDeque::new(), tools: Tools::new(), finished: 0 }
+        Pump {
+            streams: Slots::new(),
+            queue: VecDeque::new(),
+            tools: Tools::new(),
+            finished: 0,
+            ended: Vec::new(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -92,6 +108,9 @@ impl Pump {
     fn advance(&mut self, poller: &Poller, key: Key) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.queued = stream.advance(&mut self.tools);
+        if stream.is_to_be_parked() {
+            return self.set_aside(poller, key);
+        }
         if stream.is_done() {
             return self.finish(key);
         }
@@ -106,6 +125,23 @@ impl Pump {
             self.finished += 1;
             stream.close(&mut self.tools);
         }
+    }
+
+    fn set_aside(&mut self, poller: &Poller, key: Key) {
+        let Some(mut stream) = self.streams.remove(key) else { return };
+        self.finished += 1;
+        // The descriptor lives on, so closing it would not take it out.
+        poller.remove(stream.client());
+        let position = stream.flows[1].position();
+        let note = stream.resume.take().map(|resume| resume.note).unwrap_or_default();
+        stream.release(&mut self.tools);
+        let [client, _] = stream.ends;
+        self.ended.push(EndedStream { client: client.fd, note, position });
+    }
+
+    /// Streams that ended since the last call, and can be resumed.
+    pub(crate) fn take_ended(&mut self) -> Vec<EndedStream> {
+        mem::take(&mut self.ended)
     }
 
     /// Cuts all streams.

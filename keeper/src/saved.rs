@@ -9,10 +9,11 @@
 use crate::error::Error;
 use crate::keeper::Counts;
 use crate::plan::Program;
-use crate::protocol::{FromKeeper, PROTOCOL};
+use crate::position::Position;
+use crate::protocol::{Ended, FromKeeper, PROTOCOL};
 use crate::pump::flow::{Flow, Phase as FlowPhase};
 use crate::pump::pipes::Pipe;
-use crate::pump::stream::Stream;
+use crate::pump::stream::{Resume, Stream};
 use crate::worker::{Outgoing, Phase, Worker};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
@@ -74,6 +75,16 @@ pub(crate) struct SavedStream {
     age_ms: u64,
     ends: [RawFd; 2],
     flows: [SavedFlow; 2],
+    #[serde(default)]
+    resume: Option<SavedResume>,
+}
+
+/// How to go on with a stream; the note is among the bytes.
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedResume {
+    note: usize,
+    position: Position,
+    hold_upstream: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -119,6 +130,8 @@ pub(crate) struct SavedParked {
     pub(crate) client: RawFd,
     pub(crate) note: usize,
     pub(crate) holder: Option<u32>,
+    #[serde(default)]
+    pub(crate) ended: Option<Ended>,
 }
 
 /// Milliseconds since then.
@@ -168,7 +181,12 @@ impl Saved {
         let ends = [self.keep(&stream.ends[0].fd), self.keep(&stream.ends[1].fd)];
         let flows = [self.save_flow(&stream.flows[0]), self.save_flow(&stream.flows[1])];
         let (label, age_ms) = (stream.label.to_string(), since(stream.since));
-        self.streams.push(SavedStream { label, age_ms, ends, flows });
+        let resume = stream.resume.as_ref().map(|resume| SavedResume {
+            note: self.add_bytes(&resume.note),
+            position: stream.flows[1].position(),
+            hold_upstream: resume.hold_upstream,
+        });
+        self.streams.push(SavedStream { label, age_ms, ends, flows, resume });
     }
 
     fn save_flow(&mut self, flow: &Flow) -> SavedFlow {
@@ -274,7 +292,13 @@ impl Loaded {
         let [first, second] = saved.flows;
         let flows = [self.flow(first)?, self.flow(second)?];
         let ends = [self.own(saved.ends[0])?, self.own(saved.ends[1])?];
-        Ok(Stream::resume(&saved.label, ago(saved.age_ms), ends, flows))
+        let stream = Stream::resume(&saved.label, ago(saved.age_ms), ends, flows);
+        Ok(match saved.resume {
+            None => stream,
+            Some(SavedResume { note, position, hold_upstream }) => {
+                stream.resumable(Resume { note: self.bytes(note), hold_upstream }, position)
+            }
+        })
     }
 
     fn flow(&mut self, saved: SavedFlow) -> Result<Flow, Error> {
@@ -285,7 +309,7 @@ impl Loaded {
             }
             None => None,
         };
-        Ok(Flow::resume(pending, pipe, saved.phase, saved.moved))
+        Ok(Flow::resume(pending, pipe, saved.phase, Position { moved: saved.moved, frames: None }))
     }
 
     pub(crate) fn worker(&mut self, saved: SavedWorker) -> Result<Worker, Error> {
@@ -319,9 +343,10 @@ impl Saved {
     fn bytes_named(&self) -> usize {
         let flows = self.streams.iter().flat_map(|stream| &stream.flows).map(|flow| flow.pending);
         let orders = self.workers.iter().flat_map(|worker| &worker.outbox).map(|(_, length, _)| *length);
+        let notes = self.streams.iter().filter_map(|stream| stream.resume.as_ref()).map(|resume| resume.note);
         let conns = self.conns.iter().map(|conn| conn.read);
         let parked = self.parked.iter().map(|parked| parked.note);
-        flows.chain(orders).chain(conns).chain(parked).fold(0, usize::saturating_add)
+        flows.chain(notes).chain(orders).chain(conns).chain(parked).fold(0, usize::saturating_add)
     }
 }
 

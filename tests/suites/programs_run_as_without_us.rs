@@ -121,7 +121,7 @@ fn the_list_shows_the_users_command() {
         trap 'docker rm -f list-a list-b list-c list-d list-e >/dev/null' EXIT
         docker run -d --name list-a busybox sh -c 'sleep 1000; echo  two  blanks' a "b c" '' d
         docker run -d --name list-b --entrypoint sleep busybox 1000
-        docker run -d --name list-c -v /tmp:/t -l k=v --label l busybox sleep 1000
+        docker run -d --name list-c -v /tmp:/t -l k=v busybox sleep 1000
         docker create --name list-d busybox
         docker create --name list-e --entrypoint "/some path/to it" busybox -x
         sleep 1

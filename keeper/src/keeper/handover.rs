@@ -2,12 +2,14 @@
 //!
 //! It must never lose a parked client before some worker said that it was served.
 
-use crate::protocol::FromKeeper;
+use crate::protocol::{Ended, FromKeeper};
+use crate::pump::EndedStream;
 use crate::saved::{Saved, SavedConn, SavedParked};
 use crate::worker::Outgoing;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Above so many waiting connections the worker that hands them over is made to wait.
 const MANY: usize = 64;
@@ -25,6 +27,8 @@ pub(super) struct Parked {
     pub(super) note: Vec<u8>,
     /// The worker that serves it.
     pub(super) holder: Option<u32>,
+    /// It was a stream whose upstream is over.
+    pub(super) ended: Option<Ended>,
 }
 
 impl super::Keeper {
@@ -36,7 +40,8 @@ impl super::Keeper {
         }
         for (&id, parked) in &self.handover.parked {
             let (client, note) = (saved.keep(&parked.client), saved.add_bytes(&parked.note));
-            saved.parked.push(SavedParked { id, client, note, holder: parked.holder });
+            let Parked { holder, ended, .. } = *parked;
+            saved.parked.push(SavedParked { id, client, note, holder, ended });
         }
     }
 }
@@ -50,6 +55,18 @@ pub(super) struct Handover {
 impl Handover {
     pub(super) fn new() -> Handover {
         Handover { conns: VecDeque::new(), parked: BTreeMap::new() }
+    }
+
+    /// Parks the client of a stream whose upstream is over.
+    pub(super) fn park_ended(&mut self, stream: EndedStream) {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+        // Workers number theirs by the microsecond of their start; the highest bit is ours.
+        let mut id = at | 1 << 63;
+        while self.parked.contains_key(&id) {
+            id += 1;
+        }
+        let ended = Some(Ended { position: stream.position, at });
+        self.parked.insert(id, Parked { client: stream.client, note: stream.note, holder: None, ended });
     }
 
     /// How many descriptors wait here.
@@ -91,6 +108,10 @@ impl Handover {
         let copy: io::Result<OwnedFd> = parked.client.try_clone();
         let client = copy.ok()?;
         parked.holder = Some(worker);
-        Some(Outgoing { head: FromKeeper::Parked { id: *id }, bytes: parked.note.clone(), fds: vec![client] })
+        Some(Outgoing {
+            head: FromKeeper::Parked { id: *id, ended: parked.ended },
+            bytes: parked.note.clone(),
+            fds: vec![client],
+        })
     }
 }

@@ -6,8 +6,8 @@ use super::Keeper;
 use super::handover::{Conn, Parked};
 use crate::channel::{FDS_MAX, Packet, Received};
 use crate::poller::Happening;
-use crate::protocol::{FromKeeper, FromWorker, NOTE_MAX, PENDING_MAX, PROTOCOL};
-use crate::pump::stream::Stream;
+use crate::protocol::{FromKeeper, FromWorker, NOTE_MAX, PENDING_MAX, PROTOCOL, ResumeHead};
+use crate::pump::stream::{Resume, Stream};
 use crate::worker::{Outgoing, Phase};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -135,10 +135,15 @@ impl Keeper {
     }
 
     fn on_stream(&mut self, id: u32, packet: Packet<FromWorker>) {
-        let FromWorker::Stream { label, to_upstream } = packet.head else { return };
+        let FromWorker::Stream { label, to_upstream, resume, replaces } = packet.head else { return };
+        if let Some(parked) = replaces {
+            self.handover.parked.remove(&parked);
+        }
         let mut to_upstream_bytes = packet.bytes;
-        let fits = to_upstream <= to_upstream_bytes.len().min(PENDING_MAX)
-            && to_upstream_bytes.len() - to_upstream <= PENDING_MAX;
+        let note = resume.map_or(0, |resume| resume.note);
+        let fits = note <= NOTE_MAX
+            && to_upstream <= PENDING_MAX
+            && (to_upstream + note..=to_upstream + note + PENDING_MAX).contains(&to_upstream_bytes.len());
         let Ok([client, upstream]) = <[OwnedFd; 2]>::try_from(packet.fds) else {
             return self.refuse_stream(id, &label, "it came without its two sockets");
         };
@@ -148,9 +153,13 @@ impl Keeper {
         if !self.has_room(2) {
             return self.refuse_stream(id, &label, "no descriptors are left");
         }
-        let to_client = to_upstream_bytes.split_off(to_upstream);
+        let to_client = to_upstream_bytes.split_off(to_upstream + note);
+        let note = to_upstream_bytes.split_off(to_upstream);
         to_upstream_bytes.shrink_to_fit();
-        let stream = Stream::new(&label, client, upstream, [to_upstream_bytes, to_client]);
+        let mut stream = Stream::new(&label, client, upstream, [to_upstream_bytes, to_client]);
+        if let Some(ResumeHead { position, hold_upstream, .. }) = resume {
+            stream = stream.resumable(Resume { note, hold_upstream }, position);
+        }
         if let Err(error) = self.pump.add(&self.poller, stream) {
             self.refuse_stream(id, &label, &error.to_string());
         }
@@ -185,7 +194,7 @@ impl Keeper {
     fn on_park(&mut self, id: u32, number: u64, note: Vec<u8>, mut fds: Vec<OwnedFd>) {
         match fds.pop() {
             Some(client) if fds.is_empty() && note.len() <= NOTE_MAX && self.has_room(1) => {
-                self.handover.parked.insert(number, Parked { client, note, holder: Some(id) });
+                self.handover.parked.insert(number, Parked { client, note, holder: Some(id), ended: None });
             }
             _ => self.on_garbage(id, "a client that can't be parked"),
         }

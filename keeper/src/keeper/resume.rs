@@ -8,7 +8,7 @@ use crate::bind;
 use crate::error::Error;
 use crate::plan::{Listener, Plan};
 use crate::protocol::PROTOCOL;
-use crate::saved::{self, Loaded};
+use crate::saved::{self, Loaded, SavedParked};
 use std::os::fd::OwnedFd;
 
 impl Keeper {
@@ -39,7 +39,8 @@ impl Keeper {
         }
         for parked in state.parked {
             let (client, note) = (loaded.own(parked.client)?, loaded.bytes(parked.note));
-            keeper.handover.parked.insert(parked.id, Parked { client, note, holder: parked.holder });
+            let SavedParked { id, holder, ended, .. } = parked;
+            keeper.handover.parked.insert(id, Parked { client, note, holder, ended });
         }
         keeper.pump.set_finished(state.finished);
         keeper.serving = state.serving;

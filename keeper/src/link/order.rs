@@ -3,7 +3,7 @@
 //! It must never fail on a message that it does not know: keepers may be younger than workers.
 
 use crate::channel::Packet;
-use crate::protocol::FromKeeper;
+use crate::protocol::{Ended, FromKeeper};
 use crate::status::Snapshot;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub enum Order {
         client: OwnedFd,
         /// What the earlier worker wrote down.
         note: Vec<u8>,
+        /// It was a stream whose upstream is over.
+        ended: Option<Ended>,
     },
     /// The keeper is gone; a worker must leave then.
     KeeperGone,
@@ -61,7 +63,9 @@ pub(super) fn understand(packet: Packet<FromKeeper>) -> Option<Order> {
             Order::Status { id, snapshot: Box::new(serde_json::from_slice(&packet.bytes).ok()?) }
         }
         FromKeeper::Conn { listener } => Order::Conn { listener, client: fds.next()?, read: packet.bytes },
-        FromKeeper::Parked { id } => Order::Parked { id, client: fds.next()?, note: packet.bytes },
+        FromKeeper::Parked { id, ended } => {
+            Order::Parked { id, client: fds.next()?, note: packet.bytes, ended }
+        }
         FromKeeper::Welcome { .. } | FromKeeper::Refused { .. } => return None,
     })
 }

@@ -2,6 +2,7 @@
 //!
 //! It must never read what it has no place for: one buffer full (or one pipe) is all that is held per direction.
 
+use crate::position::Position;
 use crate::pump::pipes::{Pipe, Pipes};
 use crate::pump::stream::End;
 use rustix::io::Errno;
@@ -64,17 +65,43 @@ pub(crate) struct Flow {
     pipe: Option<Pipe>,
     phase: Phase,
     way: Way,
-    moved: u64,
+    position: Position,
+    manners: Manners,
+}
+
+/// What the two sockets are not told. By default they are told all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Manners {
+    /// The source's end is not passed on to the target.
+    pub(crate) keep_target: bool,
+    /// That the target is gone is not passed on to the source.
+    pub(crate) keep_source: bool,
 }
 
 impl Flow {
     pub(crate) fn new(pending: Vec<u8>) -> Flow {
-        Flow { pending, start: 0, pipe: None, phase: Phase::Open, way: Way::Copy, moved: 0 }
+        let (position, manners) = (Position::default(), Manners::default());
+        Flow { pending, start: 0, pipe: None, phase: Phase::Open, way: Way::Copy, position, manners }
     }
 
     /// A direction that another image of this keeper began.
-    pub(crate) fn resume(pending: Vec<u8>, pipe: Option<Pipe>, phase: Phase, moved: u64) -> Flow {
-        Flow { pending, start: 0, pipe, phase, way: Way::Copy, moved }
+    pub(crate) fn resume(pending: Vec<u8>, pipe: Option<Pipe>, phase: Phase, position: Position) -> Flow {
+        Flow { pipe, phase, ..Flow::new(pending).from_position(position) }
+    }
+
+    /// Counts on from there. Frames can only be followed by who sees them: no splice(2) then.
+    pub(crate) fn from_position(self, position: Position) -> Flow {
+        let way = if position.frames.is_some() { Way::CopyOnly } else { Way::Copy };
+        Flow { position, way, ..self }
+    }
+
+    pub(crate) fn with_manners(self, manners: Manners) -> Flow {
+        Flow { manners, ..self }
+    }
+
+    /// What was written so far.
+    pub(crate) fn position(&self) -> Position {
+        self.position
     }
 
     /// The bytes that were read and not written, without those in the pipe.
@@ -96,7 +123,7 @@ impl Flow {
 
     /// Bytes that were written so far.
     pub(crate) fn moved(&self) -> u64 {
-        self.moved
+        self.position.moved
     }
 
     /// True while this direction is in the midst of bulk data.
@@ -119,7 +146,9 @@ impl Flow {
             }
             self.release_pipe(tools);
             if self.phase == Phase::Ending {
-                let _ = shutdown(&to.fd, Shutdown::Write);
+                if !self.manners.keep_target {
+                    let _ = shutdown(&to.fd, Shutdown::Write);
+                }
                 self.phase = Phase::Done;
                 return false;
             }
@@ -148,8 +177,8 @@ impl Flow {
         while self.start < self.pending.len() {
             match write(to, &self.pending[self.start..]) {
                 Outcome::Moved(bytes) => {
+                    self.position.pass(&self.pending[self.start..self.start + bytes]);
                     self.start += bytes;
-                    self.moved += bytes as u64;
                 }
                 other => return other,
             }
@@ -161,7 +190,7 @@ impl Flow {
                 return Outcome::WouldBlock;
             }
             match pipe.empty_into(to.fd.as_fd()) {
-                Ok(bytes) => self.moved += bytes as u64,
+                Ok(bytes) => self.position.moved += bytes as u64,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     to.writable = false;
@@ -237,7 +266,7 @@ impl Flow {
                 _ => break,
             }
         }
-        self.moved += written as u64;
+        self.position.pass(&tools.buffer[..written]);
         if written < read {
             self.pending = tools.buffer[written..read].to_vec();
         }
@@ -258,7 +287,9 @@ impl Flow {
         self.start = 0;
         self.release_pipe(tools);
         self.phase = Phase::Done;
-        let _ = shutdown(&from.fd, Shutdown::Read);
+        if !self.manners.keep_source {
+            let _ = shutdown(&from.fd, Shutdown::Read);
+        }
     }
 
     /// Gives back what is held, at the end of the stream.

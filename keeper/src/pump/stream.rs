@@ -3,7 +3,8 @@
 //! It must never be closed while bytes that somebody can still receive are held.
 
 use crate::poller::{Happening, Interest, Poller, Token};
-use crate::pump::flow::{Flow, Tools};
+use crate::position::Position;
+use crate::pump::flow::{Flow, Manners, Tools};
 use crate::slots::Key;
 use rustix::io::Errno;
 use std::io;
@@ -50,6 +51,15 @@ impl End {
     }
 }
 
+/// What makes a stream one that can go on with another upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resume {
+    /// For the worker that finds another upstream.
+    pub(crate) note: Vec<u8>,
+    /// The client's half-close is not passed on: the upstream would take it for the client's leave.
+    pub(crate) hold_upstream: bool,
+}
+
 /// One stream.
 pub(crate) struct Stream {
     pub(crate) label: Box<str>,
@@ -59,6 +69,7 @@ pub(crate) struct Stream {
     /// Client to upstream, upstream to client.
     pub(crate) flows: [Flow; 2],
     pub(crate) queued: bool,
+    pub(crate) resume: Option<Resume>,
 }
 
 impl Stream {
@@ -70,12 +81,35 @@ impl Stream {
             ends: [End::new(client), End::new(upstream)],
             flows: pending.map(Flow::new),
             queued: false,
+            resume: None,
         }
+    }
+
+    /// Makes it one whose client is parked when the upstream ends.
+    pub(crate) fn resumable(mut self, resume: Resume, position: Position) -> Stream {
+        self.flows[1] = std::mem::replace(&mut self.flows[1], Flow::new(Vec::new())).from_position(position);
+        self.with_resume(Some(resume))
+    }
+
+    pub(crate) fn with_resume(mut self, resume: Option<Resume>) -> Stream {
+        if let Some(resume) = &resume {
+            let [up, down] = self.flows;
+            self.flows = [
+                up.with_manners(Manners { keep_source: true, keep_target: resume.hold_upstream }),
+                down.with_manners(Manners { keep_target: true, keep_source: false }),
+            ];
+        }
+        Stream { resume, ..self }
+    }
+
+    /// The upstream is over, and the client is there and has got all of it.
+    pub(crate) fn is_to_be_parked(&self) -> bool {
+        self.resume.is_some() && self.flows[1].is_done() && !self.ends[0].gone
     }
 
     /// A stream that another image of this keeper began. What epoll told of it, it will tell again.
     pub(crate) fn resume(label: &str, since: Instant, ends: [OwnedFd; 2], flows: [Flow; 2]) -> Stream {
-        Stream { label: label.into(), since, ends: ends.map(End::new), flows, queued: false }
+        Stream { label: label.into(), since, ends: ends.map(End::new), flows, queued: false, resume: None }
     }
 
     pub(crate) fn client(&self) -> BorrowedFd<'_> {
@@ -121,11 +155,16 @@ impl Stream {
         self.flows.iter().all(Flow::is_done)
     }
 
-    /// Closes both ends.
-    pub(crate) fn close(&mut self, tools: &mut Tools) {
+    /// Gives back what both directions hold.
+    pub(crate) fn release(&mut self, tools: &mut Tools) {
         for flow in &mut self.flows {
             flow.close(tools);
         }
+    }
+
+    /// Closes both ends.
+    pub(crate) fn close(&mut self, tools: &mut Tools) {
+        self.release(tools);
         for end in &mut self.ends {
             Flow::discard(end, tools);
         }

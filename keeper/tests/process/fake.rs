@@ -3,8 +3,9 @@
 //! It must never do by itself what a test could ask it to do.
 
 use rustix::event::{PollFd, PollFlags, poll};
-use selvedge_keeper::link::{Link, Order, Stream};
+use selvedge_keeper::link::{Link, Order, Resume, Stream};
 use selvedge_keeper::plan::{Listener, ListenerKind, Plan, Program};
+use selvedge_keeper::position::Position;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -153,7 +154,10 @@ impl Worker {
                 }
                 self.clients.push(client);
             }
-            Order::Parked { id, client, note } => {
+            Order::Parked { id, client, note, ended: Some(ended) } => {
+                self.go_on(id, client.into(), (&note, ended.position));
+            }
+            Order::Parked { id, client, note, ended: None } => {
                 let mut client = UnixStream::from(client);
                 let pid = std::process::id();
                 let note = String::from_utf8(note).unwrap();
@@ -195,6 +199,10 @@ impl Worker {
             "pid" => client.write_all(format!("{}\n", std::process::id()).as_bytes()).unwrap(),
             "sockets" => client.write_all(format!("{}\n", self.sockets).as_bytes()).unwrap(),
             "stream" => return self.give(client, rest),
+            "resumable" => {
+                let position = Position::new(true);
+                return self.give_resumable(client, (rest.as_bytes(), position), None);
+            }
             "status" => return self.asked.push((self.link.ask_status().unwrap(), client)),
             "park" => {
                 let note = std::process::id().to_string();
@@ -219,8 +227,30 @@ impl Worker {
         let (path, pending) = rest.split_once(' ').unwrap_or((rest, ""));
         let upstream: OwnedFd = UnixStream::connect(path).unwrap().into();
         let (to_upstream, to_client) = (pending.as_bytes(), b"begin ");
-        let stream = Stream { label: "test stream", client: client.into(), upstream, to_upstream, to_client };
+        let client = client.into();
+        let (label, resume, replaces) = ("test stream", None, None);
+        let stream = Stream { label, client, upstream, to_upstream, to_client, resume, replaces };
         self.link.give_stream(stream).unwrap();
+    }
+
+    /// The note is the path of the upstream.
+    fn give_resumable(&self, client: UnixStream, so_far: (&[u8], Position), replaces: Option<u64>) {
+        let (note, position) = so_far;
+        let path = std::str::from_utf8(note).unwrap();
+        let upstream: OwnedFd = UnixStream::connect(path).unwrap().into();
+        let resume = Some(Resume { note, position, hold_upstream: false });
+        let (label, client) = ("resumable", client.into());
+        let stream = Stream { label, client, upstream, to_upstream: b"", to_client: b"", resume, replaces };
+        self.link.give_stream(stream).unwrap();
+    }
+
+    /// An upstream is over: tells the next one how far its client has come.
+    fn go_on(&self, id: u64, client: UnixStream, so_far: (&[u8], Position)) {
+        let path = std::str::from_utf8(so_far.0).unwrap();
+        // Nobody listens there: whoever comes next shall try.
+        let Ok(mut told) = UnixStream::connect(path) else { std::process::abort() };
+        serde_json::to_writer(&mut told, &so_far.1).unwrap();
+        self.give_resumable(client, so_far, Some(id));
     }
 
     /// Garbage of all kinds, with and without descriptors.

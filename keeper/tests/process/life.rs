@@ -1,6 +1,8 @@
 //! A keeper's ordinary life: workers come, die and are replaced; streams and sockets stay.
 
 use crate::scene::{Client, Scene, alive, signal, start, start_with, until};
+use crate::succession::keeper;
+use selvedge_keeper::position::Position;
 use std::fs;
 use std::io::{BufRead, Read};
 use std::os::unix::fs::MetadataExt;
@@ -26,6 +28,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_small_limit_of_descriptors_refuses_new_streams_in_time", small_limit),
     ("systemd_is_told", systemd),
     ("a_parked_client_is_given_to_the_next_worker", parked),
+    ("a_stream_goes_on_with_another_upstream", resumed),
 ];
 
 fn all_sockets() {
@@ -182,7 +185,7 @@ fn status() {
     assert_eq!(streams[7].0.read(5), "12345");
     let status = scene.status();
     assert_eq!(status.pid, scene.keeper.id());
-    assert_eq!((status.version.as_str(), status.protocol), ("keeper-1", 1));
+    assert_eq!((status.version.as_str(), status.protocol), ("keeper-1", 2));
     assert_eq!(status.workers.len(), 1);
     assert_eq!((status.workers[0].state.as_str(), status.workers[0].pid), ("ready", scene.worker_pid()));
     assert_eq!(status.streams.len(), 1000);
@@ -312,4 +315,36 @@ fn parked() {
     scene.client().say("unpark");
     until("it is served", || scene.status().parked == 0);
     assert!(client.at_end());
+}
+
+fn resumed() {
+    let scene = Scene::new();
+    let mut client = scene.client();
+    let engine = scene.engine();
+    let before = scene.descriptors();
+    client.say(&format!("resumable {}/engine.sock", scene.dir.path().display()));
+    // As docker attach without -i does: its half-close is passed on, and is no leave.
+    client.stream.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
+    let mut far = Client::new(engine.accept().unwrap().0);
+    assert!(far.at_end());
+    far.write("\x01\0\0\0\0\0\0\x04ab");
+    scene.upgrade(&keeper()).unwrap();
+    // The engine is away for a while, in which workers come and go.
+    drop(engine);
+    fs::remove_file(scene.dir.path().join("engine.sock")).unwrap();
+    drop(far);
+    until("workers have tried", || scene.log().matches(" died").count() >= 2);
+    scene.upgrade(&keeper()).unwrap();
+    let engine = scene.engine();
+    let told: Position = serde_json::from_reader(engine.accept().unwrap().0).unwrap();
+    let frames = told.frames.unwrap();
+    assert_eq!((told.moved, frames.passed, frames.left), (10, [0, 2, 0], 2));
+    let mut far = Client::new(engine.accept().unwrap().0);
+    far.write("cd");
+    assert_eq!(client.read(12), "\x01\0\0\0\0\0\0\x04abcd");
+    assert_eq!(scene.status().parked, 0);
+    drop(client);
+    assert!(far.at_end());
+    drop(far);
+    until("nothing is left", || scene.status().streams.is_empty() && scene.descriptors() < before);
 }

@@ -184,7 +184,7 @@ fn wrong_binaries() {
     }
     for (mode, reason) in [
         ("refuse", "line 7 of the configuration is wrong"),
-        ("protocol", "it speaks protocol 99, the keeper 1"),
+        ("protocol", "it speaks protocol 99, the keeper 2"),
         ("crash", "the reason is here"),
         ("hang", "was not ready within"),
     ] {
