@@ -74,7 +74,7 @@ pub(crate) struct ResumeHead {
 }
 
 /// How a stream ended that can be resumed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     /// What the client has got.
     pub position: Position,

@@ -31,6 +31,8 @@ pub(crate) struct EndedStream {
     pub(crate) client: OwnedFd,
     pub(crate) note: Vec<u8>,
     pub(crate) position: Position,
+    /// When the upstream ended, in nanoseconds of the Unix epoch.
+    pub(crate) at: u64,
 }
 
 impl Pump {
@@ -135,8 +137,10 @@ impl Pump {
         let position = stream.flows[1].position();
         let note = stream.resume.take().map(|resume| resume.note).unwrap_or_default();
         stream.release(&mut self.tools);
-        let [client, _] = stream.ends;
-        self.ended.push(EndedStream { client: client.fd, note, position });
+        let [client, upstream] = stream.ends;
+        // A client that reads slowly has its last bytes long after the end.
+        let at = upstream.gone_at.unwrap_or_else(stream::now);
+        self.ended.push(EndedStream { client: client.fd, note, position, at });
     }
 
     /// Streams that ended since the last call, and can be resumed.

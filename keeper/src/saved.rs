@@ -85,6 +85,8 @@ struct SavedResume {
     note: usize,
     position: Position,
     hold_upstream: bool,
+    #[serde(default)]
+    upstream_gone_at: Option<u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -185,6 +187,7 @@ impl Saved {
             note: self.add_bytes(&resume.note),
             position: stream.flows[1].position(),
             hold_upstream: resume.hold_upstream,
+            upstream_gone_at: stream.ends[1].gone_at,
         });
         self.streams.push(SavedStream { label, age_ms, ends, flows, resume });
     }
@@ -292,10 +295,11 @@ impl Loaded {
         let [first, second] = saved.flows;
         let flows = [self.flow(first)?, self.flow(second)?];
         let ends = [self.own(saved.ends[0])?, self.own(saved.ends[1])?];
-        let stream = Stream::resume(&saved.label, ago(saved.age_ms), ends, flows);
+        let mut stream = Stream::resume(&saved.label, ago(saved.age_ms), ends, flows);
         Ok(match saved.resume {
             None => stream,
-            Some(SavedResume { note, position, hold_upstream }) => {
+            Some(SavedResume { note, position, hold_upstream, upstream_gone_at }) => {
+                stream.ends[1].gone_at = upstream_gone_at;
                 stream.resumable(Resume { note: self.bytes(note), hold_upstream }, position)
             }
         })

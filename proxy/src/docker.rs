@@ -2,6 +2,7 @@
 
 pub(crate) mod engine;
 pub(crate) mod error;
+pub(crate) mod life;
 pub(crate) mod model;
 pub(crate) mod object;
 pub(crate) mod wording;

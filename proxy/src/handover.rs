@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use selvedge_keeper::error::Error;
-use selvedge_keeper::link::{Link, NotGiven, Order, Stream};
+use selvedge_keeper::link::{Link, NotGiven, Order, Resume, Stream};
+use selvedge_keeper::position::Position;
 use selvedge_keeper::status::Snapshot;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -27,6 +28,21 @@ pub(crate) struct Pair {
     pub(crate) to_upstream: Vec<u8>,
     /// Bytes for the client that come before what is read from the engine.
     pub(crate) to_client: Vec<u8>,
+    /// For a stream that can go on with another engine.
+    pub(crate) resume: Option<Resumable>,
+}
+
+/// What makes a stream one that can go on with another engine.
+#[derive(Debug)]
+pub(crate) struct Resumable {
+    /// For the worker that finds the rest of it.
+    pub(crate) note: Vec<u8>,
+    /// What the client has got so far.
+    pub(crate) position: Position,
+    /// The client's half-close is not passed on.
+    pub(crate) hold_upstream: bool,
+    /// The parked client that this is.
+    pub(crate) replaces: Option<u64>,
 }
 
 /// The keeper, as the worker's tasks see it.
@@ -85,12 +101,23 @@ impl Keeper {
     /// # Errors
     /// Gives the client back, to be told.
     pub(crate) async fn give(&self, pair: Pair) -> Result<(), (UnixStream, io::Error)> {
-        let Pair { label, client, engine, to_upstream, to_client } = pair;
+        let Pair { label, client, engine, to_upstream, to_client, resume } = pair;
         // What cannot be turned into a descriptor is closed, and the client sees that.
         let (Ok(mut client), Ok(mut upstream)) = (into_fd(client), into_fd(engine)) else { return Ok(()) };
         loop {
-            let stream =
-                Stream { label: &label, client, upstream, to_upstream: &to_upstream, to_client: &to_client };
+            let stream = Stream {
+                label: &label,
+                client,
+                upstream,
+                to_upstream: &to_upstream,
+                to_client: &to_client,
+                resume: resume.as_ref().map(|resume| Resume {
+                    note: &resume.note,
+                    position: resume.position,
+                    hold_upstream: resume.hold_upstream,
+                }),
+                replaces: resume.as_ref().and_then(|resume| resume.replaces),
+            };
             let Err(NotGiven { error, mut fds }) = self.control().give_stream(stream) else { return Ok(()) };
             let (Some(last), Some(first)) = (fds.pop(), fds.pop()) else { return Ok(()) };
             (client, upstream) = (first, last);
@@ -113,6 +140,20 @@ impl Keeper {
                 return tracing::warn!(%error, "an idle client could not be handed over");
             };
             fd = again;
+            self.writable().await;
+        }
+    }
+
+    /// A parked client was served.
+    pub(crate) async fn unpark(&self, id: u64) {
+        while matches!(self.control().unpark(id), Err(Error::QueueFull)) {
+            self.writable().await;
+        }
+    }
+
+    /// No parked client is touched here any more.
+    pub(crate) async fn release(&self) {
+        while matches!(self.control().release(), Err(Error::QueueFull)) {
             self.writable().await;
         }
     }

@@ -11,6 +11,7 @@ mod counters;
 mod docker;
 mod front;
 mod handover;
+mod held;
 mod hosts;
 mod naming;
 mod note;

@@ -39,6 +39,7 @@ pub(crate) async fn follow(worker: Arc<Worker>, ready: tokio::sync::oneshot::Sen
             Err(error) if !told => warn!(%error, "the engine cannot be followed; trying again"),
             Err(error) => debug!(%error, "the engine still cannot be followed"),
         }
+        worker.life.ends();
         told = !worker.engine_seen(false);
         tokio::time::sleep(RECONNECT).await;
     }
@@ -50,6 +51,7 @@ async fn session(
 ) -> Result<(), SessionError> {
     // First the stream, then the list: what happens in between is seen twice rather than not at all.
     let stream = worker.engine.send(Method::GET, EVENTS, Vec::new()).await?;
+    worker.life.begins();
     worker.wordings.clear();
     worker.network.prepare_host().await?;
     sync(worker).await?;
@@ -227,6 +229,11 @@ async fn event(worker: &Arc<Worker>, line: &[u8]) {
     let id = event.actor.id.as_str();
     let attributes = &event.actor.attributes;
     let name = attributes.get("name").map(String::as_str).unwrap_or_default();
+    if event.action == "die"
+        && let Some(code) = attributes.get("exitCode").and_then(|code| code.parse().ok())
+    {
+        worker.life.exited(id, code);
+    }
     if worker.book.note(id).is_none() && !worker.book.learn_labels(id, name, attributes) {
         return;
     }

@@ -25,10 +25,12 @@ use crate::book::Book;
 use crate::config::{Config, GATEWAY};
 use crate::counters::Counters;
 use crate::docker::engine::Engine;
+use crate::docker::life::Life;
 use crate::docker::wording::Wordings;
 use crate::front;
 use crate::front::upstream::Upstream;
 use crate::handover::Keeper;
+use crate::held::resume::{Parked, resume};
 use crate::{admin, watch};
 
 /// What all tasks of a worker share.
@@ -40,6 +42,8 @@ pub(crate) struct Worker {
     pub(crate) upstream: Upstream,
     /// Our own calls to the engine.
     pub(crate) engine: Engine,
+    /// What was seen of the engine's life.
+    pub(crate) life: Life,
     /// Who takes streams.
     pub(crate) keeper: Keeper,
     /// The kernel's side.
@@ -179,7 +183,12 @@ async fn last_order(worker: &Arc<Worker>) -> Order {
                 Ok(client) => front::accept::take(worker, client, read, listener.into()),
                 Err(error) => warn!(%error, "an idle client of the last worker is lost"),
             },
-            Order::Parked { .. } | Order::Status { .. } => {}
+            Order::Parked { id, client, note, ended } => {
+                // Nobody parks a client but the keeper, at the end of a stream.
+                let ended = ended.unwrap_or_default();
+                tokio::spawn(resume(Arc::clone(worker), Parked { id, client, note, ended }));
+            }
+            Order::Status { .. } => {}
             order => return order,
         }
     }
@@ -194,6 +203,7 @@ async fn assemble(config: Config, keeper: Keeper) -> anyhow::Result<Worker> {
     Ok(Worker {
         upstream: Upstream::new(config.engine.clone(), config.engine_wait),
         engine: Engine::new(&config.engine),
+        life: Life::default(),
         keeper,
         network,
         book: Book::new(config.runtime_dir.clone(), config.pool, config.block),
@@ -285,6 +295,9 @@ async fn leave(worker: &Worker, order: Order) {
     let limit = match order {
         Order::Drain { limit } => {
             worker.leaving.send_replace(true);
+            // Those that wait for an engine stop at once; then the next worker may have their clients.
+            tokio::task::yield_now().await;
+            worker.keeper.release().await;
             limit
         }
         Order::Stop { grace } => grace.min(Duration::from_secs(1)),

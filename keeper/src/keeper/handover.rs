@@ -9,7 +9,6 @@ use crate::worker::Outgoing;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Above so many waiting connections the worker that hands them over is made to wait.
 const MANY: usize = 64;
@@ -59,7 +58,7 @@ impl Handover {
 
     /// Parks the client of a stream whose upstream is over.
     pub(super) fn park_ended(&mut self, stream: EndedStream) {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+        let at = stream.at;
         // Workers number theirs by the microsecond of their start; the highest bit is ours.
         let mut id = at | 1 << 63;
         while self.parked.contains_key(&id) {

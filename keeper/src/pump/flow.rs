@@ -86,11 +86,11 @@ impl Flow {
 
     /// A direction that another image of this keeper began.
     pub(crate) fn resume(pending: Vec<u8>, pipe: Option<Pipe>, phase: Phase, position: Position) -> Flow {
-        Flow { pipe, phase, ..Flow::new(pending).from_position(position) }
+        Flow { pipe, phase, ..Flow::new(pending).counting_from(position) }
     }
 
     /// Counts on from there. Frames can only be followed by who sees them: no splice(2) then.
-    pub(crate) fn from_position(self, position: Position) -> Flow {
+    pub(crate) fn counting_from(self, position: Position) -> Flow {
         let way = if position.frames.is_some() { Way::CopyOnly } else { Way::Copy };
         Flow { position, way, ..self }
     }
@@ -146,10 +146,7 @@ impl Flow {
             }
             self.release_pipe(tools);
             if self.phase == Phase::Ending {
-                if !self.manners.keep_target {
-                    let _ = shutdown(&to.fd, Shutdown::Write);
-                }
-                self.phase = Phase::Done;
+                self.pass_end_on(to);
                 return false;
             }
             if !from.readable {
@@ -170,6 +167,13 @@ impl Flow {
             }
         }
         false
+    }
+
+    fn pass_end_on(&mut self, to: &End) {
+        if !self.manners.keep_target {
+            let _ = shutdown(&to.fd, Shutdown::Write);
+        }
+        self.phase = Phase::Done;
     }
 
     /// Writes what is held.

@@ -9,7 +9,7 @@ use crate::slots::Key;
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// One of the two sockets, and what epoll told of it.
 pub(crate) struct End {
@@ -18,12 +18,19 @@ pub(crate) struct End {
     pub(crate) writable: bool,
     /// Nothing that is written here can arrive any more.
     pub(crate) gone: bool,
+    /// When it was first seen that the peer is gone, in nanoseconds of the Unix epoch.
+    pub(crate) gone_at: Option<u64>,
     watches_room: bool,
+}
+
+/// Nanoseconds of the Unix epoch.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
 }
 
 impl End {
     fn new(fd: OwnedFd) -> End {
-        End { fd, readable: false, writable: true, gone: false, watches_room: false }
+        End { fd, readable: false, writable: true, gone: false, gone_at: None, watches_room: false }
     }
 
     pub(crate) fn note(&mut self, happening: Happening) {
@@ -32,6 +39,9 @@ impl End {
         // For a unix socket: the peer has closed, or each direction was shut down by one of us. For TCP: both
         // directions are shut down, or the connection was reset.
         self.gone |= happening.hung_up;
+        if happening.hung_up {
+            self.gone_at.get_or_insert_with(now);
+        }
     }
 
     /// Asks epoll for "room to write" only while that is what we wait for: each byte that the peer takes would
@@ -87,7 +97,7 @@ impl Stream {
 
     /// Makes it one whose client is parked when the upstream ends.
     pub(crate) fn resumable(mut self, resume: Resume, position: Position) -> Stream {
-        self.flows[1] = std::mem::replace(&mut self.flows[1], Flow::new(Vec::new())).from_position(position);
+        self.flows[1] = std::mem::replace(&mut self.flows[1], Flow::new(Vec::new())).counting_from(position);
         self.with_resume(Some(resume))
     }
 

@@ -30,6 +30,10 @@ pub(crate) struct State {
     pub(crate) restarting: bool,
     /// In the engine's pid namespace; 0 when it does not run.
     pub(crate) pid: u32,
+    /// RFC 3339; the year 1 for never.
+    pub(crate) started_at: String,
+    /// RFC 3339; the year 1 for never.
+    pub(crate) finished_at: String,
 }
 
 /// `Config` of an inspect, of a container or of an image.
@@ -41,6 +45,7 @@ pub(crate) struct Config {
     pub(crate) labels: Option<HashMap<String, String>>,
     pub(crate) entrypoint: Option<Vec<String>>,
     pub(crate) cmd: Option<Vec<String>>,
+    pub(crate) tty: bool,
 }
 
 /// One of `Mounts` of an inspect.

@@ -13,6 +13,7 @@ use super::message::{self, Answer, Buffered, MessageError, SILENCE};
 use super::relay::{self, After, RelayError};
 use super::stream;
 use crate::docker::error::Refusal;
+use crate::held::{Note, begin};
 use crate::rewrite::{self, Request};
 use crate::route::{self, Endpoint, Route};
 use crate::worker::Worker;
@@ -68,6 +69,11 @@ async fn next_head(client: &mut Buffered) -> Result<Option<RequestHead>, Message
 async fn one(worker: &Arc<Worker>, mut client: Buffered, head: RequestHead) -> Option<Buffered> {
     let route = route::classify(&head.method, &head.target, worker.config.compat_mesos());
     worker.counters.request(&route);
+    if route == Route::Stream
+        && let Some(note) = Note::of(&head, &client.unread[..head.len])
+    {
+        return Box::pin(held(worker, client, head, note)).await;
+    }
     match route {
         Route::Rewritten(endpoint) => Box::pin(rewritten(worker, client, head, endpoint)).await,
         Route::Short if is_whole(&client, &head) => short(worker, client, &head).await,
@@ -110,6 +116,18 @@ async fn short(worker: &Worker, mut client: Buffered, head: &RequestHead) -> Opt
         Ok(After::Close) | Err(RelayError::Broken(_)) => None,
         Err(RelayError::Engine(error)) => {
             refuse(client, &message::away(&error)).await;
+            None
+        }
+    }
+}
+
+async fn held(worker: &Worker, mut client: Buffered, head: RequestHead, note: Note) -> Option<Buffered> {
+    take_head(&mut client, &head);
+    match begin::begin(worker, client, &head, note).await {
+        Ok(Some((client, After::Keep))) => Some(client),
+        Ok(_) | Err((_, MessageError::Gone(_))) => None,
+        Err((client, MessageError::Refused(refusal))) => {
+            refuse(client, &refusal).await;
             None
         }
     }

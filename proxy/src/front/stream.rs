@@ -15,7 +15,7 @@ use super::message::{Buffered, MessageError, away, response_head};
 use super::relay::{After, answer_to};
 use super::upstream::Upstream;
 use crate::docker::error::Refusal;
-use crate::handover::{Keeper, Pair};
+use crate::handover::{Keeper, Pair, Resumable};
 
 /// Hands a request without an upgrade over. `bytes` is its head, `client.unread` what came behind it.
 pub(crate) async fn plain(
@@ -32,7 +32,7 @@ pub(crate) async fn plain(
     let mut to_upstream =
         head::with_fields(bytes, &["connection", "keep-alive", "upgrade"], "Connection: close\r\n");
     to_upstream.extend_from_slice(&client.unread);
-    give(keeper, head, client.io, engine, (to_upstream, Vec::new())).await
+    give(keeper, head, (client.io, engine), (to_upstream, Vec::new()), None).await
 }
 
 /// Sends a request for an upgrade to the engine; hands over when it agrees.
@@ -46,14 +46,25 @@ pub(crate) async fn upgrade(
     request: (&RequestHead, &[u8]),
 ) -> Result<Option<(Buffered, After)>, (Buffered, MessageError)> {
     let (head, bytes) = request;
-    let engine = match ask_for_upgrade(&mut client, upstream, head, bytes).await {
-        Ok(engine) => engine,
-        Err(error) => return Err((client, error)),
-    };
-    let (mut engine, answer) = engine;
+    match ask_for_upgrade(&mut client, upstream, head, bytes).await {
+        Ok(answered) => settle(client, keeper, head, answered).await,
+        Err(error) => Err((client, error)),
+    }
+}
+
+/// Does what the engine's answer to a request for an upgrade asks for.
+///
+/// # Errors
+/// A refusal to be answered, or the client is gone.
+pub(crate) async fn settle(
+    mut client: Buffered,
+    keeper: &Keeper,
+    head: &RequestHead,
+    (mut engine, answer): (Buffered, head::ResponseHead),
+) -> Result<Option<(Buffered, After)>, (Buffered, MessageError)> {
     if answer.status == 101 || answer.body == BodyLength::UntilClose {
         let to_upstream = std::mem::take(&mut client.unread);
-        let given = give(keeper, head, client.io, engine.io, (to_upstream, engine.unread)).await;
+        let given = give(keeper, head, (client.io, engine.io), (to_upstream, engine.unread), None).await;
         return given.map(|()| None).map_err(|(client, refusal)| (client, refusal.into()));
     }
     if let Err(error) = answer_to(&mut client, &mut engine, answer).await {
@@ -68,7 +79,8 @@ pub(crate) async fn upgrade(
 // A request that asks for an upgrade has no body, or the small JSON of an exec start.
 const MAX_UPGRADE_BODY: u64 = 1024 * 1024;
 
-async fn ask_for_upgrade(
+/// Sends a request for an upgrade; gives the engine's answer, with its head still unread.
+pub(crate) async fn ask_for_upgrade(
     client: &mut Buffered,
     upstream: &Upstream,
     head: &RequestHead,
@@ -99,16 +111,17 @@ async fn ask_for_upgrade(
     Ok((engine, answer))
 }
 
-async fn give(
+/// Gives a stream to the keeper: client and engine, with what is pending for the engine and for the client.
+pub(crate) async fn give(
     keeper: &Keeper,
     head: &RequestHead,
-    client: UnixStream,
-    engine: UnixStream,
+    (client, engine): (UnixStream, UnixStream),
     pending: (Vec<u8>, Vec<u8>),
+    resume: Option<Resumable>,
 ) -> Result<(), (Buffered, Refusal)> {
     let label = format!("{} {}", head.method, crate::route::path_of(&head.target));
     let (to_upstream, to_client) = pending;
-    let pair = Pair { label, client, engine, to_upstream, to_client };
+    let pair = Pair { label, client, engine, to_upstream, to_client, resume };
     keeper.give(pair).await.map_err(|(client, error)| {
         let refusal = Refusal::new(503, format!("no room for another stream: {error}"));
         (Buffered::new(client), refusal)

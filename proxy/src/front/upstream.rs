@@ -41,6 +41,19 @@ impl Upstream {
         }
     }
 
+    /// The time that a new request waits for an engine that is away.
+    pub(crate) fn patience(&self) -> Duration {
+        self.wait
+    }
+
+    /// A fresh connection, or why there is none, at once.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub(crate) async fn connect_now(&self) -> io::Result<UnixStream> {
+        UnixStream::connect(&self.socket).await
+    }
+
     /// A kept connection that the engine has not closed meanwhile, if there is one.
     pub(crate) fn kept(&self) -> Option<UnixStream> {
         let mut idle = self.idle.lock().ok()?;

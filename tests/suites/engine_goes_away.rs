@@ -1,0 +1,231 @@
+//! The engine restarts, and its clients do not notice: docker run, wait, attach, logs -f and events go on.
+
+use std::process::{Child, Output};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use selvedge_tests::Lab;
+use selvedge_tests::docker::Docker;
+use selvedge_tests::http;
+use selvedge_tests::selvedge::Selvedge;
+use selvedge_tests::wait::until_true;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Counts on stdout and stderr in turn, some ten lines a second, and ends with code 7.
+fn counter(lines: u32) -> String {
+    format!(
+        "i=0; while [ $i -lt {lines} ]; do echo out $i; echo err $i >&2; i=$((i+1)); sleep 0.1; done; exit 7"
+    )
+}
+
+fn expected(stream: &str, lines: u32) -> String {
+    (0..lines).map(|number| format!("{stream} {number}\n")).collect()
+}
+
+fn both(output: &Output) -> (String, String) {
+    (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+/// The engine goes and comes back, by turns in order and by kill -9.
+fn restart(lab: &Lab, times: usize) {
+    for signal in [Signal::SIGTERM, Signal::SIGKILL].into_iter().cycle().take(times) {
+        lab.engine.end(signal);
+        std::thread::sleep(Duration::from_millis(300));
+        lab.engine.start_again();
+        std::thread::sleep(Duration::from_millis(1500));
+    }
+}
+
+/// A foreground run, when its container is there.
+fn run(docker: &Docker, name: &str, options: &[&str], script: &str) -> Child {
+    let child = docker.spawn(&[&["run", "--name", name], options, &["busybox", "sh", "-c", script]].concat());
+    until_true("it runs", SOON, || docker.run(&["inspect", name]).code == 0 && is_running(docker, name));
+    child
+}
+
+fn is_running(docker: &Docker, name: &str) -> bool {
+    docker.inspect(name)["State"]["Running"] == true
+}
+
+#[test]
+fn a_foreground_run_lives_through_three_restarts_and_loses_no_byte() {
+    let lab = Lab::with_engine(&["--live-restore"]);
+    for program in Docker::programs() {
+        let docker = lab.selvedge.docker().with_program(program);
+        let child = run(&docker, "steady", &[], &counter(120));
+        restart(&lab, 3);
+        let output = child.wait_with_output().expect("it ends");
+        let (stdout, stderr) = both(&output);
+        assert_eq!(stdout, expected("out", 120), "{stderr}");
+        assert_eq!(stderr, expected("err", 120));
+        assert_eq!(output.status.code(), Some(7));
+        docker.remove(&["steady"]);
+    }
+}
+
+#[test]
+fn a_run_that_ends_while_the_engine_is_away_ends_with_its_code_and_what_was_logged() {
+    let lab = Lab::with_engine(&["--live-restore"]);
+    let docker = lab.selvedge.docker();
+    let child = run(&docker, "short", &[], "echo first; sleep 3; echo last; exit 5");
+    lab.engine.end(Signal::SIGKILL);
+    std::thread::sleep(Duration::from_secs(4));
+    lab.engine.start_again();
+    let output = child.wait_with_output().expect("it ends");
+    let (stdout, stderr) = both(&output);
+    // An engine does not read the pipe of a container that it finds dead: its last words are not in its log either.
+    let logged = docker.run(&["logs", "short"]).stdout;
+    assert!(logged.starts_with("first\n"), "{logged}");
+    assert_eq!((stdout, stderr.as_str(), output.status.code()), (logged, "", Some(5)));
+}
+
+#[test]
+fn without_live_restore_the_code_is_that_of_the_engines_kill() {
+    let lab = Lab::new();
+    let docker = lab.selvedge.docker();
+    let child = run(&docker, "killed", &[], "trap 'exit 9' TERM; while :; do sleep 0.1; done");
+    lab.engine.end(Signal::SIGTERM);
+    lab.engine.start_again();
+    let output = child.wait_with_output().expect("it ends");
+    let code = docker.inspect("killed")["State"]["ExitCode"].as_i64();
+    assert_eq!(output.status.code().map(i64::from), code, "{:?}", both(&output));
+}
+
+#[test]
+fn a_terminal_and_stdin_go_on() {
+    let lab = Lab::with_engine(&["--live-restore"]);
+    let docker = lab.selvedge.docker();
+    let mut child = run(&docker, "reads", &["-i"], "while read line; do echo got $line; done; exit 4");
+    let mut stdin = child.stdin.take().expect("piped");
+    std::io::Write::write_all(&mut stdin, b"one\n").expect("it reads");
+    until_true("it has read", SOON, || docker.run(&["logs", "reads"]).stdout == "got one\n");
+    restart(&lab, 1);
+    std::io::Write::write_all(&mut stdin, b"two\n").expect("it reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((both(&output).0.as_str(), output.status.code()), ("got one\ngot two\n", Some(4)));
+    let child = run(&docker, "tty", &["-t"], &counter(60));
+    restart(&lab, 1);
+    let output = child.wait_with_output().expect("it ends");
+    let lines: String = (0..60).map(|number| format!("out {number}\r\nerr {number}\r\n")).collect();
+    assert_eq!((both(&output).0, output.status.code()), (lines, Some(7)));
+}
+
+#[test]
+fn logs_and_events_go_on_without_loss_or_repetition() {
+    let lab = Lab::with_engine(&["--live-restore"]);
+    let docker = lab.selvedge.docker();
+    docker.start(&["--name", "talks", "busybox", "sh", "-c", &counter(150)]);
+    let logs = docker.spawn(&["logs", "-f", "talks"]);
+    let stamped = docker.spawn(&["logs", "-f", "-t", "talks"]);
+    let events = docker.spawn(&[
+        "events",
+        "--filter",
+        "type=container",
+        "--format",
+        "{{.Action}} {{.Actor.Attributes.name}}",
+    ]);
+    // When it hears, it hears all.
+    until_true("events are followed", SOON, || {
+        lab.selvedge.status()["keeper"]["streams"].as_array().is_some_and(|all| all.len() >= 3)
+    });
+    docker.run(&["create", "--name", "before", "busybox", "true"]).ok();
+    restart(&lab, 2);
+    docker.run(&["create", "--name", "after", "busybox", "true"]).ok();
+    for (child, skip) in [(logs, 0), (stamped, 31)] {
+        let output = child.wait_with_output().expect("it ends with its container");
+        let (stdout, stderr) = both(&output);
+        let bare: String = stdout.lines().map(|line| format!("{}\n", &line[skip..])).collect();
+        assert_eq!(bare, expected("out", 150), "{stderr}");
+        assert_eq!(stderr.lines().count(), 150);
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let pid = i32::try_from(events.id()).expect("a pid");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGINT).expect("it lives");
+    let (heard, _) = both(&events.wait_with_output().expect("it ends"));
+    assert_eq!(heard.lines().filter(|line| *line == "create before").count(), 1, "{heard}");
+    assert_eq!(heard.lines().filter(|line| *line == "create after").count(), 1, "{heard}");
+    assert_eq!(heard.lines().filter(|line| *line == "die talks").count(), 1, "{heard}");
+}
+
+#[test]
+fn a_wait_is_answered_for_whatever_happened_meanwhile() {
+    let lab = Lab::with_engine(&["--live-restore"]);
+    let docker = lab.selvedge.docker();
+    docker.start(&["--name", "early", "busybox", "sh", "-c", "sleep 2; exit 11"]);
+    docker.start(&["--name", "late", "busybox", "sh", "-c", "sleep 9; exit 12"]);
+    docker.start(&["--name", "gone", "busybox", "sleep", "1000"]);
+    let waits: Vec<_> = ["early", "late", "gone"].map(|name| (name, docker.spawn(&["wait", name]))).into();
+    std::thread::sleep(Duration::from_millis(500));
+    lab.engine.end(Signal::SIGKILL);
+    std::thread::sleep(Duration::from_secs(2));
+    lab.engine.start_again();
+    until_true("early has ended", SOON, || !is_running(&docker, "early"));
+    docker.run(&["rm", "-f", "gone"]).ok();
+    for ((name, child), code) in waits.into_iter().zip(["11\n", "12\n", "137\n"]) {
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(both(&output).0, code, "{name}: {:?}", both(&output));
+    }
+}
+
+#[test]
+fn workers_that_come_and_go_meanwhile_change_nothing() {
+    let lab = Lab::with_engine(&["--live-restore"]);
+    let docker = lab.selvedge.docker();
+    let child = run(&docker, "steady", &[], &counter(120));
+    for round in 0..3 {
+        lab.engine.end(Signal::SIGKILL);
+        // The one that was told of the end is not the one that goes on.
+        std::thread::sleep(Duration::from_millis(300));
+        match round {
+            0 => lab.selvedge.kill_worker(),
+            1 => drop(lab.selvedge.ask(&["upgrade", "--keeper"])),
+            _ => lab.engine.start_again(),
+        }
+        if round < 2 {
+            lab.engine.start_again();
+        }
+        std::thread::sleep(Duration::from_millis(1200));
+    }
+    lab.selvedge.kill_worker();
+    let output = child.wait_with_output().expect("it ends");
+    let (stdout, stderr) = both(&output);
+    assert_eq!((stdout, stderr), (expected("out", 120), expected("err", 120)));
+    assert_eq!(output.status.code(), Some(7));
+}
+
+#[test]
+fn bulk_output_is_what_the_engine_logged_to_the_byte() {
+    let lab = Lab::with_engine(&["--live-restore"]);
+    let docker = lab.selvedge.docker();
+    // More than any buffer on the way holds, and a client that does not read: the engine goes away in mid-frame.
+    let child = run(&docker, "bulk", &[], "i=0; while [ $i -lt 3000 ]; do seq 1000 1099; i=$((i+1)); done");
+    restart(&lab, 1);
+    let (stdout, stderr) = both(&child.wait_with_output().expect("it ends"));
+    let logged = docker.run(&["logs", "bulk"]).stdout;
+    // What the engine took from the container and lost when it ended, nobody has.
+    assert!(logged.len() > 1_000_000, "{} bytes logged: {stderr}", logged.len());
+    assert_eq!(stdout.len(), logged.len(), "{stderr}");
+    assert!(stdout == logged, "the numbers are mixed up");
+}
+
+#[test]
+fn an_engine_that_stays_away_is_told_after_the_wait() {
+    let lab = Lab::with_engine(&["--live-restore"]);
+    lab.engine.end(Signal::SIGTERM);
+    lab.selvedge.stop();
+    let quick = Selvedge::prepare(&lab.host, &lab.engine.socket, &["--engine-wait", "1s"]);
+    quick.spawn();
+    until_true("it serves", SOON, || http::connect(&quick.socket()).is_ok());
+    for path in ["/_ping", "/v1.41/containers/json", "/v1.41/containers/x/wait"] {
+        let method = if path.ends_with("wait") { "POST" } else { "GET" };
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let answer = http::send(&quick.socket(), request.as_bytes()).expect("an answer");
+        assert_eq!(answer.status, 503, "{path}");
+        assert!(answer.text().contains("cannot connect to the Docker engine"), "{path}: {}", answer.text());
+    }
+}
