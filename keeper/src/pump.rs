@@ -1,6 +1,6 @@
 //! All streams in flight, and moving their bytes: fairly, with bounded memory, half-close included.
 //!
-//! It must never look into the bytes, and never wait: what can't be moved now is moved when epoll says so.
+//! It must never change a byte, look at no more of them than where frames end, and never wait: what can't be moved now is moved when epoll says so.
 
 pub(crate) mod flow;
 pub(crate) mod pipes;
