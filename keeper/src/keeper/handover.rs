@@ -6,6 +6,7 @@ use crate::protocol::{Ended, FromKeeper};
 use crate::pump::EndedStream;
 use crate::saved::{Saved, SavedConn, SavedParked};
 use crate::worker::Outgoing;
+use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -30,7 +31,22 @@ pub(super) struct Parked {
     pub(super) ended: Option<Ended>,
 }
 
+/// Unread bytes that are taken off a client that is let go, at most.
+const UNREAD_MAX: usize = 1 << 20;
+
 impl super::Keeper {
+    /// Ends a client's connection the way the end of a stream does: a socket that is closed with unread bytes would
+    /// give the client a reset, and with it the loss of what it has not read yet.
+    pub(super) fn let_go(&mut self, client: &OwnedFd) {
+        let _ = shutdown(client, Shutdown::Both);
+        let mut left = UNREAD_MAX;
+        while left > 0
+            && let Ok((read @ 1.., _)) = recv(client, &mut self.buffer[..], RecvFlags::DONTWAIT)
+        {
+            left = left.saturating_sub(read);
+        }
+    }
+
     /// Writes all of them down for the next image.
     pub(super) fn save_handover(&self, saved: &mut Saved) {
         for conn in &self.handover.conns {

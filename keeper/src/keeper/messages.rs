@@ -79,7 +79,11 @@ impl Keeper {
             FromWorker::Status { id: question } => self.on_status(id, question),
             FromWorker::Conn { listener } => self.on_conn(id, listener, packet.bytes, packet.fds),
             FromWorker::Park { id: number } => self.on_park(id, number, packet.bytes, packet.fds),
-            FromWorker::Unpark { id: number } => drop(self.handover.parked.remove(&number)),
+            FromWorker::Unpark { id: number } => {
+                if let Some(parked) = self.handover.parked.remove(&number) {
+                    self.let_go(&parked.client);
+                }
+            }
             FromWorker::Release => self.handover.release(id),
             FromWorker::Done => self.on_done(id),
         }
