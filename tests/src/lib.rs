@@ -8,6 +8,7 @@ pub mod docker;
 pub mod engine;
 pub mod host;
 pub mod http;
+pub mod mesos;
 pub mod reaper;
 pub mod selvedge;
 pub mod shell;
