@@ -170,7 +170,7 @@ fn scale(name: String) -> Scale {
     Scale { name, unit: "ms", bases: &[DIRECT], yardstick: DIRECT, aim: None }
 }
 
-fn create(socket: &Path, mode: &str, command: &str, query: &str) -> anyhow::Result<String> {
+pub(crate) fn create(socket: &Path, mode: &str, command: &str, query: &str) -> anyhow::Result<String> {
     let body =
         format!("{{\"Image\":\"busybox\",\"Cmd\":{command},\"HostConfig\":{{\"NetworkMode\":\"{mode}\"}}}}");
     let created = http::post(socket, &format!("/containers/create{query}"), &body)?;
@@ -178,7 +178,7 @@ fn create(socket: &Path, mode: &str, command: &str, query: &str) -> anyhow::Resu
     Ok(parsed["Id"].as_str().with_context(|| format!("create: {}", created.text()))?.to_owned())
 }
 
-fn start(socket: &Path, id: &str) -> anyhow::Result<()> {
+pub(crate) fn start(socket: &Path, id: &str) -> anyhow::Result<()> {
     let started = http::post(socket, &format!("/containers/{id}/start"), "")?;
     ensure!(started.status == 204, "start: {}", started.text());
     Ok(())

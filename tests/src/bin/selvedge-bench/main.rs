@@ -16,6 +16,7 @@ mod requests;
 mod responder;
 mod splice;
 mod streams;
+mod upgrades;
 mod upstream;
 mod wire;
 
@@ -84,6 +85,8 @@ enum Part {
     Wire,
     /// Names.
     Dns,
+    /// Upgrades and kill -9 of the worker.
+    Upgrades,
 }
 
 #[derive(Debug, clap::Args)]
@@ -120,10 +123,21 @@ pub(crate) struct Effort {
     pub(crate) crowds: usize,
     /// Wires that are made in a round.
     pub(crate) wires: usize,
+    /// Containers that run while Selvedge is upgraded.
+    pub(crate) containers: &'static [usize],
 }
 
-const FULL: Effort = Effort { rounds: 7, slice: 0.6, bulk: 1 << 30, starts: 25, crowds: 5, wires: 30 };
-const QUICK: Effort = Effort { rounds: 3, slice: 0.5, bulk: 1 << 28, starts: 6, crowds: 1, wires: 15 };
+const FULL: Effort = Effort {
+    rounds: 7,
+    slice: 0.6,
+    bulk: 1 << 30,
+    starts: 25,
+    crowds: 5,
+    wires: 30,
+    containers: &[0, 200, 1000],
+};
+const QUICK: Effort =
+    Effort { rounds: 3, slice: 0.5, bulk: 1 << 28, starts: 6, crowds: 1, wires: 15, containers: &[0, 40] };
 
 fn main() -> anyhow::Result<()> {
     match Role::parse() {
@@ -197,6 +211,9 @@ fn measure(
     }
     if wanted(Part::Dns) {
         dns::measure(effort, report).context("DNS")?;
+    }
+    if wanted(Part::Upgrades) {
+        upgrades::measure(effort, report).context("upgrades")?;
     }
     Ok(())
 }
