@@ -11,6 +11,7 @@ pub mod http;
 pub mod reaper;
 pub mod selvedge;
 pub mod shell;
+pub mod systemd;
 pub mod wait;
 
 use std::path::PathBuf;
