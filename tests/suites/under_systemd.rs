@@ -321,8 +321,20 @@ fn nobody_is_refused_while_the_service_is_stopped_restarted_or_killed() {
     let first = inode(&socket);
     docker.start(&["--name", "stays", "busybox", "sleep", "1000"]);
     let address = docker.address("stays");
-    machine.systemctl(&["restart", SERVICE]).ok();
-    docker.run(&["ps"]).ok();
+    // Streams go on in a process of their own, and that one ends with them.
+    let task = Task::start(&docker, "task", 8);
+    let (_, keeper) = state(&machine);
+    for round in 1..=2 {
+        machine.systemctl(&["restart", SERVICE]).ok();
+        docker.run(&["ps"]).ok();
+        assert_eq!(machine.log().matches("streams go on in process").count(), round.min(1));
+    }
+    assert_ne!(state(&machine).1, keeper, "it was restarted");
+    assert!(docker.run(&["ps"]).ok().contains("task"), "the task runs on");
+    task.assert_ends_well();
+    until_true("the last streams' process ends", LIMIT, || {
+        machine.log().contains("the last streams have ended")
+    });
     // The socket is systemd's: who connects starts the service again.
     machine.systemctl(&["stop", SERVICE]).ok();
     assert_eq!(state(&machine).0, "inactive");
