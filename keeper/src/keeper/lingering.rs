@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::poller::{Interest, Poller, Token};
 use crate::pump::Pump;
 use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
 use nix::unistd::{ForkResult, fork};
 use std::time::Duration;
 
@@ -52,11 +53,9 @@ impl Lingering {
         let signals = take_signals()?;
         self.poller.add(&signals, Token::Signals, Interest::Read).map_err(Error::os("signalfd"))?;
         while self.pump.len() > 0 {
-            while let Ok(Some(signal)) = signals.read_signal() {
-                if [Signal::SIGTERM, Signal::SIGINT].map(|it| it as u32).contains(&signal.ssi_signo) {
-                    (self.log)(&format!("told to stop: the last {} streams are cut", self.pump.len()));
-                    return Ok(());
-                }
+            if is_told_to_stop(&signals) {
+                (self.log)(&format!("told to stop: the last {} streams are cut", self.pump.len()));
+                return Ok(());
             }
             self.turn()?;
         }
@@ -77,4 +76,11 @@ impl Lingering {
         self.pump.take_ended();
         Ok(())
     }
+}
+
+/// Takes all signals that are there. Upgrades and restarts are the next keeper's.
+fn is_told_to_stop(signals: &SignalFd) -> bool {
+    let waiting = std::iter::from_fn(|| signals.read_signal().ok().flatten());
+    let stops = [Signal::SIGTERM as u32, Signal::SIGINT as u32];
+    waiting.filter(|signal| stops.contains(&signal.ssi_signo)).count() > 0
 }
