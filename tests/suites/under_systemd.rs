@@ -6,6 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -15,7 +18,7 @@ use selvedge_tests::engine::Engine;
 use selvedge_tests::host::Host;
 use selvedge_tests::http;
 use selvedge_tests::selvedge::{Selvedge, binary};
-use selvedge_tests::shell::{Output, run};
+use selvedge_tests::shell::{Output, run, timed};
 use selvedge_tests::systemd::{Machine, unit_here};
 use selvedge_tests::wait::until_true;
 
@@ -269,6 +272,36 @@ impl Task {
     }
 }
 
+/// Calls the API over and over, each time on a new connection.
+struct Calls {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<(u32, Duration)>,
+}
+
+impl Calls {
+    fn start(socket: &Path) -> Self {
+        let (stop, socket) = (Arc::new(AtomicBool::new(false)), socket.to_owned());
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let (mut rounds, mut longest) = (0, Duration::ZERO);
+            while !stopped.load(Relaxed) {
+                let (answer, took) = timed(|| http::get(&socket, "/containers/json"));
+                let answer = answer.unwrap_or_else(|error| panic!("call {rounds}: {error}"));
+                assert_eq!(answer.status, 200, "call {rounds}: {}", answer.text());
+                (rounds, longest) = (rounds + 1, longest.max(took));
+            }
+            (rounds, longest)
+        });
+        Self { stop, thread }
+    }
+
+    fn assert_never_failed(self, during: &str) {
+        self.stop.store(true, Relaxed);
+        let (rounds, longest) = self.thread.join().expect("no call failed");
+        println!("{during}: {rounds} calls on new connections, none failed, the longest took {longest:?}");
+    }
+}
+
 const SERVICE: &str = "selvedge.service";
 const SOCKET: &str = "selvedge.socket";
 const API: &str = "/run/selvedge/docker.sock";
@@ -294,11 +327,13 @@ fn a_reload_upgrades_and_no_client_notices() {
     assert_eq!(before.0.0, "active");
     docker.start(&["--name", "asked", "busybox", "sleep", "1000"]);
     let task = Task::start(&docker, "task", 8);
+    let calls = Calls::start(&socket);
     for _ in 0..3 {
         machine.systemctl(&["reload", SERVICE]).ok();
         docker.run(&["ps"]).ok();
         machine.run(text(&machine.binary()), &["upgrade", "--keeper"]).ok();
     }
+    calls.assert_never_failed("3 reloads and 3 successions");
     let workers = machine.log().matches("is ready").count();
     assert_eq!(workers, 4, "each reload starts a worker");
     // What is no good is told by the verb itself, and changes nothing.
@@ -324,12 +359,14 @@ fn nobody_is_refused_while_the_service_is_stopped_restarted_or_killed() {
     // Streams go on in a process of their own, and that one ends with them.
     let task = Task::start(&docker, "task", 8);
     let (_, keeper) = state(&machine);
+    let calls = Calls::start(&socket);
     for _ in 0..2 {
         machine.systemctl(&["restart", SERVICE]).ok();
         docker.run(&["ps"]).ok();
         // The second keeper had none.
         assert_eq!(machine.log().matches("streams go on in process").count(), 1);
     }
+    calls.assert_never_failed("2 restarts");
     assert_ne!(state(&machine).1, keeper, "it was restarted");
     assert!(docker.run(&["ps"]).ok().contains("task"), "the task runs on");
     task.assert_ends_well();
