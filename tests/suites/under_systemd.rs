@@ -400,4 +400,6 @@ fn nobody_is_refused_while_the_service_is_stopped_restarted_or_killed() {
     machine.systemctl(&["kill", SERVICE]).ok();
     let output = task.0.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(125), "the client is told: {output:?}");
+    machine.systemctl(&["start", SOCKET, SERVICE]).ok();
+    docker.run(&["ps"]).ok();
 }
