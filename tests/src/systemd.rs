@@ -27,7 +27,9 @@ pub struct Machine {
 // after that. Cgroups of its own keep two machines apart.
 const OUTER: &str = r#"
 trap '' INT TERM HUP
-cgroups=$(awk '$(NF-2) == "cgroup2" {print $5; exit}' /proc/self/mountinfo)/$NAME
+cgroups=$(awk '$(NF-2) == "cgroup2" {print $5; exit}' /proc/self/mountinfo)
+[ -n "$cgroups" ] || { echo "no cgroup2 is mounted here: systemd cannot run"; exit 1; }
+cgroups=$cgroups/$NAME
 mkdir -p "$cgroups" || exit 1
 sh -c 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"' sh "$cgroups" \
     nsenter --net=/run/netns/$NETNS unshare --pid --mount --cgroup --ipc --uts --fork --kill-child \
@@ -70,7 +72,8 @@ impl Machine {
         command.env("NETNS", &host.netns).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a descriptor")).stderr(log);
         let outer = command.spawn().expect("sh can be started");
-        let init = until("systemd as the first process", START, || first_process(outer.id()));
+        let what = format!("systemd as the first process (log: {})", dir.join("systemd.log").display());
+        let init = until(&what, START, || first_process(outer.id()));
         let machine = Self { init, dir, outer };
         until("systemd has come up", START, || {
             let state = machine.run("systemctl", &["is-system-running"]).stdout;
