@@ -16,9 +16,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What systemd gives to us alone, and what former images of this keeper left for it.
-const NOT_INHERITED: [&str; 6] = [
+const NOT_INHERITED: [&str; 7] = [
     "NOTIFY_SOCKET",
     "LISTEN_PID",
+    "LISTEN_PIDFDID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     "SELVEDGE_KEEPER_STATE",

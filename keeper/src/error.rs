@@ -27,6 +27,9 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The service manager handed over something else than listening sockets.
+    #[error("socket activation: {0}")]
+    Given(String),
     /// One keeper per runtime directory.
     #[error("another keeper is running in {}", .0.display())]
     Locked(PathBuf),

@@ -3,6 +3,7 @@
 //! It must never wait anywhere but in `Poller::wait`, and never end because of what a worker, a client or an engine does.
 
 mod handover;
+mod lingering;
 mod messages;
 mod requests;
 mod resume;
@@ -87,14 +88,17 @@ struct Keeper {
     counts: Counts,
     since: Instant,
     stopping: Stopping,
+    /// Streams shall outlive us.
+    lingers: bool,
     fd_limit: usize,
     buffer: Box<[u8]>,
 }
 
 /// Binds the plan's sockets, starts a worker, and goes on until SIGTERM or SIGINT: a first one stops the workers and gives
-/// streams the plan's grace; a second one ends at once. Socket files are left: the next start replaces them.
+/// streams the plan's grace; a second one ends at once. SIGQUIT stops the workers, and leaves the streams to a process
+/// that ends with the last of them. Socket files are left: the next start replaces them.
 ///
-/// Call it in a process that has no other threads. It blocks SIGCHLD, SIGTERM, SIGINT and SIGHUP.
+/// Call it in a process that has no other threads. It blocks SIGCHLD, SIGTERM, SIGINT, SIGQUIT and SIGHUP.
 ///
 /// # Errors
 /// If a socket can't be made, another keeper has the runtime directory, or the very first worker can't be started or
@@ -109,7 +113,8 @@ pub fn run(plan: Plan) -> Result<(), Error> {
         Ok(number) => Keeper::resume(plan, Loaded::read(&number)?)?,
         Err(_) => Keeper::begin(plan)?,
     };
-    keeper.turn_until_end()
+    keeper.turn_until_end()?;
+    keeper.end()
 }
 
 impl Keeper {
@@ -152,6 +157,7 @@ impl Keeper {
             counts: Counts::default(),
             since: Instant::now(),
             stopping: Stopping::No,
+            lingers: false,
             fd_limit: raise_fd_limit(),
             buffer: vec![0; PACKET_MAX].into_boxed_slice(),
         })
@@ -165,7 +171,6 @@ impl Keeper {
         while !self.is_over() {
             self.turn()?;
         }
-        self.end();
         Ok(())
     }
 
@@ -208,6 +213,7 @@ impl Keeper {
             match Signal::try_from(signal.ssi_signo as i32) {
                 Ok(Signal::SIGCHLD) => self.on_child()?,
                 Ok(Signal::SIGTERM | Signal::SIGINT) => self.on_stop(),
+                Ok(Signal::SIGQUIT) => self.on_quit(),
                 Ok(Signal::SIGHUP) => self.on_reload(),
                 _ => {}
             }
@@ -230,21 +236,33 @@ impl Keeper {
         self.stop_workers(grace);
     }
 
+    fn on_quit(&mut self) {
+        self.lingers = true;
+        if self.stopping == Stopping::No {
+            self.on_stop();
+        }
+    }
+
     fn is_over(&self) -> bool {
         match self.stopping {
             Stopping::No => false,
             Stopping::Until(end) => {
-                (self.workers.is_empty() && self.pump.len() == 0) || Instant::now() >= end
+                let is_empty = self.lingers || self.pump.len() == 0;
+                (self.workers.is_empty() && is_empty) || Instant::now() >= end
             }
             Stopping::Now => true,
         }
     }
 
-    fn end(&mut self) {
+    fn end(mut self) -> Result<(), Error> {
         self.kill_all();
+        if self.lingers && self.stopping != Stopping::Now && self.pump.len() > 0 {
+            return self.into_lingering().go_on();
+        }
         let cut = self.pump.len();
         self.pump.cut_all();
         self.log(&format!("stopped; {cut} streams were cut"));
+        Ok(())
     }
 
     /// The time until something is due.
@@ -318,7 +336,7 @@ impl Keeper {
 
 fn take_signals() -> Result<SignalFd, Error> {
     let mut signals = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
         signals.add(signal);
     }
     signals.thread_block().map_err(Error::os("blocking signals"))?;

@@ -4,6 +4,7 @@
 //! It must never know HTTP, Docker or DNS, never wait for anything but epoll, and never panic: whoever talks through it
 //! depends on it for months.
 
+pub mod activation;
 pub mod control;
 pub mod error;
 pub mod link;

@@ -40,6 +40,8 @@ pub(crate) enum ConfigError {
 pub(crate) struct Config {
     /// Where clients connect.
     pub(crate) listen: Vec<PathBuf>,
+    /// Whether the user said so; if not, a service manager may say something else.
+    pub(crate) listen_is_chosen: bool,
     /// The engine's socket.
     pub(crate) engine: PathBuf,
     /// Where our own sockets lie.
@@ -80,6 +82,7 @@ impl Config {
         let pool = parse("pool", options.pool.as_deref().unwrap_or("10.32.0.0/12"), check_pool)?;
         Ok(Self {
             listen: listen(&options.listen, &runtime_dir)?,
+            listen_is_chosen: !options.listen.is_empty(),
             engine: parse("engine", options.engine.as_deref().unwrap_or("unix:///run/docker.sock"), unix)?,
             wait_path: options.wait_path.unwrap_or_else(|| "/var/lib/selvedge/wait".into()),
             pool,

@@ -146,12 +146,12 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     result
 }
 
-async fn serve(config: Config, link: Link) -> anyhow::Result<()> {
+async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
     let (keeper, sockets) =
         Keeper::join(link, env!("CARGO_PKG_VERSION")).context("cannot talk to the keeper")?;
     let mut sockets: HashMap<String, OwnedFd> = sockets.into_iter().collect();
     install_wait(&config.wait_path)?;
-    let (api, admin) = listeners(&config, &mut sockets)?;
+    let (api, admin) = listeners(&mut config, &mut sockets)?;
     let udp = UdpSocket::from(take(&mut sockets, socket::DNS_UDP)?);
     let tcp = TcpListener::from(take(&mut sockets, socket::DNS_TCP)?);
     let worker = Arc::new(assemble(config, keeper).await?);
@@ -248,14 +248,22 @@ fn take(sockets: &mut HashMap<String, OwnedFd>, name: &str) -> anyhow::Result<Ow
 type Named = (Arc<str>, UnixListener);
 
 fn listeners(
-    config: &Config,
+    config: &mut Config,
     sockets: &mut HashMap<String, OwnedFd>,
 ) -> anyhow::Result<(Vec<Named>, UnixListener)> {
-    let mut api = Vec::new();
-    for path in &config.listen {
-        let name = api_name(path);
-        api.push((name.as_str().into(), unix_listener(take(sockets, &name)?)?));
+    let mut held: Vec<String> =
+        sockets.keys().filter(|name| name.starts_with(socket::API)).cloned().collect();
+    held.sort();
+    if config.listen_is_chosen || held.is_empty() {
+        let lacks = config.listen.iter().map(|path| api_name(path)).find(|name| !held.contains(name));
+        lacks.map_or(Ok(()), |name| take(sockets, &name).map(drop))?;
     }
+    // All of them: systemd may have given more than we know of, and clients connect to whatever is held.
+    let mut api = Vec::new();
+    for name in &held {
+        api.push((name.as_str().into(), unix_listener(take(sockets, name)?)?));
+    }
+    config.listen = held.iter().map(|name| PathBuf::from(&name[socket::API.len()..])).collect();
     Ok((api, unix_listener(take(sockets, socket::ADMIN)?)?))
 }
 

@@ -34,6 +34,12 @@ impl Docker {
         Self { program: DEBIAN.into(), socket: socket.to_owned(), mounts_of: Some(engine) }
     }
 
+    /// Debian's CLI in the mount namespace of a process.
+    #[must_use]
+    pub fn beside(socket: &Path, process: u32) -> Self {
+        Self { mounts_of: Some(process), ..Self::new(socket) }
+    }
+
     /// Another CLI, in the same place.
     #[must_use]
     pub fn with_program(&self, program: &str) -> Self {

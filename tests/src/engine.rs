@@ -109,14 +109,7 @@ impl Engine {
     }
 
     fn import_busybox(&self) {
-        let root = self.dir.join("image");
-        make_image_root(&root);
-        let tar = run(
-            Command::new("tar").arg("-C").arg(&root).args(["-cf"]).arg(self.dir.join("image.tar")).arg("."),
-            b"",
-        );
-        assert_eq!(tar.code, 0, "{}", tar.stderr);
-        let archive = self.dir.join("image.tar");
+        let archive = make_image(&self.dir);
         let import = ["import", "-c", "CMD [\"sh\"]", archive.to_str().expect("a plain path"), "busybox"];
         self.docker().run(&import).ok();
     }
@@ -218,6 +211,18 @@ pivot_root . old
 umount -l /old
 exec "$@"
 "#;
+
+/// Makes the archive of the image `busybox`.
+///
+/// # Panics
+/// When it cannot be made.
+pub(crate) fn make_image(dir: &Path) -> PathBuf {
+    let (root, archive) = (dir.join("image"), dir.join("image.tar"));
+    make_image_root(&root);
+    let tar = run(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg("."), b"");
+    assert_eq!(tar.code, 0, "{}", tar.stderr);
+    archive
+}
 
 fn make_image_root(root: &Path) {
     for part in ["bin", "etc", "tmp", "root", "var"] {

@@ -12,6 +12,7 @@ pub mod mesos;
 pub mod reaper;
 pub mod selvedge;
 pub mod shell;
+pub mod systemd;
 pub mod wait;
 
 use std::path::PathBuf;

@@ -42,7 +42,10 @@ pub fn binary() -> PathBuf {
         return path.into();
     }
     let own = std::env::current_exe().expect("a test has a path");
-    let built = own.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST").join("selvedge");
+    // A test is target/PROFILE/deps/TEST, a program of ours target/PROFILE/PROGRAM.
+    let folders = own.ancestors().skip(1).take(2).map(|folder| folder.join("selvedge"));
+    let found: Vec<PathBuf> = folders.collect();
+    let built = found.iter().find(|path| path.is_file()).unwrap_or(&found[0]).clone();
     assert!(built.exists(), "{} is not there; run `cargo build -p selvedge-proxy`", built.display());
     built
 }
