@@ -280,7 +280,8 @@ impl Link {
         self.send(&FromWorker::Unpark { id })
     }
 
-    /// Says that this worker touches no parked client any more: the next worker may have them now.
+    /// Says that this worker touches no client of an ended stream any more: the next worker may have them now. What it
+    /// parked itself is given on when it is `done`, or gone.
     ///
     /// # Errors
     /// `QueueFull`.

@@ -36,7 +36,8 @@ pub(crate) enum FromWorker {
     Park { id: u64 },
     /// That client is served: forget it.
     Unpark { id: u64 },
-    /// This worker touches no parked client any more: the next may have them.
+    /// This worker touches no client of an ended stream any more: the next may have them. What else it parked is given
+    /// on when it is `Done`, or gone.
     Release,
     /// Drained: nothing is left to do here but leaving.
     Done,

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -68,9 +69,13 @@ async fn answer<B>(worker: &Worker, request: &Request<B>) -> Response<Full<Bytes
     response
 }
 
+const ENGINE_PATIENCE: Duration = Duration::from_secs(2);
+
 async fn status(worker: &Worker) -> Value {
     let config = &worker.config;
-    let engine_version: Value = worker.engine.get("/version").await.unwrap_or(Value::Null);
+    // A hung engine must not hide what it hangs.
+    let asked = tokio::time::timeout(ENGINE_PATIENCE, worker.engine.get::<Value>("/version")).await;
+    let engine_version = asked.ok().and_then(Result::ok).unwrap_or(Value::Null);
     serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
         "worker": {
@@ -83,6 +88,7 @@ async fn status(worker: &Worker) -> Value {
         "engine": {
             "socket": config.engine,
             "up": worker.engine_is_up(),
+            "answers": !engine_version.is_null(),
             "version": engine_version.get("Version"),
             "api": engine_version.get("ApiVersion"),
         },

@@ -78,15 +78,21 @@ fn status_text(status: &Value) -> String {
         Some(Value::Null) | None => "-".to_owned(),
         Some(other) => other.to_string(),
     };
-    let engine = if status.pointer("/engine/up") == Some(&Value::Bool(true)) { "up" } else { "AWAY" };
+    let truth = |pointer: &str| status.pointer(pointer).and_then(Value::as_bool).unwrap_or(false);
+    let engine = match (truth("/engine/up"), truth("/engine/answers")) {
+        (true, true) => "up",
+        (true, false) => "DOES NOT ANSWER",
+        (false, _) => "AWAY",
+    };
     let mut out = String::new();
     let count = |pointer: &str| status.pointer(pointer).and_then(Value::as_array).map_or(0, Vec::len);
     let seconds = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64).unwrap_or(0) / 1000;
     let keeper = format!(
-        "pid {}, up {} s, {} streams, {} worker deaths, {} upgrades",
+        "pid {}, up {} s, {} streams, {} parked, {} worker deaths, {} upgrades",
         text("/keeper/pid"),
         seconds("/keeper/up_ms"),
         count("/keeper/streams"),
+        text("/keeper/parked"),
         text("/keeper/worker_deaths"),
         text("/keeper/upgrades")
     );

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -142,6 +142,11 @@ impl Keeper {
             fd = again;
             self.writable().await;
         }
+    }
+
+    /// Leaves a client with the keeper while we work for it; `None` when that cannot be.
+    pub(crate) fn park(&self, client: BorrowedFd<'_>, note: &[u8]) -> Option<u64> {
+        self.control().park(client, note).ok()
     }
 
     /// A parked client was served.

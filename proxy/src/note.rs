@@ -32,6 +32,9 @@ pub(crate) struct Note {
     pub(crate) tenant: Option<String>,
     /// Where `wait` is mounted.
     pub(crate) wait: String,
+    /// The create's own number (`rewrite::Asked`): one that is asked again finds by it what it has made.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) asked: u64,
     /// What stood in the places that were rewritten, for inspect and commit.
     pub(crate) original: Original,
 }
@@ -60,6 +63,11 @@ pub(crate) enum Kept {
     Same,
     /// Replaced; this (or null) is what the client sent.
     Was(Option<Vec<String>>),
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Kept {

@@ -13,11 +13,22 @@ pub(crate) mod top;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::docker::error::Refusal;
 use crate::front::head::RequestHead;
 use crate::front::message::{Answer, Question, ask};
 use crate::route::{self, Endpoint};
 use crate::worker::Worker;
+
+/// When a request was asked, and whether this is the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    /// Nanoseconds of the Unix epoch: also what tells this request from all others.
+    pub(crate) when: u64,
+    /// The engine broke off, or an earlier worker died: part of it may have been done.
+    pub(crate) again: bool,
+}
 
 /// A request that is rewritten.
 #[derive(Debug)]
@@ -30,6 +41,8 @@ pub(crate) struct Request<'a> {
     pub(crate) body: &'a [u8],
     /// Which one.
     pub(crate) endpoint: Endpoint,
+    /// When.
+    pub(crate) asked: Asked,
 }
 
 impl Request<'_> {

@@ -183,9 +183,14 @@ async fn last_order(worker: &Arc<Worker>) -> Order {
                 Ok(client) => front::accept::take(worker, client, read, listener.into()),
                 Err(error) => warn!(%error, "an idle client of the last worker is lost"),
             },
-            Order::Parked { id, client, note, ended } => {
-                // Nobody parks a client but the keeper, at the end of a stream.
-                let ended = ended.unwrap_or_default();
+            Order::Parked { id, client, note, ended: None } => {
+                let (guard, worker) = (worker.counters.connection(), Arc::clone(worker));
+                tokio::spawn(async move {
+                    front::promise::keep(worker, id, client, note).await;
+                    drop(guard);
+                });
+            }
+            Order::Parked { id, client, note, ended: Some(ended) } => {
                 tokio::spawn(resume(Arc::clone(worker), Parked { id, client, note, ended }));
             }
             Order::Status { .. } => {}

@@ -31,7 +31,8 @@ pub fn recover(docker: &Docker) -> Result<usize, String> {
     let tasks: Vec<&str> = names.into_iter().filter(|name| name.starts_with("mesos-")).collect();
     for name in &tasks {
         let seen = docker.run(&["inspect", "--type=container", name]);
-        if seen.code != 0 {
+        // A task that ends in between would fail a real agent's recovery, whoever answers; that is not asked here.
+        if seen.code != 0 && !seen.stderr.contains("No such container") {
             return Err(format!("inspect {name}: {}", seen.stderr));
         }
     }

@@ -231,3 +231,59 @@ fn an_engine_that_stays_away_is_told_after_the_wait() {
         assert!(answer.text().contains("cannot connect to the Docker engine"), "{path}: {}", answer.text());
     }
 }
+
+/// Asks for something while the engine stands still, lets something happen, and gives the answer.
+fn asked_meanwhile(lab: &Lab, path: &str, body: &str, happens: impl FnOnce()) -> http::Answer {
+    let engine = nix::unistd::Pid::from_raw(i32::try_from(lab.engine.pid()).expect("a pid"));
+    nix::sys::signal::kill(engine, Signal::SIGSTOP).expect("it lives");
+    let socket = lab.selvedge.socket();
+    std::thread::scope(|scope| {
+        let asks = scope.spawn(|| http::post(&socket, path, body));
+        std::thread::sleep(Duration::from_millis(400));
+        happens();
+        // It may have been killed meanwhile.
+        let _ = nix::sys::signal::kill(engine, Signal::SIGCONT);
+        asks.join().expect("no panic").expect("an answer")
+    })
+}
+
+fn create_and_start_are_done_once(lab: &Lab, happens: impl Fn()) {
+    let docker = lab.selvedge.docker();
+    let body = r#"{"Image":"busybox","Cmd":["sh","-c","echo began; sleep 1000"]}"#;
+    for (name, query) in [("named", "?name=named"), ("", "")] {
+        let before = docker.run(&["ps", "-aq"]).stdout.lines().count();
+        let answer = asked_meanwhile(lab, &format!("/containers/create{query}"), body, &happens);
+        assert_eq!(answer.status, 201, "{name}: {}", answer.text());
+        let text = answer.text();
+        let id = text.split('"').nth(3).expect("an id").to_owned();
+        assert_eq!(docker.run(&["ps", "-aq"]).stdout.lines().count(), before + 1, "{name}");
+        let answer = asked_meanwhile(lab, &format!("/containers/{id}/start"), "", &happens);
+        assert_eq!(answer.status, 204, "{name}: {}", answer.text());
+        until_true("it began", SOON, || docker.run(&["logs", &id]).stdout.contains("began"));
+        assert_eq!(docker.run(&["logs", &id]).stdout, "began\n", "{name}: it ran twice");
+        assert!(docker.address(&id).starts_with("10.32."), "{name}");
+    }
+}
+
+#[test]
+fn what_a_killed_worker_had_in_its_hands_is_done_once_and_answered() {
+    let lab = Lab::new();
+    let killed = || {
+        let keeper = lab.selvedge.keeper();
+        let children =
+            std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).expect("it lives");
+        let worker: i32 = children.trim().parse().expect("one child, the worker");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker), Signal::SIGKILL).expect("it lives");
+        std::thread::sleep(Duration::from_millis(300));
+    };
+    create_and_start_are_done_once(&lab, killed);
+}
+
+#[test]
+fn what_a_killed_engine_had_in_its_hands_is_done_once_and_answered() {
+    let lab = Lab::with_engine(&["--live-restore"]);
+    create_and_start_are_done_once(&lab, || {
+        lab.engine.end(Signal::SIGKILL);
+        lab.engine.start_again();
+    });
+}

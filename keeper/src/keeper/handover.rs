@@ -97,6 +97,14 @@ impl Handover {
         self.conns.len() >= MANY
     }
 
+    /// That worker gives back the clients of streams that ended; what else it parked it brings to its end.
+    pub(super) fn release_ended(&mut self, holder: u32) {
+        let held = |parked: &&mut Parked| parked.holder == Some(holder) && parked.ended.is_some();
+        for parked in self.parked.values_mut().filter(held) {
+            parked.holder = None;
+        }
+    }
+
     /// That worker serves no parked client any more.
     pub(super) fn release(&mut self, holder: u32) {
         for parked in self.parked.values_mut().filter(|parked| parked.holder == Some(holder)) {

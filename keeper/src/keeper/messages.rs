@@ -80,11 +80,14 @@ impl Keeper {
             FromWorker::Conn { listener } => self.on_conn(id, listener, packet.bytes, packet.fds),
             FromWorker::Park { id: number } => self.on_park(id, number, packet.bytes, packet.fds),
             FromWorker::Unpark { id: number } => {
-                if let Some(parked) = self.handover.parked.remove(&number) {
+                // Without an end it is a connection that goes on with its worker.
+                if let Some(parked) = self.handover.parked.remove(&number)
+                    && parked.ended.is_some()
+                {
                     self.let_go(&parked.client);
                 }
             }
-            FromWorker::Release => self.handover.release(id),
+            FromWorker::Release => self.handover.release_ended(id),
             FromWorker::Done => self.on_done(id),
         }
     }

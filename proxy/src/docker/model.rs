@@ -13,6 +13,8 @@ pub(crate) struct Container {
     pub(crate) id: String,
     /// With a leading slash.
     pub(crate) name: String,
+    /// RFC 3339.
+    pub(crate) created: String,
     /// Its first program, as the engine started it.
     pub(crate) path: String,
     /// Where the engine keeps its /etc/hosts, as the engine sees it.

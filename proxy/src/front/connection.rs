@@ -10,11 +10,11 @@ use tracing::debug;
 use super::framing::BodyLength;
 use super::head::{self, RequestHead};
 use super::message::{self, Answer, Buffered, MessageError, SILENCE};
+use super::promise::{self, Whole};
 use super::relay::{self, After, RelayError};
 use super::stream;
 use crate::docker::error::Refusal;
 use crate::held::{Note, begin};
-use crate::rewrite::{self, Request};
 use crate::route::{self, Endpoint, Route};
 use crate::worker::Worker;
 
@@ -36,7 +36,7 @@ pub(crate) async fn serve(worker: Arc<Worker>, socket: UnixStream, read: Vec<u8>
             Ok(None) | Err(MessageError::Gone(_)) => return,
             Err(MessageError::Refused(refusal)) => return refuse(client, &refusal).await,
         };
-        match one(&worker, client, head).await {
+        match one(&worker, client, head, &listener).await {
             Some(next) => client = next,
             None => return,
         }
@@ -66,7 +66,12 @@ async fn next_head(client: &mut Buffered) -> Result<Option<RequestHead>, Message
 }
 
 /// Serves one request; gives the client back when another may follow.
-async fn one(worker: &Arc<Worker>, mut client: Buffered, head: RequestHead) -> Option<Buffered> {
+async fn one(
+    worker: &Arc<Worker>,
+    mut client: Buffered,
+    head: RequestHead,
+    listener: &str,
+) -> Option<Buffered> {
     let route = route::classify(&head.method, &head.target, worker.config.compat_mesos());
     worker.counters.request(&route);
     if route == Route::Stream
@@ -75,7 +80,7 @@ async fn one(worker: &Arc<Worker>, mut client: Buffered, head: RequestHead) -> O
         return Box::pin(held(worker, client, head, note)).await;
     }
     match route {
-        Route::Rewritten(endpoint) => Box::pin(rewritten(worker, client, head, endpoint)).await,
+        Route::Rewritten(endpoint) => Box::pin(rewritten(worker, client, (head, endpoint), listener)).await,
         Route::Short if is_whole(&client, &head) => short(worker, client, &head).await,
         Route::Short | Route::Stream if head.upgrade => Box::pin(upgrade(worker, client, head)).await,
         Route::Short | Route::Stream => {
@@ -148,8 +153,8 @@ async fn upgrade(worker: &Worker, mut client: Buffered, head: RequestHead) -> Op
 async fn rewritten(
     worker: &Arc<Worker>,
     mut client: Buffered,
-    head: RequestHead,
-    endpoint: Endpoint,
+    (head, endpoint): (RequestHead, Endpoint),
+    listener: &str,
 ) -> Option<Buffered> {
     let bytes = take_head(&mut client, &head);
     let body = match message::request_body(&mut client, &head).await {
@@ -160,18 +165,9 @@ async fn rewritten(
             return None;
         }
     };
-    // A task of its own: a client that goes away in the middle of a start must not leave it half done.
-    let work = {
-        let (worker, head) = (Arc::clone(worker), head.clone());
-        tokio::spawn(async move {
-            rewrite::answer(&worker, Request { head: &head, bytes: &bytes, body: &body, endpoint }).await
-        })
-    };
-    let answer = work.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a request's task ended badly");
-        Answer::refusal(&Refusal::new(500, "internal error"))
-    });
-    answered(client, &answer, head.keep_alive).await
+    let keep = head.keep_alive;
+    let answer = promise::perform(worker, &client, Whole { head, bytes, body, endpoint }, listener).await;
+    answered(client, &answer, keep).await
 }
 
 async fn redirect(mut client: Buffered, head: &RequestHead, path: &str) -> Option<Buffered> {
@@ -186,7 +182,7 @@ async fn redirect(mut client: Buffered, head: &RequestHead, path: &str) -> Optio
     answered(client, &answer, head.body == BodyLength::Fixed(0) && head.keep_alive).await
 }
 
-async fn answered(mut client: Buffered, answer: &Answer, keep: bool) -> Option<Buffered> {
+pub(super) async fn answered(mut client: Buffered, answer: &Answer, keep: bool) -> Option<Buffered> {
     let written = client.io.write_all(&answer.to_bytes(!keep)).await;
     if written.is_err() || !keep {
         message::linger(&mut client.io).await;

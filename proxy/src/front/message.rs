@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
 use super::framing::{BodyLength, Chunks, Piece};
 use super::head::{self, HeadError, RequestHead, ResponseHead};
@@ -238,16 +239,26 @@ pub(crate) async fn ask(upstream: &Upstream, question: &Question<'_>) -> Result<
     let mut bytes = head::with_fields(&head, HOP, &length);
     bytes.extend_from_slice(question.body);
     let broke_off = |error: io::Error| Refusal::new(502, format!("the engine broke off: {error}"));
+    // What may have had an effect is not asked twice.
+    let harmless = question.line.starts_with("GET ");
     if let Some(kept) = upstream.kept() {
         match exchange(upstream, kept, &bytes).await {
-            // What may have had an effect is not asked twice.
-            Err(_) if question.line.starts_with("GET ") => {}
+            Err(_) if harmless => {}
             result => return result.map_err(broke_off),
         }
     }
-    let fresh = upstream.connect().await.map_err(|error| away(&error))?;
-    exchange(upstream, fresh, &bytes).await.map_err(broke_off)
+    let end = Instant::now() + upstream.patience();
+    loop {
+        let fresh = upstream.connect().await.map_err(|error| away(&error))?;
+        match exchange(upstream, fresh, &bytes).await {
+            Err(_) if harmless && Instant::now() < end => tokio::time::sleep(AGAIN).await,
+            result => return result.map_err(broke_off),
+        }
+    }
 }
+
+// An engine that ends takes connections for a moment, and answers none.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// The refusal for an engine that nobody reaches.
 pub(crate) fn away(error: &io::Error) -> Refusal {

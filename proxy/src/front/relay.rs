@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
 
 use super::framing::{BodyLength, Chunks};
 use super::head::{RequestHead, ResponseHead};
@@ -58,17 +59,27 @@ async fn first_answer(
     request: &[u8],
     to_head: bool,
 ) -> io::Result<(Buffered, ResponseHead)> {
+    // An engine that went away in just this moment never saw the request of a dead connection, but we cannot know:
+    // only what changes nothing is asked again.
+    let harmless = matches!(head.method.as_str(), "GET" | "HEAD");
     if let Some(kept) = upstream.kept() {
         let tried = first_bytes(kept, request, to_head).await;
-        // An engine that went away in just this moment never saw the request of a dead connection, but
-        // we cannot know: only what changes nothing is asked again.
-        let again = matches!(head.method.as_str(), "GET" | "HEAD");
-        if tried.is_ok() || !again {
+        if tried.is_ok() || !harmless {
             return tried;
         }
     }
-    first_bytes(upstream.connect().await?, request, to_head).await
+    let end = Instant::now() + upstream.patience();
+    loop {
+        let tried = first_bytes(upstream.connect().await?, request, to_head).await;
+        if tried.is_ok() || !harmless || Instant::now() >= end {
+            return tried;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
 }
+
+// An engine that ends takes connections for a moment, and answers none.
+const AGAIN: Duration = Duration::from_millis(50);
 
 async fn first_bytes(
     stream: tokio::net::UnixStream,

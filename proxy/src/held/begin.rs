@@ -38,7 +38,7 @@ pub(crate) async fn begin(worker: &Worker, client: Buffered, head: &RequestHead,
 
 async fn attach(worker: &Worker, mut client: Buffered, head: &RequestHead, mut note: Note) -> Begun {
     let bytes = note.head.clone().into_bytes();
-    let ask = stream::ask_for_upgrade(&mut client, &worker.upstream, head, &bytes);
+    let ask = ask_for_attach(&mut client, &worker.upstream, head, &bytes);
     let (asked, seen) = tokio::join!(ask, look(worker, &note));
     let (mut engine, answer) = match asked {
         Ok(answered) => answered,
@@ -54,6 +54,24 @@ async fn attach(worker: &Worker, mut client: Buffered, head: &RequestHead, mut n
     }
     engine.used(answer.len);
     give(worker, head, (client, engine), Some((note, Position::new(framed)))).await
+}
+
+/// An engine that ends takes connections for a moment, and answers none: then nothing has happened.
+async fn ask_for_attach(
+    client: &mut Buffered,
+    upstream: &Upstream,
+    head: &RequestHead,
+    bytes: &[u8],
+) -> Result<(Buffered, ResponseHead), MessageError> {
+    let end = Instant::now() + upstream.patience();
+    loop {
+        match stream::ask_for_upgrade(client, upstream, head, bytes).await {
+            Err(MessageError::Refused(refusal)) if refusal.status == 502 && Instant::now() < end => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            asked => return asked,
+        }
+    }
 }
 
 async fn plain(worker: &Worker, client: Buffered, head: &RequestHead, mut note: Note) -> Begun {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use selvedge_registry::pool::AddressError;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use super::Request;
 use super::labels::{self, Wanted, Wishes};
 use crate::docker::engine::EngineError;
 use crate::docker::error::Refusal;
+use crate::docker::life::moment;
 use crate::docker::model;
 use crate::docker::object::{BodyError, Object};
 use crate::front::message::Answer;
@@ -53,6 +55,11 @@ pub(crate) async fn answer(worker: &Worker, request: &Request<'_>) -> Result<Ans
     if matches!(request.body.trim_ascii(), b"" | b"null") {
         return request.ask(worker, request.body).await;
     }
+    if request.asked.again
+        && let Some(answer) = made_before(worker, request).await?
+    {
+        return Ok(answer);
+    }
     let body = Body::read(request.body)?;
     let image = image(worker, &body).await?;
     let wanted = wants_wire(&body)?;
@@ -62,6 +69,41 @@ pub(crate) async fn answer(worker: &Worker, request: &Request<'_>) -> Result<Ans
         return without_wire(worker, request, body, &config, command).await;
     }
     with_wire(worker, request, body, command).await
+}
+
+/// The answer of a create that is asked again and has been done: by its own number, or, where there is no wire, by a
+/// container of that name which is no older than the request.
+async fn made_before(worker: &Worker, request: &Request<'_>) -> Result<Option<Answer>, Refusal> {
+    // What an engine was told by a worker that died may not be done yet.
+    tokio::time::sleep(STILL_MADE).await;
+    let broke_off = |error: EngineError| Refusal::new(502, format!("the engine broke off: {error}"));
+    let filters = percent_encode(&format!("{{\"label\":[{LABEL:?}]}}"));
+    let path = format!("/containers/json?all=1&filters={filters}");
+    let listed: Vec<model::Listed> = worker.engine.get(&path).await.map_err(broke_off)?;
+    for container in listed {
+        let labels = container.labels.clone().unwrap_or_default();
+        if Note::read(&labels).is_some_and(|note| note.asked == request.asked.when) {
+            worker.book.learn_labels(&container.id, container.name(), &labels);
+            return Ok(Some(made(&container.id)));
+        }
+    }
+    let Some(name) = request.query_value("name").filter(|name| !name.is_empty()) else { return Ok(None) };
+    match worker.engine.inspect(&name).await {
+        Ok(found) if moment(&found.created) >= request.asked.when => {
+            worker.book.learn(&found);
+            Ok(Some(made(&found.id)))
+        }
+        Ok(_) => Ok(None),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(broke_off(error)),
+    }
+}
+
+const STILL_MADE: Duration = Duration::from_millis(250);
+
+fn made(id: &str) -> Answer {
+    let body = serde_json::json!({"Id": id, "Warnings": []});
+    Answer::json(201, format!("{body}\n").into_bytes())
 }
 
 impl Body {
@@ -102,7 +144,7 @@ async fn image(worker: &Worker, body: &Body) -> Result<Option<model::Config>, Re
     match worker.engine.get::<model::Image>(&format!("/images/{}/json", percent_encode(&name))).await {
         Ok(image) => Ok(Some(image.config.unwrap_or_default())),
         Err(EngineError::Refused { .. }) => Ok(None),
-        Err(error) => Err(Refusal::new(503, error.to_string())),
+        Err(error) => Err(Refusal::new(502, format!("the engine broke off: {error}"))),
     }
 }
 
@@ -231,6 +273,7 @@ async fn with_wire(
     let holder = format!("create {}", worker.counters.next());
     let address = take_address(worker, body.wishes.address, &holder)?;
     let note = rewrite(worker, &mut body, name.as_deref(), (address, command));
+    let note = note.map(|note| sign(&mut body, Note { asked: request.asked.when, ..note }));
     let result = match note {
         Ok(note) => request.ask(worker, &body.top.to_bytes()).await.map(|answer| (answer, note)),
         Err(error) => Err(error.into()),
@@ -312,12 +355,17 @@ fn rewrite(
         upstreams,
         tenant: body.wishes.tenant.clone(),
         wait: wait.to_owned(),
+        asked: 0,
         original: Original { entrypoint: command.entrypoint, cmd: command.cmd, dns, dns_search },
     };
-    body.labels.insert(LABEL.to_owned(), note.to_text());
-    body.top.set("Labels", &body.labels);
     body.top.set("HostConfig", &body.host);
     Ok(note)
+}
+
+fn sign(body: &mut Body, note: Note) -> Note {
+    body.labels.insert(LABEL.to_owned(), note.to_text());
+    body.top.set("Labels", &body.labels);
+    note
 }
 
 fn covers_dev(host: &Object) -> Result<bool, BodyError> {

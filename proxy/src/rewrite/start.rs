@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use super::Request;
+use crate::docker::engine::EngineError;
 use crate::docker::error::Refusal;
+use crate::docker::life::moment;
 use crate::docker::wording;
 use crate::front::message::Answer;
-use crate::reconcile::{self, Outcome};
+use crate::reconcile::{self, Outcome, ReconcileError};
 use crate::route::Endpoint;
 use crate::worker::Worker;
 
@@ -28,7 +30,10 @@ pub(crate) async fn answer(
     // Registered before the engine hears of it: the event of this start then leaves the work, and the
     // telling, to us.
     let _pending = worker.book.expect_start(&id);
-    let answer = request.ask(worker, request.body).await?;
+    let answer = match started_before(worker, request, &id).await? {
+        Some(answer) => answer,
+        None => request.ask(worker, request.body).await?,
+    };
     if answer.status >= 300 {
         return Ok(answer);
     }
@@ -38,12 +43,27 @@ pub(crate) async fn answer(
             let failure = never_ran(worker, &id, lookup).await;
             Ok(told(&request.endpoint, failure))
         }
+        Err(ReconcileError::Engine(EngineError::Unreachable(reason))) => {
+            Err(Refusal::new(502, format!("the engine broke off: {reason}")))
+        }
         Err(error) => {
             tracing::warn!(container = %super::create::short(&id), %error, "start failed: the container is stopped before its program ran");
             reconcile::abandon(worker, &id).await;
             Err(Refusal::new(500, format!("cannot connect container {}: {error}", super::create::short(&id))))
         }
     }
+}
+
+/// The answer of a start that is asked again and has been done: what has run once is not run twice.
+async fn started_before(worker: &Worker, request: &Request<'_>, id: &str) -> Result<Option<Answer>, Refusal> {
+    if !request.asked.again {
+        return Ok(None);
+    }
+    let broke_off = |error: EngineError| Refusal::new(502, format!("the engine broke off: {error}"));
+    let container = worker.engine.inspect(id).await.map_err(broke_off)?;
+    let done = moment(&container.state.started_at) >= request.asked.when;
+    let head = b"HTTP/1.1 204 No Content\r\n\r\n".to_vec();
+    Ok(done.then(|| Answer { head, status: 204, body: Vec::new(), has_body: false }))
 }
 
 /// The id of the container that the client calls `reference`, if it is one of ours.

@@ -72,6 +72,7 @@ impl Outcome {
         let odd = |one: &&Report| {
             one.is_wronged() || one.orphaned || one.is_garbled() || !one.wrong_inspects.is_empty()
         };
+        let recoveries = self.recoveries.iter().map(|error| format!("recovery: {}", error.trim()));
         self.reports
             .iter()
             .filter(odd)
@@ -87,6 +88,7 @@ impl Outcome {
                     one.complaint
                 )
             })
+            .chain(recoveries)
             .collect()
     }
 }
@@ -269,13 +271,12 @@ fn happen(lab: &Lab, between: &dyn Between, size: Size, (gate, recoveries): (&Ga
         match kind {
             0 => between.upgrade(),
             1 => {
-                // A create or start in the hands of a killed worker may fail; that is not what is asked here.
+                // A ping or an attach in the hands of a killed worker may fail; that is not what is asked here.
                 let _none = gate.write();
                 between.kill();
             }
             2 => between.replace_all(),
             _ => {
-                let _none = gate.write();
                 lab.engine.end(Signal::SIGTERM);
                 lab.engine.start_again();
             }
