@@ -71,6 +71,15 @@ fn ask<T: DeserializeOwned>(runtime_dir: &Path, path: &str) -> anyhow::Result<T>
         .with_context(|| format!("no answer at {}; is Selvedge running?", socket.display()))
 }
 
+fn engine_state(status: &Value) -> &'static str {
+    let truth = |pointer: &str| status.pointer(pointer).and_then(Value::as_bool).unwrap_or(false);
+    match (truth("/engine/up"), truth("/engine/answers")) {
+        (true, true) => "up",
+        (true, false) => "DOES NOT ANSWER",
+        (false, _) => "AWAY",
+    }
+}
+
 fn status_text(status: &Value) -> String {
     let text = |pointer: &str| match status.pointer(pointer) {
         Some(Value::String(text)) => text.clone(),
@@ -78,12 +87,7 @@ fn status_text(status: &Value) -> String {
         Some(Value::Null) | None => "-".to_owned(),
         Some(other) => other.to_string(),
     };
-    let truth = |pointer: &str| status.pointer(pointer).and_then(Value::as_bool).unwrap_or(false);
-    let engine = match (truth("/engine/up"), truth("/engine/answers")) {
-        (true, true) => "up",
-        (true, false) => "DOES NOT ANSWER",
-        (false, _) => "AWAY",
-    };
+    let engine = engine_state(status);
     let mut out = String::new();
     let count = |pointer: &str| status.pointer(pointer).and_then(Value::as_array).map_or(0, Vec::len);
     let seconds = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64).unwrap_or(0) / 1000;
