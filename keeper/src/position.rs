@@ -38,6 +38,14 @@ impl Position {
         Position { moved: 0, frames: framed.then(Frames::default) }
     }
 
+    /// So many bytes were written to the client that nobody saw. Of a stream of frames they are all of one payload.
+    pub(crate) fn pass_unseen(&mut self, bytes: usize) {
+        self.moved += bytes as u64;
+        if let Some(frames) = &mut self.frames {
+            frames.count(bytes);
+        }
+    }
+
     /// Those bytes were written to the client.
     pub(crate) fn pass(&mut self, bytes: &[u8]) {
         self.moved += bytes.len() as u64;
@@ -62,9 +70,22 @@ impl Frames {
 
     fn payload(&mut self, bytes: &[u8]) -> usize {
         let used = bytes.len().min(self.left as usize);
-        self.left -= used as u32;
-        self.passed[usize::from(self.kind)] += used as u64;
+        self.count(used);
         used
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes as u32);
+        self.passed[usize::from(self.kind)] += bytes as u64;
+    }
+
+    /// How much of a header is still to come, behind a frame that was at least so long: where frames are long, the next
+    /// one is long too.
+    pub(crate) fn header_left(&self, long: usize) -> Option<usize> {
+        let [.., a, b, c, d] = self.header;
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        let have = usize::from(self.have);
+        (self.left == 0 && !self.lost && (have > 0 || length >= long)).then_some(8 - have)
     }
 
     fn header(&mut self, bytes: &[u8]) -> usize {

@@ -3,8 +3,9 @@
 //! It must never be used by the keeper.
 
 use crate::poller::{Interest, Poller, Token};
+use crate::position::Position;
 use crate::pump::Pump;
-use crate::pump::stream::Stream;
+use crate::pump::stream::{Resume, Stream};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -38,6 +39,21 @@ impl Relay {
     /// If one of them is no stream socket.
     pub fn give(&mut self, client: OwnedFd, upstream: OwnedFd, pending: [Vec<u8>; 2]) -> io::Result<()> {
         self.pump.add(&self.poller, Stream::new("relay", client, upstream, pending))
+    }
+
+    /// Takes a stream over whose upstream sends frames, and whose client is set aside when it ends.
+    ///
+    /// # Errors
+    /// If one of them is no stream socket.
+    pub fn follow(&mut self, client: OwnedFd, upstream: OwnedFd) -> io::Result<()> {
+        let stream = Stream::new("relay", client, upstream, [Vec::new(), Vec::new()]);
+        let resume = Resume { note: Vec::new(), hold_upstream: false };
+        self.pump.add(&self.poller, stream.resumable(resume, Position::new(true)))
+    }
+
+    /// Where the streams stood that were set aside since the last call; their clients are let go.
+    pub fn ended(&mut self) -> Vec<Position> {
+        self.pump.take_ended().into_iter().map(|ended| ended.position).collect()
     }
 
     /// One turn of the loop. True if there is something to read from what `watch` was told of.

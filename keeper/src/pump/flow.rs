@@ -48,6 +48,8 @@ enum Way {
     Splice,
     /// The kernel refused splice(2) for one of the sockets.
     CopyOnly,
+    /// Frames are followed: what is spliced must lie within one.
+    Watch,
 }
 
 enum Outcome {
@@ -89,9 +91,9 @@ impl Flow {
         Flow { pipe, phase, ..Flow::new(pending).counting_from(position) }
     }
 
-    /// Counts on from there. Frames can only be followed by who sees them: no splice(2) then.
+    /// Counts on from there.
     pub(crate) fn counting_from(self, position: Position) -> Flow {
-        let way = if position.frames.is_some() { Way::CopyOnly } else { Way::Copy };
+        let way = if position.frames.is_some() { Way::Watch } else { Way::Copy };
         Flow { position, way, ..self }
     }
 
@@ -128,7 +130,7 @@ impl Flow {
 
     /// True while this direction is in the midst of bulk data.
     pub(crate) fn is_bulk(&self) -> bool {
-        self.way == Way::Splice
+        self.splice_at_most() > 0
     }
 
     /// Moves what can be moved now, at most a turn's worth. True if there is more to do without a new event.
@@ -194,7 +196,7 @@ impl Flow {
                 return Outcome::WouldBlock;
             }
             match pipe.empty_into(to.fd.as_fd()) {
-                Ok(bytes) => self.position.moved += bytes as u64,
+                Ok(bytes) => self.position.pass_unseen(bytes),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     to.writable = false;
@@ -224,20 +226,37 @@ impl Flow {
     }
 
     fn fill(&mut self, from: &mut End, to: &mut End, tools: &mut Tools) -> Outcome {
-        let pipe = if self.way == Way::Splice { tools.pipes.take() } else { None };
+        let most = self.splice_at_most();
+        let pipe = if most > 0 { tools.pipes.take() } else { None };
         if let Some(mut pipe) = pipe {
-            let result = pipe.fill(from.fd.as_fd());
+            let result = pipe.fill(from.fd.as_fd(), most);
             self.pipe = Some(pipe);
             return self.judge_splice(result);
         }
         self.copy(from, to, tools)
     }
 
+    /// How many bytes may be spliced now. All that was read has been written by now, so the position is where the
+    /// next byte will be read.
+    fn splice_at_most(&self) -> usize {
+        match (self.way, self.position.frames) {
+            (Way::Splice, _) => usize::MAX,
+            (Way::Watch, Some(frames)) if frames.left as usize >= BULK_FROM => frames.left as usize,
+            _ => 0,
+        }
+    }
+
+    /// How many bytes may be copied now: between long frames only a header, so that their payload can be spliced.
+    fn copy_at_most(&self) -> usize {
+        let frames = self.position.frames.filter(|_| self.way == Way::Watch);
+        frames.and_then(|frames| frames.header_left(BULK_FROM)).unwrap_or(BUFFER)
+    }
+
     fn judge_splice(&mut self, result: Result<usize, Errno>) -> Outcome {
         match result {
             Ok(0) => Outcome::End,
             Ok(bytes) => {
-                if bytes < BULK_UNTIL {
+                if bytes < BULK_UNTIL && self.way == Way::Splice {
                     self.way = Way::Copy;
                 }
                 Outcome::Moved(bytes)
@@ -253,7 +272,8 @@ impl Flow {
     }
 
     fn copy(&mut self, from: &mut End, to: &mut End, tools: &mut Tools) -> Outcome {
-        let read = match rustix::io::read(&from.fd, &mut tools.buffer[..]) {
+        let most = self.copy_at_most();
+        let read = match rustix::io::read(&from.fd, &mut tools.buffer[..most]) {
             Ok(0) => return Outcome::End,
             Ok(read) => read,
             Err(Errno::INTR) => return Outcome::Moved(0),
@@ -271,6 +291,10 @@ impl Flow {
             }
         }
         self.position.pass(&tools.buffer[..written]);
+        if self.way == Way::Watch && self.position.frames.is_some_and(|frames| frames.lost) {
+            // These are no frames; there is nothing to watch.
+            self.way = Way::Copy;
+        }
         if written < read {
             self.pending = tools.buffer[written..read].to_vec();
         }

@@ -21,9 +21,9 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    /// Moves bytes from a socket into the empty pipe; 0 is the socket's end.
-    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
-        let moved = splice_now(from, &self.writer, PIPE_SIZE)?;
+    /// Moves at most so many bytes from a socket into the empty pipe; 0 is the socket's end.
+    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
+        let moved = splice_now(from, &self.writer, most.min(PIPE_SIZE))?;
         self.held += moved;
         Ok(moved)
     }

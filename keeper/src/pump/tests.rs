@@ -362,3 +362,35 @@ fn a_busy_stream_leaves_others_their_turn() {
     let worst = asker.join().unwrap();
     assert!(worst < Duration::from_millis(500), "{worst:?}");
 }
+
+#[test]
+fn frames_of_all_lengths_are_followed_to_the_byte() {
+    let (client, near_client) = UnixStream::pair().unwrap();
+    let (engine, near_engine) = UnixStream::pair().unwrap();
+    for end in [&client, &engine] {
+        end.set_nonblocking(true).unwrap();
+    }
+    let mut relay = Relay::new().unwrap();
+    relay.follow(near_client.into(), near_engine.into()).unwrap();
+    let mut scene = Scene { relay, client, engine };
+    let (mut bytes, mut passed) = (Vec::new(), [0; 3]);
+    for (number, length) in
+        [5, 0, 32_768, 32_768, 100_000, 7, 300_000, 1, 16_384, 40].repeat(20).iter().enumerate()
+    {
+        let kind = 1 + number % 2;
+        bytes.extend_from_slice(&[kind as u8, 0, 0, 0]);
+        bytes.extend_from_slice(&(*length as u32).to_be_bytes());
+        bytes.extend((0..*length).map(|at| (at % 251) as u8));
+        passed[kind] += *length as u64;
+    }
+    // The last one breaks off.
+    bytes.truncate(bytes.len() - 10);
+    passed[2] -= 10;
+    assert!(scene.carry(true, &bytes) == bytes);
+    drop(scene.engine);
+    settle(&mut scene.relay);
+    let ended = scene.relay.ended();
+    let frames = ended[0].frames.unwrap();
+    assert_eq!((ended[0].moved, frames.passed), (bytes.len() as u64, passed));
+    assert_eq!((frames.kind, frames.left, frames.lost), (2, 10, false));
+}
