@@ -154,7 +154,8 @@ fn bulk(mut client: UnixStream, bytes: Vec<u8>) -> io::Result<()> {
         client.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {down}\r\n\r\n").as_bytes())?;
     }
     match (down, up) {
-        (Some(down), _) => send(&mut client, down),
+        (Some(down), _) if target.contains("/attach") => send(&mut client, down, &framed()),
+        (Some(down), _) => send(&mut client, down, &[b'x'; CHUNK]),
         (_, Some(up)) => {
             receive(&mut client, up.saturating_sub(early))?;
             let told: &[u8] = if target.contains("/attach") { b"!" } else { &answer(b"!") };
@@ -165,8 +166,18 @@ fn bulk(mut client: UnixStream, bytes: Vec<u8>) -> io::Result<()> {
     }
 }
 
-fn send(client: &mut UnixStream, mut left: u64) -> io::Result<()> {
-    let chunk = [b'x'; CHUNK];
+/// What an engine sends of a container's bulk output: frames of as much as it copies at a time.
+fn framed() -> Vec<u8> {
+    const FRAME: usize = 32 * 1024;
+    let mut chunk = vec![b'x'; CHUNK];
+    for frame in chunk.chunks_mut(FRAME) {
+        let [.., a, b, c, d] = (frame.len() - 8).to_be_bytes();
+        frame[..8].copy_from_slice(&[1, 0, 0, 0, a, b, c, d]);
+    }
+    chunk
+}
+
+fn send(client: &mut UnixStream, mut left: u64, chunk: &[u8]) -> io::Result<()> {
     while left > 0 {
         let take = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
         client.write_all(&chunk[..take])?;
