@@ -72,6 +72,7 @@ fn a_run_that_ends_while_the_engine_is_away_ends_with_its_code_and_what_was_logg
     let lab = Lab::with_engine(&["--live-restore"]);
     let docker = lab.selvedge.docker();
     let child = run(&docker, "short", &[], "echo first; sleep 3; echo last; exit 5");
+    until_true("its first words are logged", SOON, || docker.run(&["logs", "short"]).stdout == "first\n");
     lab.engine.end(Signal::SIGKILL);
     std::thread::sleep(Duration::from_secs(4));
     lab.engine.start_again();
