@@ -56,6 +56,18 @@ impl Lab {
         Self { host, engine, selvedge }
     }
 
+    /// A lab of its own, with Debian's engine, whose Selvedge has these options.
+    ///
+    /// # Panics
+    /// As [`Lab::new`].
+    #[must_use]
+    pub fn with_selvedge(options: &[&str]) -> Self {
+        let host = Host::new();
+        let engine = Engine::debian(&host, &[]);
+        let selvedge = Selvedge::start(&host, &engine, options);
+        Self { host, engine, selvedge }
+    }
+
     /// The lab that all tests of this suite share.
     pub fn shared() -> &'static Self {
         static LAB: OnceLock<Lab> = OnceLock::new();
