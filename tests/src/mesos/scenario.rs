@@ -277,6 +277,9 @@ fn happen(lab: &Lab, between: &dyn Between, size: Size, (gate, recoveries): (&Ga
             }
             2 => between.replace_all(),
             _ => {
+                // An engine of 20.10 that ends between a task's creation and its start leaves the task to containerd, and
+                // its successor can never start that container ("task already exists").
+                let _none = gate.write();
                 lab.engine.end(Signal::SIGTERM);
                 lab.engine.start_again();
             }
