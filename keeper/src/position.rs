@@ -40,7 +40,7 @@ impl Position {
 
     /// So many bytes were written to the client that nobody saw. Of a stream of frames they are all of one payload.
     pub(crate) fn pass_unseen(&mut self, bytes: usize) {
-        self.moved += bytes as u64;
+        self.moved = self.moved.saturating_add(bytes as u64);
         if let Some(frames) = &mut self.frames {
             frames.count(bytes);
         }
@@ -48,7 +48,7 @@ impl Position {
 
     /// Those bytes were written to the client.
     pub(crate) fn pass(&mut self, bytes: &[u8]) {
-        self.moved += bytes.len() as u64;
+        self.moved = self.moved.saturating_add(bytes.len() as u64);
         if let Some(frames) = &mut self.frames {
             frames.pass(bytes);
         }
@@ -76,7 +76,10 @@ impl Frames {
 
     fn count(&mut self, bytes: usize) {
         self.left = self.left.saturating_sub(bytes as u32);
-        self.passed[usize::from(self.kind)] += bytes as u64;
+        // Another kind is no frame's, or a worker's mistake: neither may end the keeper.
+        if let Some(passed) = self.passed.get_mut(usize::from(self.kind)) {
+            *passed = passed.saturating_add(bytes as u64);
+        }
     }
 
     /// How much of a header is still to come, behind a frame that was at least so long: where frames are long, the next
@@ -132,6 +135,18 @@ mod tests {
         let frames = position.frames.expect("framed");
         assert_eq!((frames.kind, frames.left, frames.passed), (2, 2, [0, 0, 2]));
         assert!(!frames.is_torn());
+    }
+
+    #[test]
+    fn what_is_no_frame_does_no_harm_when_it_is_spliced() {
+        let mut position = Position::new(true);
+        position.pass(b"no frames here, and a kind beyond all");
+        position.pass_unseen(1 << 20);
+        assert!(position.frames.expect("framed").lost);
+        let told = r#"{"frames":{"kind":200,"left":9,"passed":[0,18446744073709551615,0]}}"#;
+        let mut position: Position = serde_json::from_str(told).expect("a worker may say anything");
+        position.pass(&[0; 30]);
+        assert_eq!(position.moved, 30);
     }
 
     #[test]
