@@ -128,7 +128,12 @@ async fn short(worker: &Worker, mut client: Buffered, head: &RequestHead) -> Opt
 
 async fn held(worker: &Worker, mut client: Buffered, head: RequestHead, note: Note) -> Option<Buffered> {
     take_head(&mut client, &head);
-    match begin::begin(worker, client, &head, note).await {
+    after(begin::begin(worker, client, &head, note).await).await
+}
+
+/// The client again, when the engine left it an ordinary connection that stays.
+async fn after(given: stream::Given) -> Option<Buffered> {
+    match given {
         Ok(Some((client, After::Keep))) => Some(client),
         Ok(_) | Err((_, MessageError::Gone(_))) => None,
         Err((client, MessageError::Refused(refusal))) => {
@@ -140,14 +145,7 @@ async fn held(worker: &Worker, mut client: Buffered, head: RequestHead, note: No
 
 async fn upgrade(worker: &Worker, mut client: Buffered, head: RequestHead) -> Option<Buffered> {
     let bytes = take_head(&mut client, &head);
-    match stream::upgrade(client, &worker.keeper, &worker.upstream, (&head, &bytes)).await {
-        Ok(Some((client, After::Keep))) => Some(client),
-        Ok(_) | Err((_, MessageError::Gone(_))) => None,
-        Err((client, MessageError::Refused(refusal))) => {
-            refuse(client, &refusal).await;
-            None
-        }
-    }
+    after(stream::upgrade(client, &worker.keeper, &worker.upstream, (&head, &bytes)).await).await
 }
 
 async fn rewritten(

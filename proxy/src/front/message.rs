@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::framing::{BodyLength, Chunks, Piece};
 use super::head::{self, HeadError, RequestHead, ResponseHead};
-use super::upstream::Upstream;
+use super::upstream::{RETRY, Upstream};
 use crate::docker::error::{Refusal, reason};
 
 /// The largest body of a request that is rewritten, in bytes.
@@ -251,14 +251,11 @@ pub(crate) async fn ask(upstream: &Upstream, question: &Question<'_>) -> Result<
     loop {
         let fresh = upstream.connect().await.map_err(|error| away(&error))?;
         match exchange(upstream, fresh, &bytes).await {
-            Err(_) if harmless && Instant::now() < end => tokio::time::sleep(AGAIN).await,
+            Err(_) if harmless && Instant::now() < end => tokio::time::sleep(RETRY).await,
             result => return result.map_err(broke_off),
         }
     }
 }
-
-// An engine that ends takes connections for a moment, and answers none.
-const AGAIN: Duration = Duration::from_millis(50);
 
 /// The refusal for an engine that nobody reaches.
 pub(crate) fn away(error: &io::Error) -> Refusal {

@@ -2,7 +2,7 @@
 //!
 //! Until such a request is answered, the keeper has the client and a note of what was asked. A worker that dies in the
 //! middle is followed by one that looks how far it came, and answers. An engine that breaks off is asked again when it
-//! is back. It must never do twice what may be done once: who asks again looks first (`rewrite::Again`).
+//! is back. It must never do twice what may be done once: who asks again looks first (`rewrite::Asked`).
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -86,11 +86,13 @@ const TRIES: u32 = 5;
 const AGAIN: Duration = Duration::from_millis(100);
 
 async fn until_answered(worker: &Arc<Worker>, whole: &Whole, mut asked: Asked) -> Answer {
-    for tried in 1.. {
+    let mut tried = 0;
+    loop {
         let Whole { head, bytes, body, endpoint } = whole;
         let request = Request { head, bytes, body, endpoint: endpoint.clone(), asked };
         let answer = rewrite::answer(worker, request).await;
         // No engine says 502: it is our word for one that broke off.
+        tried += 1;
         if answer.status != 502 || !is_kept(endpoint) || tried >= TRIES {
             return answer;
         }
@@ -101,7 +103,6 @@ async fn until_answered(worker: &Arc<Worker>, whole: &Whole, mut asked: Asked) -
         asked.again = true;
         tokio::time::sleep(AGAIN).await;
     }
-    unreachable!("the loop ends by itself")
 }
 
 /// Keeps an earlier worker's promise, and then serves its client on.

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::framing::{BodyLength, Chunks};
 use super::head::{RequestHead, ResponseHead};
 use super::message::{Buffered, response_head};
-use super::upstream::Upstream;
+use super::upstream::{RETRY, Upstream};
 
 /// What becomes of the client's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,15 +75,12 @@ async fn first_answer(
         if tried.is_ok() || !harmless || Instant::now() >= end {
             return tried;
         }
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(RETRY).await;
     }
 }
 
-// An engine that ends takes connections for a moment, and answers none.
-const AGAIN: Duration = Duration::from_millis(50);
-
 async fn first_bytes(
-    stream: tokio::net::UnixStream,
+    stream: UnixStream,
     request: &[u8],
     to_head: bool,
 ) -> io::Result<(Buffered, ResponseHead)> {
@@ -158,15 +156,18 @@ async fn fill_for(client: &Buffered, engine: &mut Buffered) -> io::Result<bool> 
     loop {
         match tokio::time::timeout(LOOK, engine.fill()).await {
             Ok(read) => return read,
-            Err(_) if has_left(client)? => return Err(io::ErrorKind::BrokenPipe.into()),
+            Err(_) if has_left(&client.io)? => return Err(io::ErrorKind::BrokenPipe.into()),
             Err(_) => {}
         }
     }
 }
 
 /// A half-close is no leaving: such a client still reads. POLLHUP is both directions closed.
-fn has_left(client: &Buffered) -> io::Result<bool> {
-    let mut fds = [PollFd::new(client.io.as_fd(), PollFlags::empty())];
+///
+/// # Errors
+/// What poll(2) said.
+pub(crate) fn has_left(client: &UnixStream) -> io::Result<bool> {
+    let mut fds = [PollFd::new(client.as_fd(), PollFlags::empty())];
     poll(&mut fds, PollTimeout::ZERO)?;
     let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
     Ok(fds[0].revents().is_some_and(|events| events.intersects(gone)))

@@ -17,6 +17,10 @@ use super::upstream::Upstream;
 use crate::docker::error::Refusal;
 use crate::handover::{Keeper, Pair, Resumable};
 
+/// What came of a hand-over: the keeper has the client, or it is back, with a connection that stays or not; or it is
+/// to be refused, or gone.
+pub(crate) type Given = Result<Option<(Buffered, After)>, (Buffered, MessageError)>;
+
 /// Hands a request without an upgrade over. `bytes` is its head, `client.unread` what came behind it.
 pub(crate) async fn plain(
     client: Buffered,
@@ -44,7 +48,7 @@ pub(crate) async fn upgrade(
     keeper: &Keeper,
     upstream: &Upstream,
     request: (&RequestHead, &[u8]),
-) -> Result<Option<(Buffered, After)>, (Buffered, MessageError)> {
+) -> Given {
     let (head, bytes) = request;
     match ask_for_upgrade(&mut client, upstream, head, bytes).await {
         Ok(answered) => settle(client, keeper, head, answered).await,
@@ -61,7 +65,7 @@ pub(crate) async fn settle(
     keeper: &Keeper,
     head: &RequestHead,
     (mut engine, answer): (Buffered, head::ResponseHead),
-) -> Result<Option<(Buffered, After)>, (Buffered, MessageError)> {
+) -> Given {
     if answer.status == 101 || answer.body == BodyLength::UntilClose {
         let to_upstream = std::mem::take(&mut client.unread);
         let given = give(keeper, head, (client.io, engine.io), (to_upstream, engine.unread), None).await;

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 // More idle connections than dockerd answers at once would only cost it goroutines.
 const MAX_IDLE: usize = 64;
-const RETRY: Duration = Duration::from_millis(50);
+/// Before the next attempt. An engine that ends takes connections for a moment, and answers none.
+pub(crate) const RETRY: Duration = Duration::from_millis(50);
 
 /// The way to the engine.
 #[derive(Debug)]

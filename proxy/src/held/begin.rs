@@ -17,26 +17,23 @@ use crate::docker::model::Container;
 use crate::front::framing::BodyLength;
 use crate::front::head::{self, RequestHead, ResponseHead};
 use crate::front::message::{Buffered, MessageError, away, response_head};
-use crate::front::relay::After;
-use crate::front::stream;
-use crate::front::upstream::Upstream;
+use crate::front::stream::{self, Given};
+use crate::front::upstream::{RETRY, Upstream};
 use crate::handover::Resumable;
 use crate::worker::Worker;
-
-type Begun = Result<Option<(Buffered, After)>, (Buffered, MessageError)>;
 
 /// Asks the engine, and hands over. Gives the client back when the engine left it an ordinary connection.
 ///
 /// # Errors
 /// A refusal to be answered, or the client is gone.
-pub(crate) async fn begin(worker: &Worker, client: Buffered, head: &RequestHead, note: Note) -> Begun {
+pub(crate) async fn begin(worker: &Worker, client: Buffered, head: &RequestHead, note: Note) -> Given {
     match note.kind {
         Kind::Attach => attach(worker, client, head, note).await,
         _ => plain(worker, client, head, note).await,
     }
 }
 
-async fn attach(worker: &Worker, mut client: Buffered, head: &RequestHead, mut note: Note) -> Begun {
+async fn attach(worker: &Worker, mut client: Buffered, head: &RequestHead, mut note: Note) -> Given {
     let bytes = note.head.clone().into_bytes();
     let ask = ask_for_attach(&mut client, &worker.upstream, head, &bytes);
     let (asked, seen) = tokio::join!(ask, look(worker, &note));
@@ -67,14 +64,14 @@ async fn ask_for_attach(
     loop {
         match stream::ask_for_upgrade(client, upstream, head, bytes).await {
             Err(MessageError::Refused(refusal)) if refusal.status == 502 && Instant::now() < end => {
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY).await;
             }
             asked => return asked,
         }
     }
 }
 
-async fn plain(worker: &Worker, client: Buffered, head: &RequestHead, mut note: Note) -> Begun {
+async fn plain(worker: &Worker, client: Buffered, head: &RequestHead, mut note: Note) -> Given {
     let question = head::with_fields(
         &as_http_1_0(&note.head, (&head.method, note.target())),
         &["connection", "keep-alive", "upgrade"],
@@ -122,7 +119,6 @@ fn as_http_1_1(answer: &[u8]) -> Vec<u8> {
 
 // Engines send the head of wait and events at once, and that of a log with its first line.
 const HEAD: Duration = Duration::from_millis(500);
-const AGAIN: Duration = Duration::from_millis(50);
 
 /// Asks an engine, waiting for one that is away; no head yet is no failure.
 async fn ask(upstream: &Upstream, question: &[u8]) -> Result<(Buffered, Option<ResponseHead>), Refusal> {
@@ -133,7 +129,7 @@ async fn ask(upstream: &Upstream, question: &[u8]) -> Result<(Buffered, Option<R
         match first_words(&mut engine, question).await {
             Ok(answer) => return Ok((engine, answer)),
             // It went away before it said anything: nothing has happened.
-            Err(_) if Instant::now() < end && engine.unread.is_empty() => tokio::time::sleep(AGAIN).await,
+            Err(_) if Instant::now() < end && engine.unread.is_empty() => tokio::time::sleep(RETRY).await,
             Err(error) => return Err(Refusal::new(502, format!("the engine broke off: {error}"))),
         }
     }
@@ -173,7 +169,7 @@ async fn give(
     head: &RequestHead,
     (client, engine): (Buffered, Buffered),
     held: Option<(Note, Position)>,
-) -> Begun {
+) -> Given {
     let resume = held.map(|(note, position)| Resumable {
         note: serde_json::to_vec(&note).unwrap_or_default(),
         position,

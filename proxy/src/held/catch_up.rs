@@ -14,7 +14,7 @@ use tracing::debug;
 use super::frames::{self, Messages, Tally};
 use super::resume::{Rest, Verdict, ask};
 use super::{Kind, Note};
-use crate::docker::life::{moment, now};
+use crate::docker::life::moment;
 use crate::docker::model::Container;
 use crate::front::message::{Buffered, response_head};
 use crate::route::percent_encode;
@@ -38,14 +38,9 @@ pub(super) async fn catch_up(
     }
     let log = Log::of(note, container, ended);
     let position = log.position;
-    if note.kind == Kind::Attach && container.state.running {
-        // Before its start there is nothing to catch up with; input goes only by an attach.
-        let starts = moment(&container.state.started_at) == 0;
-        if starts || note.is("stdin") {
-            return attach_again(worker, note, &log).await;
-        }
-    }
-    if note.kind == Kind::Attach && moment(&container.state.started_at) == 0 {
+    // Before a start there is nothing to catch up with; input goes only by an attach.
+    let attaches = log.began == 0 || (container.state.running && note.is("stdin"));
+    if note.kind == Kind::Attach && attaches {
         return attach_again(worker, note, &log).await;
     }
     let logged = if log.exact { log.tally(worker, ended.at).await? } else { [0; 3] };
@@ -57,7 +52,7 @@ pub(super) async fn catch_up(
             Some(Verdict::Over)
         };
     };
-    let rest = frames::Rest::new(&log.from(), logged);
+    let rest = frames::Rest::new(&log.position, logged);
     let (engine, first) = follow(engine, rest, log.framed).await?;
     let hold_upstream = note.kind == Kind::Attach;
     Some(Verdict::On(Rest { engine, first, position, hold_upstream }))
@@ -91,14 +86,16 @@ async fn attach_again(worker: &Worker, note: &Note, log: &Log<'_>) -> Option<Ver
     }
     engine.used(answer.len);
     let mut first = Vec::new();
-    if log.exact && log.began > 0 {
+    if log.exact {
         let logged = log.tally(worker, log.ended).await?;
-        let mut rest = frames::Rest::new(&log.from(), logged);
+        let mut rest = frames::Rest::new(&log.position, logged);
         log.read(worker, &log.target(false, false), |kind, message| rest.take(kind, message)).await?;
         first = rest.out;
     }
     // More than this is not held for anybody.
-    first.truncate(if first.len() > PENDING_MAX / 2 { 0 } else { first.len() });
+    if first.len() > PENDING_MAX / 2 {
+        first.clear();
+    }
     Some(Verdict::On(Rest { engine, first, position: log.position, hold_upstream: false }))
 }
 
@@ -109,7 +106,7 @@ struct Log<'a> {
     framed: bool,
     /// What the client has got is all in it, from its beginning on.
     exact: bool,
-    /// The container had been started.
+    /// When the container was started; 0 for never.
     began: u64,
     ended: u64,
     position: Position,
@@ -130,11 +127,6 @@ impl<'a> Log<'a> {
         }
         let exact = note.counted && whole;
         Self { note, id: &container.id, framed, exact, began, ended: ended.at, position }
-    }
-
-    /// Where to go on from: without an exact count only the half of a frame counts.
-    fn from(&self) -> Position {
-        self.position
     }
 
     fn target(&self, follow: bool, stamps: bool) -> String {
@@ -162,7 +154,7 @@ impl<'a> Log<'a> {
     /// How much was logged up to that moment.
     async fn tally(&self, worker: &Worker, until: u64) -> Option<[u64; 3]> {
         let stamps = self.note.kind == Kind::Logs && self.note.is("timestamps");
-        let mut tally = Tally::new(until.min(now()), stamps);
+        let mut tally = Tally::new(until, stamps);
         self.read(worker, &self.target(false, true), |kind, message| tally.add(kind, message)).await?;
         Some(tally.bytes)
     }

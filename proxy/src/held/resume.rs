@@ -2,11 +2,10 @@
 //!
 //! It must never write to a client before it knows what that client has got, and never end one whose container goes on.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use selvedge_keeper::link::Ended;
 use selvedge_keeper::position::Position;
 use tokio::io::AsyncWriteExt;
@@ -20,6 +19,7 @@ use crate::docker::life::{Since, moment};
 use crate::docker::model::Container;
 use crate::front::head;
 use crate::front::message::{Buffered, response_head};
+use crate::front::relay::has_left;
 use crate::handover::{Pair, Resumable};
 use crate::route::percent_encode;
 use crate::worker::Worker;
@@ -108,11 +108,7 @@ const LOOK: Duration = Duration::from_millis(250);
 async fn left(client: &UnixStream) {
     loop {
         tokio::time::sleep(LOOK).await;
-        let mut fds = [PollFd::new(client.as_fd(), PollFlags::empty())];
-        let asked = poll(&mut fds, PollTimeout::ZERO);
-        // POLLHUP is both directions; a half-close is no leave.
-        let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
-        if asked.is_err() || fds[0].revents().is_some_and(|events| events.intersects(gone)) {
+        if has_left(client).unwrap_or(true) {
             return;
         }
     }
