@@ -8,11 +8,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::Ipv4Net;
+use selvedge_cluster::handle::Reserve;
 use selvedge_registry::pool::{AddressBook, AddressError};
 
 use crate::docker::model;
 use crate::docker::wording::Failure;
 use crate::note::Note;
+
+/// Who holds the host's own address.
+const HOST: &str = "this host";
+/// Who holds an address of ours that a container of another host has: this and the host's name.
+const ELSEWHERE: &str = "host ";
 
 /// How far a container is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -72,8 +78,8 @@ impl Drop for Expected<'_> {
 
 impl Book {
     /// An empty book.
-    pub(crate) fn new(runtime: PathBuf, pool: Ipv4Net, block: Ipv4Net) -> Self {
-        let addresses = AddressBook::new(pool, block);
+    pub(crate) fn new(runtime: PathBuf, pool: Ipv4Net) -> Self {
+        let addresses = AddressBook::new(pool);
         Self { runtime, inner: Mutex::new(Inner { entries: HashMap::new(), addresses }) }
     }
 
@@ -95,6 +101,41 @@ impl Book {
         match wish {
             Some(address) => inner.addresses.take(address, holder).map(|()| address),
             None => inner.addresses.take_next(holder),
+        }
+    }
+
+    /// Sets the blocks that this host hands out. `host` is its own address in the pool, which no container gets.
+    pub(crate) fn set_blocks(&self, blocks: &[Ipv4Net], host: Option<Ipv4Addr>) {
+        let mut inner = self.lock();
+        inner.addresses.set_blocks(blocks);
+        if let Some(host) = host {
+            let _ = inner.addresses.note(host, HOST);
+        }
+    }
+
+    /// Whether the address lies in a block that this host hands out.
+    pub(crate) fn owns(&self, address: Ipv4Addr) -> bool {
+        self.lock().addresses.owns(address)
+    }
+
+    /// How many addresses of each block are free.
+    pub(crate) fn free_by_block(&self) -> Vec<(Ipv4Net, u32)> {
+        self.lock().addresses.free_by_block()
+    }
+
+    /// Keeps an address of ours for another host, or lets it go again.
+    ///
+    /// # Errors
+    /// Who has it.
+    pub(crate) fn reserve(&self, address: Ipv4Addr, wish: Reserve<'_>) -> Result<(), String> {
+        let mut inner = self.lock();
+        let holder = inner.addresses.holder(address).filter(|holder| holder.starts_with(ELSEWHERE)).map(str::to_owned);
+        if let Some(holder) = holder {
+            inner.addresses.free(address, &holder);
+        }
+        match wish {
+            Reserve::For(host) => inner.addresses.note(address, &format!("{ELSEWHERE}{host}")),
+            Reserve::Free => Ok(()),
         }
     }
 

@@ -27,7 +27,9 @@ pub(crate) enum Command {
     /// Shows the containers with their addresses, names and state
     Ps(Query),
     /// Says what this machine lacks to run Selvedge
-    Check(Options),
+    Check(Check),
+    /// Frees the blocks, addresses and names of a host that does not live any more
+    Forget(Forget),
     /// Replaces the worker by one of the binary on disk; no client notices
     Upgrade(Upgrade),
 }
@@ -44,6 +46,28 @@ pub(crate) struct Upgrade {
     /// Replace the keeper itself, in place, instead of its worker
     #[arg(long)]
     pub(crate) keeper: bool,
+    /// Where the running Selvedge keeps its sockets
+    #[arg(long, env = "SELVEDGE_RUNTIME_DIR", default_value = "/run/selvedge", value_name = "DIR")]
+    pub(crate) runtime_dir: PathBuf,
+}
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Ask the running Selvedge what it would change in the kernel's routes to other hosts, instead
+    #[arg(long)]
+    pub(crate) network: bool,
+    /// The settings to check.
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+/// Options of `forget`.
+#[derive(Debug, Args)]
+pub(crate) struct Forget {
+    /// The host's name in the registry
+    #[arg(value_name = "HOST")]
+    pub(crate) host: String,
     /// Where the running Selvedge keeps its sockets
     #[arg(long, env = "SELVEDGE_RUNTIME_DIR", default_value = "/run/selvedge", value_name = "DIR")]
     pub(crate) runtime_dir: PathBuf,
@@ -87,7 +111,7 @@ pub(crate) struct Options {
     /// Prefix length of the part of the pool that one host hands out, 16 to 30 [default: 24]
     #[arg(long, env = "SELVEDGE_BLOCK_SIZE", value_name = "BITS")]
     pub(crate) block_size: Option<u8>,
-    /// The block this host hands out, where the first of the pool is not wanted
+    /// The block this host hands out [default: the pool's first; with a registry: one that no other host has]
     #[arg(long, env = "SELVEDGE_BLOCK", value_name = "CIDR")]
     pub(crate) block: Option<String>,
     /// The DNS domain of container names [default: selvedge.internal]
@@ -105,6 +129,49 @@ pub(crate) struct Options {
     /// Answer as engines of that time did: `mesos` keeps ContainerConfig in image inspects
     #[arg(long, env = "SELVEDGE_COMPAT", value_name = "CLIENT")]
     pub(crate) compat: Option<String>,
+    /// Who carries names and blocks between hosts [default: local, for a single host]
+    ///
+    /// local, zookeeper://[USER:PASSWORD@]HOST:PORT,..[/FOLDER] or etcd://[USER:PASSWORD@]HOST:PORT,..[/FOLDER];
+    /// a password is better kept in the TOML file or the environment.
+    #[arg(long, env = "SELVEDGE_REGISTRY", value_name = "URL", hide_env_values = true)]
+    pub(crate) registry: Option<String>,
+    /// Speak TLS with the registry; this PEM file holds who may have signed its certificates
+    #[arg(long, env = "SELVEDGE_REGISTRY_CA", value_name = "FILE")]
+    pub(crate) registry_ca: Option<PathBuf>,
+    /// Our own certificate for the registry, PEM
+    #[arg(long, env = "SELVEDGE_REGISTRY_CERT", value_name = "FILE")]
+    pub(crate) registry_cert: Option<PathBuf>,
+    /// The key of that certificate, PEM
+    #[arg(long, env = "SELVEDGE_REGISTRY_KEY", value_name = "FILE")]
+    pub(crate) registry_key: Option<PathBuf>,
+    /// The name of this host in the registry [default: its hostname]
+    #[arg(long, env = "SELVEDGE_HOST_NAME", value_name = "NAME")]
+    pub(crate) host_name: Option<String>,
+    /// Where other hosts reach this one [default: its address towards the default route]
+    #[arg(long, env = "SELVEDGE_HOST_ADDRESS", value_name = "IP")]
+    pub(crate) host_address: Option<String>,
+    /// How containers of other hosts are reached: direct (routed on a shared link), vxlan, or auto, which takes
+    /// direct where it can [default: auto]
+    #[arg(long, env = "SELVEDGE_DATAPATH", value_name = "HOW")]
+    pub(crate) datapath: Option<String>,
+    /// How long a host may be silent before the registry takes it for dead [default: 5s]
+    #[arg(long, env = "SELVEDGE_HOST_TIMEOUT", value_name = "TIME")]
+    pub(crate) host_timeout: Option<String>,
+    /// After what time the blocks of a dead host are free for others [default: 24h]
+    #[arg(long, env = "SELVEDGE_FREE_AFTER", value_name = "TIME")]
+    pub(crate) free_after: Option<String>,
+    /// TCP port on which hosts tell each other that they live [default: 6785]
+    #[arg(long, env = "SELVEDGE_PEER_PORT", value_name = "PORT")]
+    pub(crate) peer_port: Option<u16>,
+    /// UDP port of VXLAN [default: 4789]
+    #[arg(long, env = "SELVEDGE_VXLAN_PORT", value_name = "PORT")]
+    pub(crate) vxlan_port: Option<u16>,
+    /// Network identifier (VNI) of VXLAN, below 2^24 [default: 5843]
+    #[arg(long, env = "SELVEDGE_VXLAN_ID", value_name = "NUMBER")]
+    pub(crate) vxlan_id: Option<u32>,
+    /// IPv6 network whose last 32 bits are a container's IPv4 address; containers then have both [default: none]
+    #[arg(long, env = "SELVEDGE_POOL6", value_name = "CIDR")]
+    pub(crate) pool6: Option<String>,
     /// How much is logged: error, warn, info, debug, or tracing's filter syntax [default: info]
     #[arg(long, env = "SELVEDGE_LOG", value_name = "FILTER")]
     pub(crate) log: Option<String>,
@@ -131,6 +198,19 @@ impl Options {
             mtu: self.mtu.or(others.mtu),
             engine_wait: self.engine_wait.or(others.engine_wait),
             compat: self.compat.or(others.compat),
+            registry: self.registry.or(others.registry),
+            registry_ca: self.registry_ca.or(others.registry_ca),
+            registry_cert: self.registry_cert.or(others.registry_cert),
+            registry_key: self.registry_key.or(others.registry_key),
+            host_name: self.host_name.or(others.host_name),
+            host_address: self.host_address.or(others.host_address),
+            datapath: self.datapath.or(others.datapath),
+            host_timeout: self.host_timeout.or(others.host_timeout),
+            free_after: self.free_after.or(others.free_after),
+            peer_port: self.peer_port.or(others.peer_port),
+            vxlan_port: self.vxlan_port.or(others.vxlan_port),
+            vxlan_id: self.vxlan_id.or(others.vxlan_id),
+            pool6: self.pool6.or(others.pool6),
             log: self.log.or(others.log),
             log_format: self.log_format.or(others.log_format),
         }

@@ -4,10 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use selvedge_registry::name::Name;
 
 use crate::cli::Options;
+
+mod cluster;
+pub(crate) use cluster::ClusterConfig;
 
 /// The address of every host towards its containers (design section 6).
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -50,8 +53,14 @@ pub(crate) struct Config {
     pub(crate) wait_path: PathBuf,
     /// All container addresses.
     pub(crate) pool: Ipv4Net,
-    /// Those that this host hands out.
-    pub(crate) block: Ipv4Net,
+    /// The IPv6 network that container addresses are mapped into, if they shall have such.
+    pub(crate) pool6: Option<Ipv6Net>,
+    /// Those that this host hands out: the pool's first block on a single host, else only what the user said.
+    pub(crate) block: Option<Ipv4Net>,
+    /// Prefix length of a block.
+    pub(crate) block_size: u8,
+    /// The other hosts.
+    pub(crate) cluster: ClusterConfig,
     /// The DNS domain.
     pub(crate) domain: Name,
     /// Where DNS is answered.
@@ -79,14 +88,19 @@ impl Config {
         };
         let runtime_dir = options.runtime_dir.unwrap_or_else(|| "/run/selvedge".into());
         let runtime_dir = std::path::absolute(&runtime_dir).unwrap_or(runtime_dir);
+        let cluster = ClusterConfig::new(&options)?;
         let pool = parse("pool", options.pool.as_deref().unwrap_or("10.32.0.0/12"), check_pool)?;
+        let block_size = block_size(pool, options.block_size)?;
         Ok(Self {
             listen: listen(&options.listen, &runtime_dir)?,
             listen_is_chosen: !options.listen.is_empty(),
             engine: parse("engine", options.engine.as_deref().unwrap_or("unix:///run/docker.sock"), unix)?,
             wait_path: options.wait_path.unwrap_or_else(|| "/var/lib/selvedge/wait".into()),
             pool,
-            block: block(pool, options.block_size, options.block.as_deref())?,
+            pool6: options.pool6.as_deref().map(|text| parse("pool6", text, check_pool6)).transpose()?,
+            block: block(pool, block_size, options.block.as_deref(), cluster.is_local())?,
+            block_size,
+            cluster,
             domain: parse("domain", options.domain.as_deref().unwrap_or("selvedge.internal"), check_domain)?,
             dns_listen: parse(
                 "dns-listen",
@@ -156,21 +170,36 @@ fn check_pool(text: &str) -> Result<Ipv4Net, String> {
     }
 }
 
-fn block(pool: Ipv4Net, size: Option<u8>, chosen: Option<&str>) -> Result<Ipv4Net, ConfigError> {
-    if let Some(text) = chosen {
-        return parse("block", text, |text| match text.parse::<Ipv4Net>() {
-            Ok(net) if pool.contains(&net) && net.trunc() == net => Ok(net),
-            _ => Err(format!("must be a network within the pool {pool}")),
-        });
+fn check_pool6(text: &str) -> Result<Ipv6Net, String> {
+    let net: Ipv6Net = text.parse().map_err(|_| "is not an IPv6 network like fd53:1::/96".to_owned())?;
+    match net.trunc() == net && (8..=96).contains(&net.prefix_len()) {
+        true => Ok(net),
+        false => Err("must be a network address with a prefix length of 8 to 96".to_owned()),
     }
-    let size = size.unwrap_or_else(|| 24.max(pool.prefix_len()));
-    parse("block-size", &size.to_string(), |_| {
-        let reason =
-            || format!("must be a prefix length from that of the pool ({}) to 30", pool.prefix_len());
-        match (pool.prefix_len()..=30).contains(&size) {
-            true => Ipv4Net::new(pool.network(), size).map_err(|_| reason()),
-            false => Err(reason()),
+}
+
+fn block_size(pool: Ipv4Net, chosen: Option<u8>) -> Result<u8, ConfigError> {
+    let size = chosen.unwrap_or_else(|| 24.max(pool.prefix_len()));
+    parse("block-size", &size.to_string(), |_| match (pool.prefix_len()..=30).contains(&size) {
+        true => Ok(size),
+        false => Err(format!("must be a prefix length from that of the pool ({}) to 30", pool.prefix_len())),
+    })
+}
+
+fn block(pool: Ipv4Net, size: u8, chosen: Option<&str>, alone: bool) -> Result<Option<Ipv4Net>, ConfigError> {
+    let Some(text) = chosen else {
+        return Ok(alone.then(|| Ipv4Net::new_assert(pool.network(), size)));
+    };
+    parse("block", text, |text| match text.parse::<Ipv4Net>() {
+        Ok(net) if !pool.contains(&net) || net.trunc() != net => {
+            Err(format!("must be a network within the pool {pool}"))
         }
+        // Two that overlap could not be told by their keys.
+        Ok(net) if !alone && net.prefix_len() != size => {
+            Err(format!("must be a /{size}, as --block-size says; with a registry all blocks are alike"))
+        }
+        Ok(net) => Ok(Some(net)),
+        Err(_) => Err(format!("must be a network within the pool {pool}")),
     })
 }
 
@@ -219,6 +248,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "ms" => Ok(Duration::from_millis(number.into())),
         "s" => Ok(Duration::from_secs(number.into())),
         "m" => Ok(Duration::from_secs(u64::from(number) * 60)),
+        "h" => Ok(Duration::from_secs(u64::from(number) * 3600)),
         _ => Err("must be like 30s or 500ms".to_owned()),
     }
 }
@@ -235,7 +265,7 @@ mod tests {
     fn all_follow_the_runtime_directory() {
         let config = config(Options { runtime_dir: Some("/run/two".into()), ..Options::default() }).unwrap();
         assert_eq!(config.listen, [PathBuf::from("/run/two/docker.sock")]);
-        assert_eq!(config.block.to_string(), "10.32.0.0/24");
+        assert_eq!(config.block.unwrap().to_string(), "10.32.0.0/24");
     }
 
     #[test]
@@ -250,7 +280,7 @@ mod tests {
             (config.pool.to_string(), config.domain.to_string()),
             ("10.64.0.0/16".into(), "c.d".into())
         );
-        assert_eq!(config.block.to_string(), "10.64.0.0/26");
+        assert_eq!(config.block.unwrap().to_string(), "10.64.0.0/26");
         std::fs::write(&path, "pool = \"10.64.0.0/16\"\npol = 1\n").unwrap();
         let error = Config::new(options).unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("pol") && !error.contains('\n'), "{error}");

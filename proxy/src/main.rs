@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod counters;
 mod docker;
+mod fabric;
 mod front;
 mod handover;
 mod held;

@@ -41,6 +41,9 @@ pub(crate) enum ReconcileError {
     /// The wire could not be made.
     #[error(transparent)]
     Network(#[from] selvedge_netsetup::Error),
+    /// Another host has the address, or the registry does not say.
+    #[error(transparent)]
+    Address(#[from] selvedge_cluster::claim::ClaimError),
     /// The /etc/hosts could not be written.
     #[error("cannot write the container's /etc/hosts: {0}")]
     Hosts(std::io::Error),
@@ -79,6 +82,10 @@ async fn connect(
     let wire = WireSpec { container: found.id.clone(), address: entry.note.address, pid };
     if entry.phase != Phase::Wired {
         worker.book.set_phase(&found.id, Phase::Starting);
+    }
+    // Our own blocks are ours to give; any other address may be on another host just now.
+    if !worker.book.owns(wire.address) {
+        worker.cluster.claim_address(wire.address, &found.id).await?;
     }
     let (made, program) = tokio::join!(worker.network.connect(&wire), program::settled(pid));
     match (made, program) {
@@ -147,12 +154,21 @@ pub(crate) fn publish(worker: &Worker, id: &str, entry: &Entry) {
 /// A container has ended: its names go at once, its wire with its namespace.
 pub(crate) fn stopped(worker: &Worker, id: &str) {
     worker.forget_name(id);
+    release_address(worker, id);
     worker.book.set_phase(id, Phase::Stopped);
+}
+
+/// An address outside of our blocks may be another container's on another host from now on.
+fn release_address(worker: &Worker, id: &str) {
+    if let Some(note) = worker.book.note(id) {
+        worker.cluster.release_address(note.address, id);
+    }
 }
 
 /// A container has been removed: its address is free again.
 pub(crate) fn gone(worker: &Worker, id: &str) {
     worker.forget_name(id);
+    release_address(worker, id);
     worker.book.forget(id);
 }
 

@@ -1,6 +1,7 @@
 //! `selvedge run`: turns the settings into the keeper's plan, and becomes the keeper.
 
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -46,6 +47,11 @@ fn listeners(config: &Config, given: Vec<Given>) -> anyhow::Result<Vec<Listener>
         Listener { name: socket::DNS_UDP.to_owned(), kind: ListenerKind::Udp(dns) },
         Listener { name: socket::DNS_TCP.to_owned(), kind: ListenerKind::Tcp(dns) },
     ]);
+    if !config.cluster.is_local() {
+        let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+        let address = SocketAddr::new(config.cluster.host_address.unwrap_or(any), config.cluster.peer_port);
+        listeners.push(Listener { name: socket::PEER.to_owned(), kind: ListenerKind::Tcp(address) });
+    }
     Ok(listeners)
 }
 

@@ -133,6 +133,7 @@ async fn sync(worker: &Arc<Worker>) -> Result<(), SessionError> {
             reconcile::gone(worker, &id);
         }
     }
+    worker.cluster.settled();
     sweep_with(worker, wires).await?;
     info!(containers = known.len(), took = ?began.elapsed(), "read the engine's containers and the kernel's wires");
     Ok(())
@@ -155,6 +156,9 @@ fn settle(worker: &Arc<Worker>, container: &Listed, wires: &[Wire]) -> Option<(S
         mend(worker, id);
         return None;
     };
+    if !worker.book.owns(entry.note.address) {
+        worker.cluster.has_address(entry.note.address, id);
+    }
     reconcile::publish(worker, id, &entry);
     worker.book.set_phase(id, Phase::Wired);
     Some((id.clone(), wire.clone()))
@@ -192,6 +196,11 @@ async fn sweep_with(worker: &Arc<Worker>, wires: Vec<Wire>) -> Result<(), selved
     let mut stray = Vec::new();
     for wire in wires {
         match by_prefix.get(wire.container_prefix.as_str()) {
+            // Its route is gone: somebody flushed the table. What is missing is put back.
+            Some((id, Phase::Wired)) if wire.address.is_none() => {
+                wired.insert((*id).to_owned());
+                mend(worker, id);
+            }
             Some((id, phase)) if *phase != Phase::Stopped || worker.book.is_expected(id) => {
                 wired.insert((*id).to_owned());
             }

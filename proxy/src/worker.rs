@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use selvedge_cluster::local::Local;
+use selvedge_cluster::handle::Cluster;
 use selvedge_keeper::link::{Link, Order};
-use selvedge_netsetup::Network;
+use selvedge_netsetup::{Datapath, Network};
 use selvedge_registry::record::Record;
 use selvedge_registry::table::{SharedTable, Table};
 use tokio::net::UnixListener;
@@ -31,7 +31,7 @@ use crate::front;
 use crate::front::upstream::Upstream;
 use crate::handover::Keeper;
 use crate::held::resume::{Parked, resume};
-use crate::{admin, watch};
+use crate::{admin, fabric, watch};
 
 /// What all tasks of a worker share.
 #[derive(Debug)]
@@ -49,16 +49,19 @@ pub(crate) struct Worker {
     /// The kernel's side.
     pub(crate) network: Network,
     /// Our containers.
-    pub(crate) book: Book,
+    pub(crate) book: Arc<Book>,
+    /// The other hosts.
+    pub(crate) cluster: Cluster,
     /// What is counted.
     pub(crate) counters: Counters,
     /// The engine's words for missing programs.
     pub(crate) wordings: Wordings,
     /// When this worker began.
     pub(crate) since: Instant,
+    /// Who claims a block for this host; one at a time.
+    pub(crate) claiming: tokio::sync::Mutex<()>,
     dns: Mutex<Option<selvedge_dns::Server>>,
     table: SharedTable,
-    registry: Local,
     engine_up: AtomicBool,
     leaving: tokio::sync::watch::Sender<bool>,
 }
@@ -66,14 +69,19 @@ pub(crate) struct Worker {
 impl Worker {
     /// Lets names be answered.
     pub(crate) fn put_name(&self, record: Record) {
-        for error in self.registry.publish(record) {
+        for error in self.cluster.publish(record) {
             warn!(%error, "a name is left out");
         }
     }
 
     /// Lets a container's names be answered no longer.
     pub(crate) fn forget_name(&self, id: &str) {
-        self.registry.withdraw(id);
+        self.cluster.withdraw(id);
+    }
+
+    /// Whether names of other hosts are known: before, what we do not know cannot be denied.
+    pub(crate) fn names_are_known(&self, known: bool) {
+        self.table.write().unwrap_or_else(PoisonError::into_inner).set_partial(!known);
     }
 
     /// What DNS has counted; `None` when it has been stopped.
@@ -122,6 +130,8 @@ pub(crate) mod socket {
     pub(crate) const DNS_TCP: &str = "dns-tcp";
     /// `selvedge status`.
     pub(crate) const ADMIN: &str = "admin";
+    /// Other hosts connect to it to see whether we live.
+    pub(crate) const PEER: &str = "peer";
     /// Each API listener: this and its path.
     pub(crate) const API: &str = "api:";
 }
@@ -154,24 +164,34 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
     let (api, admin) = listeners(&mut config, &mut sockets)?;
     let udp = UdpSocket::from(take(&mut sockets, socket::DNS_UDP)?);
     let tcp = TcpListener::from(take(&mut sockets, socket::DNS_TCP)?);
+    let peer = match config.cluster.is_local() {
+        true => None,
+        false => Some(TcpListener::from(take(&mut sockets, socket::PEER)?)),
+    };
     let worker = Arc::new(assemble(config, keeper).await?);
+    let fabric = tokio::spawn(fabric::keep(Arc::clone(&worker)));
     let (told, synced) = tokio::sync::oneshot::channel();
     let follower = tokio::spawn(watch::follow(Arc::clone(&worker), told));
     if tokio::time::timeout(FIRST_SYNC, synced).await.is_err() {
         warn!(engine = %worker.config.engine.display(), "the engine does not answer; serving without it until it does");
     }
+    fabric::first_look(&worker, FIRST_SYNC).await;
     worker.start_dns(udp, tcp)?;
     let mut tasks = JoinSet::new();
     for (name, listener) in api {
         tasks.spawn(front::accept::accept(Arc::clone(&worker), listener, name));
     }
     tasks.spawn(admin::serve(Arc::clone(&worker), admin));
+    if let Some(peer) = peer {
+        tasks.spawn(fabric::answer_peers(peer));
+    }
     worker.keeper.ready().context("cannot tell the keeper that we are ready")?;
     info!(version = env!("CARGO_PKG_VERSION"), took = ?worker.since.elapsed(), containers = worker.book.all().len(), "ready");
     let order = last_order(&worker).await;
     tasks.shutdown().await;
     leave(&worker, order).await;
     follower.abort();
+    fabric.abort();
     Ok(())
 }
 
@@ -204,20 +224,27 @@ async fn assemble(config: Config, keeper: Keeper) -> anyhow::Result<Worker> {
     let settings = network_settings(&config);
     let network = Network::open(settings).await.context("cannot reach the kernel's network")?;
     network.prepare_host().await.context("cannot prepare the host's network")?;
-    let table: SharedTable = Arc::new(std::sync::RwLock::new(Table::new(config.domain.clone())));
+    let mut table = Table::new(config.domain.clone());
+    if let Some(pool6) = config.pool6 {
+        table = table.with_pool6(pool6);
+    }
+    let table: SharedTable = Arc::new(std::sync::RwLock::new(table));
+    let book = Arc::new(Book::new(config.runtime_dir.clone(), config.pool));
+    let cluster = fabric::join(&config, &network, &table, &book).await?;
     Ok(Worker {
         upstream: Upstream::new(config.engine.clone(), config.engine_wait),
         engine: Engine::new(&config.engine),
         life: Life::default(),
         keeper,
         network,
-        book: Book::new(config.runtime_dir.clone(), config.pool, config.block),
+        book,
+        cluster,
         counters: Counters::default(),
         wordings: Wordings::default(),
+        claiming: tokio::sync::Mutex::new(()),
         dns: Mutex::new(None),
-        table: Arc::clone(&table),
+        table,
         since,
-        registry: Local::new(table),
         engine_up: AtomicBool::new(false),
         leaving: tokio::sync::watch::Sender::new(false),
         config,
@@ -232,6 +259,9 @@ pub(crate) fn network_settings(config: &Config) -> selvedge_netsetup::Settings {
         dns: *config.dns_listen.ip(),
         group: group(&config.runtime_dir),
         mtu: config.mtu,
+        pool6: config.pool6,
+        underlay: config.cluster.host_address,
+        encapsulated: !config.cluster.is_local() && config.cluster.datapath != Datapath::Direct,
     }
 }
 
@@ -246,7 +276,7 @@ fn group(runtime_dir: &Path) -> u32 {
 
 fn take(sockets: &mut HashMap<String, OwnedFd>, name: &str) -> anyhow::Result<OwnedFd> {
     sockets.remove(name).with_context(|| {
-        format!("the keeper holds no socket {name}; a change of --listen or --dns-listen needs a restart")
+        format!("the keeper holds no socket {name}; a change of --listen, --dns-listen or --registry needs a restart")
     })
 }
 
@@ -311,6 +341,8 @@ async fn leave(worker: &Worker, order: Order) {
             // Those that wait for an engine stop at once; then the next worker may have their clients.
             tokio::task::yield_now().await;
             worker.keeper.release().await;
+            // The next worker is there: until then this one's presence in the registry was the host's.
+            worker.cluster.leave().await;
             limit
         }
         Order::Stop { grace } => grace.min(Duration::from_secs(1)),

@@ -12,9 +12,9 @@ use ipnet::Ipv4Net;
 /// Why an address cannot be had.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum AddressError {
-    /// Every address of the block is taken.
-    #[error("no free address is left in {0}")]
-    Full(Ipv4Net),
+    /// Every address of the host's blocks is taken.
+    #[error("no free address is left in {}", told(.0))]
+    Full(Vec<Ipv4Net>),
     /// The address asked for belongs to another container.
     #[error("address {address} is taken by container {holder}")]
     Taken {
@@ -33,20 +33,81 @@ pub enum AddressError {
     },
 }
 
+fn told(blocks: &[Ipv4Net]) -> String {
+    match blocks {
+        [] => "this host: it has no block of the pool yet".to_owned(),
+        blocks => blocks.iter().map(Ipv4Net::to_string).collect::<Vec<_>>().join(", "),
+    }
+}
+
 /// Which addresses of a pool are taken, by whom, and which is handed out next.
 #[derive(Debug)]
 pub struct AddressBook {
     pool: Ipv4Net,
-    block: Ipv4Net,
+    /// In the order in which they came; the one that is handed out from is first in turn.
+    blocks: Vec<Block>,
+    turn: usize,
     holders: HashMap<Ipv4Addr, String>,
+}
+
+/// A part of the pool that this host hands out.
+#[derive(Debug)]
+struct Block {
+    net: Ipv4Net,
     last: Ipv4Addr,
 }
 
+impl Block {
+    fn size(&self) -> u32 {
+        // A pool has at most 2^28 addresses.
+        self.net.broadcast().to_bits() - self.net.network().to_bits() + 1
+    }
+
+    /// The addresses behind the last one, and then from the beginning.
+    fn in_turn(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
+        let (first, size) = (self.net.network().to_bits(), self.size());
+        let start = self.last.to_bits() - first;
+        (1..=size).map(move |step| Ipv4Addr::from_bits(first + (start + step) % size))
+    }
+
+    fn leap(&mut self, addresses: u32) {
+        let first = self.net.network().to_bits();
+        let next = (self.last.to_bits() - first).wrapping_add(addresses) % self.size();
+        self.last = Ipv4Addr::from_bits(first + next);
+    }
+}
+
 impl AddressBook {
-    /// A book of `pool` that hands out addresses of `block`, which should lie within the pool.
+    /// A book of `pool` that has no block to hand addresses out of yet.
     #[must_use]
-    pub fn new(pool: Ipv4Net, block: Ipv4Net) -> Self {
-        Self { pool, block, holders: HashMap::new(), last: block.network() }
+    pub fn new(pool: Ipv4Net) -> Self {
+        Self { pool, blocks: Vec::new(), turn: 0, holders: HashMap::new() }
+    }
+
+    /// Sets the blocks that this host hands out; addresses that are taken stay so, whatever block they are in.
+    pub fn set_blocks(&mut self, blocks: &[Ipv4Net]) {
+        self.blocks.retain(|block| blocks.contains(&block.net));
+        for net in blocks {
+            if self.blocks.iter().all(|block| block.net != *net) {
+                // Next-fit goes on behind the highest address known, also after a restart of ours.
+                let highest = self.holders.keys().filter(|address| net.contains(*address)).max();
+                self.blocks.push(Block { net: *net, last: highest.copied().unwrap_or(net.network()) });
+            }
+        }
+    }
+
+    /// Whether the address lies in a block of this host.
+    #[must_use]
+    pub fn owns(&self, address: Ipv4Addr) -> bool {
+        self.blocks.iter().any(|block| block.net.contains(&address))
+    }
+
+    /// How many addresses of each block are not taken.
+    #[must_use]
+    pub fn free_by_block(&self) -> Vec<(Ipv4Net, u32)> {
+        let taken = |block: &Block| self.holders.keys().filter(|address| block.net.contains(*address)).count();
+        let free = |block: &Block| block.size().saturating_sub(u32::try_from(taken(block)).unwrap_or(u32::MAX));
+        self.blocks.iter().map(|block| (block.net, free(block))).collect()
     }
 
     /// The pool that all container addresses of the cluster lie in.
@@ -55,20 +116,25 @@ impl AddressBook {
         self.pool
     }
 
-    /// Takes the next free address of the block for `holder`.
+    /// Takes the next free address of a block for `holder`: of the one that gave the last one, while it has any.
     ///
     /// # Errors
     /// [`AddressError::Full`] when there is none.
     pub fn take_next(&mut self, holder: &str) -> Result<Ipv4Addr, AddressError> {
-        let size = self.block.broadcast().to_bits() - self.block.network().to_bits() + 1;
-        let start = self.last.to_bits() - self.block.network().to_bits();
-        let free = (1..=size)
-            .map(|step| Ipv4Addr::from_bits(self.block.network().to_bits() + (start + step) % size))
-            .find(|address| self.usable(*address) && !self.holders.contains_key(address))
-            .ok_or(AddressError::Full(self.block))?;
-        self.last = free;
-        self.holders.insert(free, holder.to_owned());
-        Ok(free)
+        let count = self.blocks.len();
+        for step in 0..count {
+            let turn = (self.turn + step) % count;
+            let free = self.blocks[turn]
+                .in_turn()
+                .find(|address| self.usable(*address) && !self.holders.contains_key(address));
+            if let Some(free) = free {
+                self.turn = turn;
+                self.blocks[turn].last = free;
+                self.holders.insert(free, holder.to_owned());
+                return Ok(free);
+            }
+        }
+        Err(AddressError::Full(self.blocks.iter().map(|block| block.net).collect()))
     }
 
     /// Takes just this address for `holder`.
@@ -93,8 +159,8 @@ impl AddressBook {
             Some(_) => Ok(()),
             None => {
                 // Next-fit goes on behind the highest address known, also after a restart of ours.
-                if self.block.contains(&address) && address > self.last {
-                    self.last = address;
+                for block in self.blocks.iter_mut().filter(|block| block.net.contains(&address)) {
+                    block.last = block.last.max(address);
                 }
                 self.holders.insert(address, holder.to_owned());
                 Ok(())
@@ -105,9 +171,7 @@ impl AddressBook {
     /// Goes on some addresses further: another process may have handed out the next ones a moment ago, to
     /// containers that are not written down yet.
     pub fn leap(&mut self, addresses: u32) {
-        let size = self.block.broadcast().to_bits() - self.block.network().to_bits() + 1;
-        let next = (self.last.to_bits() - self.block.network().to_bits()).wrapping_add(addresses) % size;
-        self.last = Ipv4Addr::from_bits(self.block.network().to_bits() + next);
+        self.blocks.iter_mut().for_each(|block| block.leap(addresses));
     }
 
     /// Hands the address of one holder to another: a create that has learnt its container's id.
@@ -122,6 +186,12 @@ impl AddressBook {
         if self.holders.get(&address).is_some_and(|other| other == holder) {
             self.holders.remove(&address);
         }
+    }
+
+    /// Who has the address.
+    #[must_use]
+    pub fn holder(&self, address: Ipv4Addr) -> Option<&str> {
+        self.holders.get(&address).map(String::as_str)
     }
 
     /// How many addresses are taken.
@@ -142,7 +212,9 @@ mod tests {
     use super::*;
 
     fn book() -> AddressBook {
-        AddressBook::new("10.32.0.0/12".parse().unwrap(), "10.32.0.0/30".parse().unwrap())
+        let mut book = AddressBook::new("10.32.0.0/12".parse().unwrap());
+        book.set_blocks(&["10.32.0.0/30".parse().unwrap()]);
+        book
     }
 
     #[test]
@@ -154,7 +226,7 @@ mod tests {
         assert_eq!(book.take_next("b").unwrap(), Ipv4Addr::new(10, 32, 0, 2));
         assert_eq!(book.take_next("c").unwrap(), Ipv4Addr::new(10, 32, 0, 3));
         assert_eq!(book.take_next("d").unwrap(), first);
-        assert_eq!(book.take_next("e"), Err(AddressError::Full("10.32.0.0/30".parse().unwrap())));
+        assert_eq!(book.take_next("e"), Err(AddressError::Full(vec!["10.32.0.0/30".parse().unwrap()])));
     }
 
     #[test]
@@ -172,5 +244,23 @@ mod tests {
         assert!(book.take(address, "c").is_err(), "only the holder gives back");
         book.free(address, "a");
         book.take(address, "c").unwrap();
+    }
+
+    #[test]
+    fn a_second_block_is_used_when_the_first_is_full_and_can_go_again() {
+        let (first, second) = ("10.32.0.0/30".parse().unwrap(), "10.33.0.0/30".parse().unwrap());
+        let mut book = book();
+        for name in ["a", "b", "c"] {
+            book.take_next(name).unwrap();
+        }
+        book.set_blocks(&[first, second]);
+        assert_eq!(book.take_next("d").unwrap(), Ipv4Addr::new(10, 33, 0, 1));
+        assert_eq!(book.free_by_block(), [(first, 1), (second, 3)]);
+        book.set_blocks(&[first]);
+        assert!(!book.owns(Ipv4Addr::new(10, 33, 0, 1)));
+        assert!(book.take(Ipv4Addr::new(10, 33, 0, 1), "e").is_err(), "who has an address keeps it");
+        book.set_blocks(&[first, second]);
+        book.free(Ipv4Addr::new(10, 32, 0, 1), "a");
+        assert_eq!(book.take_next("f").unwrap(), Ipv4Addr::new(10, 33, 0, 2));
     }
 }

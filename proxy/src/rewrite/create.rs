@@ -15,6 +15,7 @@ use crate::docker::error::Refusal;
 use crate::docker::life::moment;
 use crate::docker::model;
 use crate::docker::object::{BodyError, Object};
+use crate::fabric;
 use crate::front::message::Answer;
 use crate::naming;
 use crate::note::{Kept, LABEL, Note, Original};
@@ -271,7 +272,7 @@ async fn with_wire(
         .filter(|name| !name.is_empty());
     // Until the engine has given an id, the address is held under a name that no container can have.
     let holder = format!("create {}", worker.counters.next());
-    let address = take_address(worker, body.wishes.address, &holder)?;
+    let address = take_address(worker, body.wishes.address, &holder).await?;
     let note = rewrite(worker, &mut body, name.as_deref(), (address, command));
     let note = note.map(|note| sign(&mut body, Note { asked: request.asked.when, ..note }));
     let result = match note {
@@ -289,8 +290,14 @@ async fn with_wire(
     result.map(|(answer, _)| answer)
 }
 
-fn take_address(worker: &Worker, wish: Option<Ipv4Addr>, holder: &str) -> Result<Ipv4Addr, Refusal> {
-    worker.book.take(wish, holder).map_err(|error| {
+/// A full host claims another block first, which mostly has been done before it was full.
+async fn take_address(worker: &Worker, wish: Option<Ipv4Addr>, holder: &str) -> Result<Ipv4Addr, Refusal> {
+    let mut taken = worker.book.take(wish, holder);
+    if matches!(taken, Err(AddressError::Full(_))) {
+        fabric::another_block(worker).await.map_err(|reason| Refusal::new(503, reason))?;
+        taken = worker.book.take(wish, holder);
+    }
+    taken.map_err(|error| {
         let status = match &error {
             AddressError::Outside { .. } => 400,
             AddressError::Taken { .. } => 409,

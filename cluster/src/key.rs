@@ -1,0 +1,222 @@
+//! What is written in the registry: the layout of the keys, and what stands behind them.
+//!
+//! A container's record is the key itself, so that one notice tells a peer all, and nobody reads anything back. Pure
+//! text; what cannot be understood is nothing of ours and never an error.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use selvedge_registry::name::Name;
+use selvedge_registry::record::Record;
+use serde::{Deserialize, Serialize};
+
+/// The folders below the prefix.
+pub const FOLDERS: [&str; 6] = ["hosts", "live", "blocks", "addresses", "names", "gone"];
+
+/// One key, relative to the prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// What all hosts must agree about; the value is a [`Settings`].
+    Settings,
+    /// A host; the value is a [`HostInfo`].
+    Host(String),
+    /// A host's worker is there; goes with its session or lease.
+    Live {
+        /// The host's name.
+        host: String,
+        /// Tells the workers of one host from another.
+        instance: String,
+    },
+    /// A part of the pool; the value is the name of the host that hands it out.
+    Block(Ipv4Net),
+    /// One address that a container asked for; the value is a [`Claim`].
+    Address(Ipv4Addr),
+    /// A running container of a host, see [`write_record`].
+    Record {
+        /// The host's name.
+        host: String,
+        /// The record.
+        text: String,
+    },
+    /// Since when a host is not there; the value is a time in seconds since 1970.
+    Gone(String),
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settings => f.write_str("settings"),
+            Self::Host(host) => write!(f, "hosts/{host}"),
+            Self::Live { host, instance } => write!(f, "live/{host},{instance}"),
+            Self::Block(block) => write!(f, "blocks/{}-{}", block.network(), block.prefix_len()),
+            Self::Address(address) => write!(f, "addresses/{address}"),
+            Self::Record { host, text } => write!(f, "names/{host}/{text}"),
+            Self::Gone(host) => write!(f, "gone/{host}"),
+        }
+    }
+}
+
+impl Key {
+    /// The key that the text is, if it is one of ours.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "settings" {
+            return Some(Self::Settings);
+        }
+        let (folder, rest) = text.split_once('/')?;
+        match folder {
+            "hosts" => is_host_name(rest).then(|| Self::Host(rest.to_owned())),
+            "gone" => is_host_name(rest).then(|| Self::Gone(rest.to_owned())),
+            "live" => {
+                let (host, instance) = rest.split_once(',')?;
+                is_host_name(host)
+                    .then(|| Self::Live { host: host.to_owned(), instance: instance.to_owned() })
+            }
+            "blocks" => {
+                let (network, length) = rest.split_once('-')?;
+                let block = Ipv4Net::new(network.parse().ok()?, length.parse().ok()?).ok()?;
+                (block.trunc() == block).then_some(Self::Block(block))
+            }
+            "addresses" => rest.parse().ok().map(Self::Address),
+            "names" => {
+                let (host, text) = rest.split_once('/')?;
+                (is_host_name(host) && read_record(host, text).is_some())
+                    .then(|| Self::Record { host: host.to_owned(), text: text.to_owned() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it matters what stands behind the key; if not, it need not be read.
+    #[must_use]
+    pub fn has_value(&self) -> bool {
+        !matches!(self, Self::Live { .. } | Self::Record { .. })
+    }
+}
+
+/// Whether a host can be called so: letters, digits, `-`, `_` and `.`, at most 255, none of them `.` or `..` alone.
+#[must_use]
+pub fn is_host_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=255).contains(&text.len()) && text.bytes().all(allowed) && !matches!(text, "." | "..")
+}
+
+/// What all hosts of one registry must have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// All container addresses.
+    pub pool: Ipv4Net,
+    /// Prefix length of a block.
+    pub block_size: u8,
+    /// Tells this content of the registry from one that was there before it was emptied.
+    pub epoch: String,
+}
+
+/// What a host says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostInfo {
+    /// Its address on the underlay.
+    pub address: IpAddr,
+    /// The TCP port on which its keeper listens: who can connect knows that it lives.
+    pub port: u16,
+    /// The version of its worker.
+    pub version: String,
+    /// `auto`, `direct` or `vxlan`.
+    pub datapath: String,
+}
+
+/// Who has an address that a container asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The host.
+    pub host: String,
+    /// The container's id.
+    pub container: String,
+    /// What the host says to it in whose block the address lies.
+    #[serde(default)]
+    pub answer: Verdict,
+}
+
+/// What the host that hands out a block says to a claim within it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Nothing yet.
+    #[default]
+    Asked,
+    /// It does not hand it out to others.
+    Granted,
+    /// A container there has it already.
+    Refused,
+}
+
+/// How much of a container's id stands in a record, as everywhere in Docker.
+const SHORT_ID: usize = 12;
+
+/// A record as text: `ID;a=10.32.5.7;n=web.shop;n=web1`. Fields that a reader does not know are passed over, so
+/// that later versions may say more.
+#[must_use]
+pub fn write_record(record: &Record) -> String {
+    let id = record.id.get(..SHORT_ID).unwrap_or(&record.id);
+    let mut text = format!("{id};a={}", record.address);
+    for name in &record.names {
+        text.push_str(";n=");
+        text.push_str(&name.to_string());
+    }
+    text
+}
+
+/// The record of a host's container; its id is `HOST/ID`.
+#[must_use]
+pub fn read_record(host: &str, text: &str) -> Option<Record> {
+    let mut fields = text.split(';');
+    let id = fields.next().filter(|id| !id.is_empty())?;
+    let (mut address, mut names) = (None, Vec::new());
+    for field in fields {
+        match field.split_once('=')? {
+            ("a", value) => address = Some(value.parse().ok()?),
+            ("n", value) => names.push(Name::parse(value).ok()?),
+            _ => {}
+        }
+    }
+    Some(Record { id: format!("{host}/{id}"), address: address?, names, upstreams: Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_back() {
+        for text in [
+            "settings",
+            "hosts/a.b-c_1",
+            "live/h,4f",
+            "blocks/10.32.5.0-24",
+            "addresses/10.40.0.7",
+            "names/h/0123456789ab;a=10.32.5.7;n=web.shop;n=web1",
+            "gone/h",
+        ] {
+            assert_eq!(Key::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn garbage_is_nothing_of_ours() {
+        for text in [
+            "", "hosts", "hosts/", "hosts/a/b", "hosts/a b", "hosts/..", "blocks/10.32.5.1-24", "blocks/x-24",
+            "blocks/10.32.5.0-99", "addresses/10.40", "names/h/abc", "names/h/abc;a=x", "names/h/;a=1.2.3.4",
+            "names/h/abc;a=1.2.3.4;n=..", "live/h", "other/h", "\u{0}/\u{fffd}",
+        ] {
+            assert_eq!(Key::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_a_later_version_is_understood_as_far_as_it_goes() {
+        let record = read_record("h", "0123456789ab;t=shop;a=10.32.5.7;x=;n=web").unwrap();
+        assert_eq!((record.id.as_str(), record.address.to_string()), ("h/0123456789ab", "10.32.5.7".into()));
+        assert_eq!(record.names, [Name::parse("web").unwrap()]);
+    }
+}

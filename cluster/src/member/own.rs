@@ -1,0 +1,130 @@
+//! What this host has, and what must be written so that the registry says so.
+//!
+//! Pure: compares, never writes.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use tracing::{error, info};
+
+use crate::claim;
+use crate::key::{Claim, Key, Verdict};
+use crate::member::{Change, Identity, settings};
+use crate::store::Lifetime;
+use crate::world::World;
+
+/// What this host has.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    /// By the container's id.
+    pub(crate) records: HashMap<String, String>,
+    pub(crate) blocks: BTreeSet<Ipv4Net>,
+    /// Blocks that shall be nobody's.
+    pub(crate) given_back: BTreeSet<Ipv4Net>,
+    /// Addresses that containers asked for, with the container.
+    pub(crate) addresses: HashMap<Ipv4Addr, String>,
+    /// All of the engine's containers have been seen: what else the registry holds of ours is old.
+    pub(crate) settled: bool,
+    /// Another worker is there in our place.
+    pub(crate) left: bool,
+}
+
+impl Own {
+    /// The registry's word counts: what it gives to others is not ours any more, what it holds as ours is.
+    pub(crate) fn yield_to(&mut self, world: &World, me: &str) {
+        self.blocks.retain(|block| match world.owner_of(block.network()) {
+            Some(host) if host != me => {
+                error!(%block, host, "a block of ours belongs to another host now; its addresses here are announced one by one");
+                false
+            }
+            _ => true,
+        });
+        let known = world.own_blocks();
+        self.given_back.retain(|block| known.contains(block));
+        for block in known.difference(&self.given_back) {
+            if self.blocks.insert(*block) {
+                info!(%block, "a block of ours, by the registry");
+            }
+        }
+        self.addresses.retain(|address, container| match world.claims.get(address) {
+            Some(claim) if claim.host != me => {
+                error!(%address, container, host = claim.host, "an address of ours is claimed by another host");
+                false
+            }
+            _ => true,
+        });
+    }
+
+    /// What is missing in the registry, and what is too much.
+    pub(crate) fn difference(&self, world: &World, identity: &Identity) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if world.settings.is_none() {
+            let text = serde_json::to_string(&settings(identity)).unwrap_or_default();
+            changes.push(Change::Create(Key::Settings, text, Lifetime::Forever));
+        }
+        changes.extend(host(world, identity));
+        changes.extend(self.blocks(world, &identity.host));
+        changes.extend(self.claims(world, &identity.host));
+        changes.extend(self.records(world, &identity.host));
+        changes
+    }
+
+    /// The key that says that we live.
+    pub(crate) fn presence(&self, world: &World, identity: &Identity) -> Option<Change> {
+        let there = world.own.instances.contains(&identity.instance);
+        let key = Key::Live { host: identity.host.clone(), instance: identity.instance.clone() };
+        (!there && !self.left).then(|| Change::Create(key, String::new(), Lifetime::Session))
+    }
+
+    fn blocks(&self, world: &World, me: &str) -> Vec<Change> {
+        let known = world.own_blocks();
+        let missing = self.blocks.difference(&known);
+        let create = |block: &Ipv4Net| Change::Create(Key::Block(*block), me.to_owned(), Lifetime::Forever);
+        let delete = |block: &Ipv4Net| Change::Delete(Key::Block(*block), Some(me.to_owned()));
+        missing.map(create).chain(self.given_back.intersection(&known).map(delete)).collect()
+    }
+
+    fn claims(&self, world: &World, me: &str) -> Vec<Change> {
+        let missing = self.addresses.iter().filter(|(address, _)| !world.claims.contains_key(address));
+        let create = |(address, container): (&Ipv4Addr, &String)| {
+            let claim =
+                Claim { host: me.to_owned(), container: container.clone(), answer: Verdict::default() };
+            Change::Create(Key::Address(*address), claim::text(&claim), Lifetime::Forever)
+        };
+        let mut changes: Vec<Change> = missing.map(create).collect();
+        let old = |(address, claim): &(&Ipv4Addr, &Claim)| {
+            claim.host == me && !self.addresses.contains_key(address) && self.settled
+        };
+        let delete = |(address, claim): (&Ipv4Addr, &Claim)| {
+            Change::Delete(Key::Address(*address), Some(claim::text(claim)))
+        };
+        changes.extend(world.claims.iter().filter(old).map(delete));
+        changes
+    }
+
+    /// The new ones first: a container whose names change is never without.
+    fn records(&self, world: &World, me: &str) -> Vec<Change> {
+        let key = |text: &String| Key::Record { host: me.to_owned(), text: text.clone() };
+        let wanted: HashSet<&String> = self.records.values().collect();
+        let missing = wanted.iter().filter(|text| !world.own.records.contains(**text));
+        let old = world.own.records.iter().filter(|text| self.settled && !wanted.contains(text));
+        let create = |text: &&String| Change::Create(key(text), String::new(), Lifetime::Forever);
+        missing.map(create).chain(old.map(|text| Change::Delete(key(text), None))).collect()
+    }
+}
+
+fn host(world: &World, identity: &Identity) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let key = Key::Host(identity.host.clone());
+    let text = serde_json::to_string(&identity.info).unwrap_or_default();
+    match &world.own.info {
+        None => changes.push(Change::Create(key, text, Lifetime::Forever)),
+        Some(old) if *old != text => changes.push(Change::Replace(key, old.clone(), text)),
+        Some(_) => {}
+    }
+    if world.own.gone {
+        changes.push(Change::Delete(Key::Gone(identity.host.clone()), None));
+    }
+    changes
+}

@@ -1,0 +1,321 @@
+//! What is known of the other hosts: the registry's content, and what is kept of it when the registry is not there.
+//!
+//! Pure: news go in, the table of names and a [`View`] come out. The rule is one: nobody is forgotten for want of news.
+//! A host that the registry does not hold for alive any more is asked by itself; only when it does not answer either
+//! are its names taken out. Its blocks stay its own until somebody frees them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::Ipv4Addr;
+use std::sync::PoisonError;
+
+use ipnet::Ipv4Net;
+use selvedge_registry::table::SharedTable;
+
+use crate::key::{Claim, HostInfo, Key, Settings, read_record};
+use crate::store::News;
+use crate::view::{PeerView, View};
+
+mod peer;
+pub(crate) use peer::Peer;
+
+/// What the registry holds of this host's own.
+#[derive(Debug, Default)]
+pub(crate) struct OwnInStore {
+    pub(crate) records: HashSet<String>,
+    pub(crate) instances: HashSet<String>,
+    pub(crate) info: Option<String>,
+    pub(crate) gone: bool,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub(crate) struct World {
+    me: String,
+    table: SharedTable,
+    pub(crate) settings: Option<Settings>,
+    pub(crate) own: OwnInStore,
+    pub(crate) peers: BTreeMap<String, Peer>,
+    /// Who hands out which part of the pool; also those that an emptied registry does not know any more.
+    pub(crate) blocks: BTreeMap<Ipv4Net, String>,
+    pub(crate) claims: HashMap<Ipv4Addr, Claim>,
+    /// Since when hosts are not there, as the registry tells.
+    pub(crate) gone: BTreeMap<String, u64>,
+    /// Whether the view has changed since it was last made.
+    pub(crate) changed: bool,
+    /// Whether the registry has been read at all.
+    pub(crate) read: bool,
+    /// Blocks that an emptied registry does not know, of hosts that have not come back yet.
+    held_over: BTreeSet<Ipv4Net>,
+    /// While all is read, strays are sorted once at the end.
+    in_bulk: bool,
+}
+
+impl World {
+    pub(crate) fn new(me: &str, table: SharedTable) -> Self {
+        Self {
+            me: me.to_owned(),
+            table,
+            settings: None,
+            own: OwnInStore::default(),
+            peers: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            claims: HashMap::new(),
+            gone: BTreeMap::new(),
+            changed: true,
+            read: false,
+            held_over: BTreeSet::new(),
+            in_bulk: false,
+        }
+    }
+
+    /// Takes news in.
+    pub(crate) fn take(&mut self, news: News) {
+        match news {
+            News::All(all) => self.all(all),
+            News::Put(key, value) => {
+                if let Some(key) = Key::parse(&key) {
+                    self.put(&key, &value);
+                }
+            }
+            News::Gone(key) => {
+                if let Some(key) = Key::parse(&key) {
+                    self.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn all(&mut self, all: Vec<(String, String)>) {
+        let keys: Vec<(Key, String)> =
+            all.into_iter().filter_map(|(key, value)| Some((Key::parse(&key)?, value))).collect();
+        let settings = keys.iter().find(|(key, _)| *key == Key::Settings);
+        let settings: Option<Settings> = settings.and_then(|(_, value)| serde_json::from_str(value).ok());
+        let epoch = |settings: &Option<Settings>| settings.as_ref().map(|settings| settings.epoch.clone());
+        // Another content than the one we knew: who is not in it has only not written itself down again yet.
+        let emptied = self.read && epoch(&settings) != epoch(&self.settings);
+        self.settings = settings;
+        self.own = OwnInStore::default();
+        self.claims.clear();
+        self.gone.clear();
+        let blocks = std::mem::take(&mut self.blocks);
+        self.held_over.clear();
+        self.in_bulk = true;
+        for peer in self.peers.values_mut() {
+            peer.begin_anew();
+        }
+        // Whoever is alive comes last: what is held over for him ends then.
+        let (live, others): (Vec<_>, Vec<_>) =
+            keys.into_iter().partition(|(key, _)| matches!(key, Key::Live { .. }));
+        for (key, value) in others.iter().chain(&live) {
+            self.put(key, value);
+        }
+        if emptied {
+            self.hold_over(blocks);
+        }
+        self.finish_anew();
+        self.read = true;
+        self.changed = true;
+    }
+
+    fn hold_over(&mut self, blocks: BTreeMap<Ipv4Net, String>) {
+        for (block, host) in blocks {
+            let back = host == self.me || self.peers.get(&host).is_some_and(Peer::is_live);
+            if !back && !self.blocks.keys().any(|other| other.contains(&block) || block.contains(other)) {
+                self.blocks.insert(block, host);
+                self.held_over.insert(block);
+            }
+        }
+    }
+
+    fn finish_anew(&mut self) {
+        let names: Vec<String> = self.peers.keys().cloned().collect();
+        for name in names {
+            self.on_peer(&name, Peer::finish_anew);
+        }
+        self.peers.retain(|_, peer| !peer.is_nothing());
+        self.in_bulk = false;
+        self.sort_strays(|_, _| true);
+    }
+
+    /// One key is there.
+    pub(crate) fn put(&mut self, key: &Key, value: &str) {
+        match key {
+            Key::Settings => self.settings = serde_json::from_str(value).ok(),
+            Key::Host(host) if *host == self.me => self.own.info = Some(value.to_owned()),
+            Key::Host(host) => {
+                let info: Option<HostInfo> = serde_json::from_str(value).ok();
+                self.on_peer(host, |peer, _| peer.info = info.or(peer.info.take()));
+                self.changed = true;
+            }
+            Key::Live { host, instance } if *host == self.me => {
+                self.own.instances.insert(instance.clone());
+            }
+            Key::Live { host, instance } => {
+                let came = self.on_peer(host, |peer, table| peer.comes(instance, table));
+                if came {
+                    self.end_hold_over(host);
+                }
+                self.changed = true;
+            }
+            Key::Block(block) => self.put_block(*block, value),
+            Key::Address(address) => {
+                if let Ok(claim) = serde_json::from_str(value) {
+                    self.claims.insert(*address, claim);
+                }
+            }
+            Key::Record { host, text } if *host == self.me => {
+                self.own.records.insert(text.clone());
+            }
+            Key::Record { host, text } => {
+                self.on_peer(host, |peer, table| peer.hold(text, table));
+                self.stray(host, text);
+            }
+            Key::Gone(host) => {
+                self.own.gone |= *host == self.me;
+                self.gone.insert(host.clone(), value.parse().unwrap_or(u64::MAX));
+            }
+        }
+    }
+
+    /// One key is not there any more.
+    pub(crate) fn remove(&mut self, key: &Key) {
+        match key {
+            Key::Settings => self.settings = None,
+            Key::Host(host) if *host == self.me => self.own.info = None,
+            Key::Host(host) => {
+                // What it said stays in use while it lives.
+                self.on_peer(host, |peer, _| peer.info_deleted = true);
+                self.drop_nobody(host);
+            }
+            Key::Live { host, instance } if *host == self.me => _ = self.own.instances.remove(instance),
+            Key::Live { host, instance } => {
+                self.on_peer(host, |peer, _| peer.goes(instance));
+                self.changed = true;
+            }
+            Key::Block(block) => {
+                let former = self.blocks.remove(block);
+                self.sort_strays(|name, _| former.as_deref() == Some(name));
+            }
+            Key::Address(address) => _ = self.claims.remove(address),
+            Key::Record { host, text } if *host == self.me => _ = self.own.records.remove(text),
+            Key::Record { host, text } => {
+                let stray = self.on_peer(host, |peer, table| peer.release(text, table));
+                self.changed |= stray;
+                self.drop_nobody(host);
+            }
+            Key::Gone(host) => {
+                self.own.gone &= *host != self.me;
+                self.gone.remove(host);
+            }
+        }
+    }
+
+    /// Whether a host answered when it was asked itself; whether that changed anything. `cut_off`: the registry tells
+    /// nothing of anybody just now.
+    pub(crate) fn asked(&mut self, host: &str, answered: bool, cut_off: bool) -> bool {
+        let Some(peer) = self.peers.get(host) else { return false };
+        // The registry's word counts more: a firewall may stand between us.
+        if !answered && !peer.is_in_doubt(cut_off) {
+            return false;
+        }
+        let changed = self.on_peer(host, |peer, table| peer.asked(answered, table));
+        self.changed |= changed;
+        changed
+    }
+
+    fn on_peer<T>(
+        &mut self,
+        host: &str,
+        change: impl FnOnce(&mut Peer, &mut selvedge_registry::table::Table) -> T,
+    ) -> T {
+        let peer = self.peers.entry(host.to_owned()).or_insert_with(|| Peer::new(host));
+        change(peer, &mut self.table.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn drop_nobody(&mut self, host: &str) {
+        if self.peers.get(host).is_some_and(Peer::is_nothing) {
+            self.peers.remove(host);
+            self.changed = true;
+        }
+    }
+
+    fn put_block(&mut self, block: Ipv4Net, host: &str) {
+        self.held_over.remove(&block);
+        let overlaps = |other: &Ipv4Net| block.contains(other) || other.contains(&block);
+        let former: Vec<String> =
+            self.blocks.extract_if(.., |other, _| overlaps(other)).map(|(_, host)| host).collect();
+        self.blocks.insert(block, host.to_owned());
+        self.sort_strays(|name, peer| {
+            name == host || peer.has_strays() || former.iter().any(|former| former == name)
+        });
+    }
+
+    /// A host that is back has written down all that is its own: what was held over for it beyond that, it has not.
+    fn end_hold_over(&mut self, host: &str) {
+        let over = |block: &Ipv4Net, owner: &mut String| owner == host && self.held_over.contains(block);
+        let ended: Vec<Ipv4Net> = self.blocks.extract_if(.., over).map(|(block, _)| block).collect();
+        if !ended.is_empty() {
+            self.held_over.retain(|block| !ended.contains(block));
+            self.sort_strays(|name, _| name == host);
+        }
+    }
+
+    fn stray(&mut self, host: &str, text: &str) {
+        if self.in_bulk {
+            return;
+        }
+        let Some(record) = read_record(host, text) else { return };
+        let is_stray = self.owner_of(record.address) != Some(host);
+        if let Some(peer) = self.peers.get_mut(host) {
+            self.changed |= peer.set_stray(record.address, is_stray);
+        }
+    }
+
+    /// Blocks have changed: which containers of these peers live outside of them?
+    fn sort_strays(&mut self, concerns: impl Fn(&str, &Peer) -> bool) {
+        self.changed = true;
+        if self.in_bulk {
+            return;
+        }
+        let mut blocks: HashMap<&str, Vec<Ipv4Net>> = HashMap::new();
+        for (block, host) in &self.blocks {
+            blocks.entry(host).or_default().push(*block);
+        }
+        for (name, peer) in self.peers.iter_mut().filter(|(name, peer)| concerns(name, peer)) {
+            let own = blocks.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+            peer.sort_strays(|address| !own.iter().any(|block| block.contains(&address)));
+        }
+    }
+
+    /// Who hands out the block in which the address lies.
+    pub(crate) fn owner_of(&self, address: Ipv4Addr) -> Option<&str> {
+        // The block that begins at or before the address is the only one that can hold it: none overlap.
+        let end = Ipv4Net::new(address, 32).ok()?;
+        let (block, host) = self.blocks.range(..=end).next_back()?;
+        block.contains(&address).then_some(host.as_str())
+    }
+
+    /// The blocks that are written down as ours.
+    pub(crate) fn own_blocks(&self) -> BTreeSet<Ipv4Net> {
+        self.blocks.iter().filter(|(_, host)| **host == self.me).map(|(block, _)| *block).collect()
+    }
+
+    /// What others may see of all this.
+    pub(crate) fn view(&self) -> View {
+        let mut blocks: HashMap<&str, Vec<Ipv4Net>> = HashMap::new();
+        for (block, host) in &self.blocks {
+            blocks.entry(host).or_default().push(*block);
+        }
+        let peer = |(name, peer): (&String, &Peer)| PeerView {
+            name: name.clone(),
+            info: peer.info.clone(),
+            registered: peer.is_live(),
+            alive: peer.is_alive(),
+            blocks: blocks.get(name.as_str()).cloned().unwrap_or_default(),
+            strays: peer.strays(),
+            containers: peer.containers(),
+        };
+        View { peers: self.peers.iter().map(peer).collect(), ..View::default() }
+    }
+}
+

@@ -1,0 +1,222 @@
+//! One other host.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::Ipv4Addr;
+
+use selvedge_registry::table::Table;
+
+use crate::key::{HostInfo, read_record};
+
+/// How often a host must leave a question unanswered before it is taken for dead.
+const MISSES: u8 = 2;
+
+/// What is known of one host.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    name: String,
+    pub(crate) info: Option<HostInfo>,
+    pub(crate) info_deleted: bool,
+    /// Its workers, by their sessions.
+    instances: HashSet<String>,
+    /// Whether its names are answered.
+    alive: bool,
+    /// Whether it has ever answered when it was asked itself: whom a firewall hides is not taken for dead on that ground.
+    pub(crate) proved: bool,
+    misses: u8,
+    /// By the container's short id: what is written of it, the newest last. Two for a moment, when a name changes.
+    records: HashMap<String, Vec<String>>,
+    /// Records that the registry does not hold any more, for want of its host's telling them anew.
+    held_over: HashSet<String>,
+    /// Records that were known before the registry was read anew.
+    before: HashSet<String>,
+    strays: BTreeSet<Ipv4Addr>,
+}
+
+impl Peer {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            info: None,
+            info_deleted: false,
+            instances: HashSet::new(),
+            alive: false,
+            proved: false,
+            misses: 0,
+            records: HashMap::new(),
+            held_over: HashSet::new(),
+            before: HashSet::new(),
+            strays: BTreeSet::new(),
+        }
+    }
+
+    /// Whether the registry holds it for alive.
+    pub(crate) fn is_live(&self) -> bool {
+        !self.instances.is_empty()
+    }
+
+    /// Whether its names are answered.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.alive
+    }
+
+    /// Whether nothing is known of it any more.
+    pub(crate) fn is_nothing(&self) -> bool {
+        !self.alive && self.instances.is_empty() && self.records.is_empty() && (self.info.is_none() || self.info_deleted)
+    }
+
+    pub(crate) fn containers(&self) -> usize {
+        self.records.len()
+    }
+
+    /// All that is written of its containers.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &String> {
+        self.records.values().flatten()
+    }
+
+    pub(crate) fn strays(&self) -> Vec<Ipv4Addr> {
+        self.strays.iter().copied().collect()
+    }
+
+    /// The registry is about to be read anew.
+    pub(crate) fn begin_anew(&mut self) {
+        self.instances.clear();
+        self.info_deleted = true;
+        self.before = self.records.values().flatten().cloned().collect();
+    }
+
+    /// It has been read: what it does not hold is gone, if the host is there to say so, and else held over.
+    pub(crate) fn finish_anew(&mut self, table: &mut Table) {
+        let missing = std::mem::take(&mut self.before);
+        if self.is_live() || !self.alive {
+            missing.iter().for_each(|text| _ = self.release(text, table));
+        } else {
+            self.held_over.extend(missing);
+        }
+    }
+
+    /// A worker of the host is there; whether it is the first.
+    pub(crate) fn comes(&mut self, instance: &str, table: &mut Table) -> bool {
+        let first = self.instances.is_empty();
+        self.instances.insert(instance.to_owned());
+        self.misses = 0;
+        self.revive(table);
+        if first {
+            let over = std::mem::take(&mut self.held_over);
+            over.iter().for_each(|text| _ = self.release(text, table));
+        }
+        first
+    }
+
+    /// A worker of the host is not there any more. Its names stay until the host has been asked itself.
+    pub(crate) fn goes(&mut self, instance: &str) {
+        self.instances.remove(instance);
+        self.misses = 0;
+    }
+
+    /// The host was asked itself; whether that changed anything.
+    pub(crate) fn asked(&mut self, answered: bool, table: &mut Table) -> bool {
+        if answered {
+            self.proved = true;
+            self.misses = 0;
+            return self.revive(table);
+        }
+        self.misses = self.misses.saturating_add(1);
+        if self.misses < MISSES || !self.alive {
+            return false;
+        }
+        self.alive = false;
+        let over = std::mem::take(&mut self.held_over);
+        over.iter().for_each(|text| _ = self.release(text, table));
+        for id in self.records.keys() {
+            table.remove(&format!("{}/{id}", self.name));
+        }
+        true
+    }
+
+    /// Whether it should be asked itself: now that the registry tells nothing of it (`cut_off`: of anybody).
+    pub(crate) fn is_in_doubt(&self, cut_off: bool) -> bool {
+        match cut_off {
+            true => self.proved,
+            false => !self.is_live(),
+        }
+    }
+
+    fn revive(&mut self, table: &mut Table) -> bool {
+        if std::mem::replace(&mut self.alive, true) {
+            return false;
+        }
+        for text in self.records.values().filter_map(|texts| texts.last()) {
+            table.put_quietly(&self.name, text);
+        }
+        true
+    }
+
+    /// A record is there.
+    pub(crate) fn hold(&mut self, text: &str, table: &mut Table) {
+        self.before.remove(text);
+        self.held_over.remove(text);
+        let Some((id, _)) = text.split_once(';') else { return };
+        let texts = self.records.entry(id.to_owned()).or_default();
+        if texts.iter().any(|known| known == text) {
+            return;
+        }
+        texts.push(text.to_owned());
+        if self.alive {
+            table.put_quietly(&self.name, text);
+        }
+    }
+
+    /// A record is not there any more; whether a route went with it.
+    pub(crate) fn release(&mut self, text: &str, table: &mut Table) -> bool {
+        self.held_over.remove(text);
+        let Some((id, _)) = text.split_once(';') else { return false };
+        let Some(texts) = self.records.get_mut(id) else { return false };
+        texts.retain(|known| known != text);
+        let gone = read_record(&self.name, text);
+        match texts.last() {
+            Some(newest) if self.alive => table.put_quietly(&self.name, newest),
+            Some(_) => {}
+            None => {
+                self.records.remove(id);
+                table.remove(&format!("{}/{id}", self.name));
+            }
+        }
+        let others = self.records.get(id).into_iter().flatten().filter_map(|text| read_record(&self.name, text));
+        let still = gone.as_ref().is_some_and(|gone| others.into_iter().any(|other| other.address == gone.address));
+        gone.is_some_and(|gone| !still && self.strays.remove(&gone.address))
+    }
+
+    /// Sets whether an address needs a route of its own; whether that is new.
+    pub(crate) fn set_stray(&mut self, address: Ipv4Addr, is_stray: bool) -> bool {
+        match is_stray {
+            true => self.strays.insert(address),
+            false => self.strays.remove(&address),
+        }
+    }
+
+    /// Whether any address needs a route of its own.
+    pub(crate) fn has_strays(&self) -> bool {
+        !self.strays.is_empty()
+    }
+
+    /// Looks through all containers for those that need a route of their own.
+    pub(crate) fn sort_strays(&mut self, is_stray: impl Fn(Ipv4Addr) -> bool) {
+        let texts = self.records.values().flatten();
+        let addresses = texts.filter_map(|text| read_record(&self.name, text)).map(|record| record.address);
+        self.strays = addresses.filter(|address| is_stray(*address)).collect();
+    }
+}
+
+/// Puts another host's record into the table.
+trait PutQuietly {
+    fn put_quietly(&mut self, host: &str, text: &str);
+}
+
+impl PutQuietly for Table {
+    fn put_quietly(&mut self, host: &str, text: &str) {
+        // Names that are none were told on the host that has them.
+        if let Some(record) = read_record(host, text) {
+            let _ = self.put(record);
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! This host among the others: joins the cluster, keeps the kernel's routes to the other hosts right, and sees to it
+//! that there is always a block with room.
+//!
+//! Nothing here is on the path of an API call, but for a create that finds every block full.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use ipnet::Ipv4Net;
+use selvedge_cluster::handle::Cluster;
+use selvedge_cluster::key::HostInfo;
+use selvedge_cluster::member::Identity;
+use selvedge_cluster::view::{PeerView, View};
+use selvedge_netsetup::{Datapath, Fabric, Network, Peer};
+use selvedge_registry::table::SharedTable;
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{debug, info, warn};
+
+use crate::book::Book;
+use crate::config::Config;
+use crate::worker::Worker;
+
+/// How often the kernel is looked at without news: somebody may have flushed a table.
+const LOOK: Duration = Duration::from_millis(1500);
+/// How long a block must have been empty before it goes back.
+const EMPTY_FOR: Duration = Duration::from_secs(60);
+/// A block is claimed ahead when this part of all addresses is left.
+const SHORT: u32 = 8;
+
+/// Becomes a member of the cluster; the registry need not be there.
+///
+/// # Errors
+/// The host's own address cannot be found, or a thread not be started.
+pub(crate) async fn join(
+    config: &Config,
+    network: &Network,
+    table: &SharedTable,
+    book: &Arc<Book>,
+) -> anyhow::Result<Cluster> {
+    let cluster = &config.cluster;
+    let address = match (cluster.host_address, cluster.is_local()) {
+        (Some(address), _) => address,
+        (None, true) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        (None, false) => network
+            .default_underlay()
+            .await?
+            .context("cannot tell at which address other hosts reach this one; say --host-address")?,
+    };
+    let identity = Identity {
+        host: cluster.host_name.clone(),
+        instance: format!("{:08x}", rand::random::<u32>()),
+        info: HostInfo {
+            address,
+            port: cluster.peer_port,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            datapath: datapath_text(cluster.datapath).to_owned(),
+        },
+        pool: config.pool,
+        block_size: config.block_size,
+        free_after: cluster.free_after,
+        alone: cluster.is_local(),
+    };
+    let owner = Arc::clone(book);
+    let owner = Box::new(move |address, wish: selvedge_cluster::handle::Reserve<'_>| owner.reserve(address, wish));
+    let joined = Cluster::start(cluster.registry.clone(), identity, Arc::clone(table), owner)
+        .context("cannot start the registry's thread")?;
+    // What the kernel remembers counts until the registry says something else.
+    let mut blocks: BTreeSet<Ipv4Net> = config.block.into_iter().collect();
+    if !cluster.is_local() {
+        blocks.extend(network.own_blocks().await?);
+    }
+    let own: Vec<Ipv4Net> = blocks.iter().copied().collect();
+    book.set_blocks(&own, host_address(config, &own));
+    joined.has_blocks(blocks);
+    Ok(joined)
+}
+
+fn datapath_text(datapath: Datapath) -> &'static str {
+    match datapath {
+        Datapath::Auto => "auto",
+        Datapath::Direct => "direct",
+        Datapath::Vxlan => "vxlan",
+    }
+}
+
+/// This host's own address in the pool: the first of its lowest block. A single host needs none.
+fn host_address(config: &Config, blocks: &[Ipv4Net]) -> Option<Ipv4Addr> {
+    let lowest = blocks.iter().min().filter(|_| !config.cluster.is_local())?;
+    Some(lowest.network())
+}
+
+/// Waits until the registry has been read, and this host has a block, if that does not take long.
+pub(crate) async fn first_look(worker: &Worker, limit: Duration) {
+    if worker.config.cluster.is_local() {
+        return;
+    }
+    worker.names_are_known(worker.cluster.views().borrow().read);
+    let mut views = worker.cluster.views();
+    let read = views.wait_for(|view| view.read);
+    if tokio::time::timeout(limit, read).await.is_err() {
+        let registry = &worker.config.cluster.registry_text;
+        warn!(registry, state = ?worker.cluster.views().borrow().registry, "the registry does not answer; serving without it until it does");
+        return;
+    }
+    worker.names_are_known(true);
+    if worker.book.free_by_block().is_empty()
+        && let Err(reason) = another_block(worker).await
+    {
+        warn!(reason, "this host has no block of addresses");
+    }
+}
+
+/// Accepts the connections by which other hosts see that we live, and ends them.
+pub(crate) async fn answer_peers(listener: std::net::TcpListener) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return warn!(%error, "other hosts cannot see that this one lives"),
+    };
+    loop {
+        if listener.accept().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Follows the cluster for ever.
+pub(crate) async fn keep(worker: Arc<Worker>) {
+    let mut views = worker.cluster.views();
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut empty_since = HashMap::new();
+    let mut told = None;
+    loop {
+        tokio::select! {
+            changed = views.changed() => if changed.is_err() { return },
+            _ = look.tick() => {}
+        }
+        let view = Arc::clone(&views.borrow_and_update());
+        follow(&worker, &view).await;
+        let trouble = weave(&worker, &view).await.err().map(|error| error.to_string());
+        if trouble != told {
+            match &trouble {
+                Some(error) => warn!(error, "cannot put the routes to other hosts right"),
+                None => info!("the routes to other hosts are right again"),
+            }
+            told = trouble;
+        }
+        give_back(&worker, &view, &mut empty_since);
+    }
+}
+
+async fn follow(worker: &Worker, view: &View) {
+    if view.read {
+        worker.names_are_known(true);
+        worker.book.set_blocks(&view.own_blocks, host_address(&worker.config, &view.own_blocks));
+    }
+    let connected = view.registry == selvedge_cluster::view::Registry::Connected;
+    if connected && view.read && is_short(worker) {
+        let _ = claim(worker).await;
+    }
+}
+
+async fn weave(worker: &Worker, view: &View) -> Result<(), selvedge_netsetup::Error> {
+    let Some(fabric) = fabric(worker, view) else { return Ok(()) };
+    let changes = worker.network.weave(&fabric).await?;
+    if changes > 0 {
+        debug!(changes, peers = fabric.peers.len(), "wove the routes to other hosts");
+    }
+    Ok(())
+}
+
+/// What the kernel shall know of the other hosts; `None` before the registry has been read: what is there is from an
+/// earlier worker then, and better than nothing.
+pub(crate) fn fabric(worker: &Worker, view: &View) -> Option<Fabric> {
+    let cluster = &worker.config.cluster;
+    if cluster.is_local() || !view.read {
+        return None;
+    }
+    Some(Fabric {
+        underlay: worker.cluster.address(),
+        own_blocks: view.own_blocks.clone(),
+        host_address: host_address(&worker.config, &view.own_blocks),
+        peers: view.peers.iter().filter_map(|peer| reach(peer, cluster.datapath)).collect(),
+        vxlan_port: cluster.vxlan_port,
+        vxlan_id: cluster.vxlan_id,
+    })
+}
+
+/// A dead host keeps its routes: its blocks are nobody else's.
+fn reach(peer: &PeerView, own: Datapath) -> Option<Peer> {
+    let info = peer.info.as_ref()?;
+    let strays = peer.strays.iter().map(|address| Ipv4Net::from(*address));
+    let destinations: Vec<Ipv4Net> = peer.blocks.iter().copied().chain(strays).collect();
+    // Both must go the same way, or the strict source check drops what comes back the other.
+    let datapath = match (own, info.datapath.as_str()) {
+        (Datapath::Vxlan, _) | (_, "vxlan") => Datapath::Vxlan,
+        (Datapath::Direct, _) | (_, "direct") => Datapath::Direct,
+        _ => Datapath::Auto,
+    };
+    (!destinations.is_empty()).then(|| Peer {
+        name: peer.name.clone(),
+        underlay: info.address,
+        datapath,
+        destinations,
+    })
+}
+
+fn is_short(worker: &Worker) -> bool {
+    if worker.config.cluster.is_local() {
+        return false;
+    }
+    let blocks = worker.book.free_by_block();
+    let free: u32 = blocks.iter().map(|(_, free)| free).sum();
+    let all: u32 = blocks.iter().map(|(block, _)| size(*block)).sum();
+    free <= all / SHORT
+}
+
+fn size(block: Ipv4Net) -> u32 {
+    1 << (32 - u32::from(block.prefix_len()))
+}
+
+/// A block more, for a create that found none with room.
+///
+/// # Errors
+/// Why there is none, for the client.
+pub(crate) async fn another_block(worker: &Worker) -> Result<(), String> {
+    let cluster = &worker.config.cluster;
+    if cluster.is_local() {
+        let blocks: Vec<String> = worker.config.block.iter().map(Ipv4Net::to_string).collect();
+        return Err(format!("no free address is left in {}", blocks.join(", ")));
+    }
+    let had = worker.book.free_by_block().len();
+    claim(worker).await.map_err(|error| match had {
+        0 => format!(
+            "this host has no block of addresses yet, and cannot claim one at {}: {error}; a start by hand is \
+             possible with --block",
+            cluster.registry_text
+        ),
+        _ => format!("no free address is left on this host, and no block can be claimed: {error}"),
+    })
+}
+
+/// One at a time: many creates that find nothing want one block between them.
+async fn claim(worker: &Worker) -> Result<(), selvedge_cluster::claim::ClaimError> {
+    let _turn = worker.claiming.lock().await;
+    if worker.book.free_by_block().iter().any(|(_, free)| *free > 1) && !is_short(worker) {
+        return Ok(());
+    }
+    let block = worker.cluster.claim_block().await?;
+    info!(%block, "claimed a block");
+    let view = Arc::clone(&worker.cluster.views().borrow());
+    // The kernel remembers it before anybody gets an address of it.
+    let mut blocks = view.own_blocks.clone();
+    if !blocks.contains(&block) {
+        blocks.push(block);
+    }
+    if let Err(error) = weave(worker, &View { own_blocks: blocks.clone(), ..(*view).clone() }).await {
+        debug!(%error, "the kernel does not remember a block yet");
+    }
+    worker.book.set_blocks(&blocks, host_address(&worker.config, &blocks));
+    Ok(())
+}
+
+/// Gives a block back that has been empty for a while, if the others have room.
+fn give_back(worker: &Worker, view: &View, empty_since: &mut HashMap<Ipv4Net, Instant>) {
+    let blocks = worker.book.free_by_block();
+    let lowest = blocks.iter().map(|(block, _)| *block).min();
+    let free: u32 = blocks.iter().map(|(_, free)| free).sum();
+    let all: u32 = blocks.iter().map(|(block, _)| size(*block)).sum();
+    let spare = |block: &Ipv4Net| (free - size(*block)) > (all - size(*block)) / (SHORT / 2);
+    let empty = |(block, free): &&(Ipv4Net, u32)| {
+        *free == size(*block) && Some(*block) != lowest && Some(*block) != worker.config.block
+    };
+    let empty: Vec<Ipv4Net> = blocks.iter().filter(empty).map(|(block, _)| *block).filter(spare).collect();
+    empty_since.retain(|block, _| empty.contains(block));
+    for block in empty {
+        let since = *empty_since.entry(block).or_insert_with(Instant::now);
+        if since.elapsed() >= EMPTY_FOR && worker.config.block != Some(block) {
+            info!(%block, "gives an empty block back");
+            let kept: Vec<Ipv4Net> = view.own_blocks.iter().copied().filter(|own| *own != block).collect();
+            worker.book.set_blocks(&kept, host_address(&worker.config, &kept));
+            worker.cluster.give_back(block);
+            return;
+        }
+    }
+}
