@@ -1,6 +1,6 @@
 //! Asks a DNS server for random names of `serve`'s as fast as it answers, and says what CPU time that cost the server.
 //!
-//! `load ADDRESS:PORT PROCESS NAMES QUERIES [OUTSTANDING]` prints one line: microseconds of CPU (user and system, of
+//! `load ADDRESS:PORT PROCESS NAMES QUERIES [OUTSTANDING [A|AAAA]]` prints one line: microseconds of CPU (user and system, of
 //! the process PROCESS) per answer, answers per second, and how many got none. It must never be aimed at a server that
 //! is not the developer's own.
 
@@ -19,8 +19,8 @@ type Failure = Box<dyn std::error::Error>;
 /// As many per call, at most.
 const BATCH: usize = 32;
 
-/// A query for the addresses of `hN.bench.selvedge.internal`.
-fn query(id: u16, number: u32) -> Vec<u8> {
+/// A query for the addresses of `hN.bench.selvedge.internal`, of type `kind`.
+fn query(id: u16, number: u32, kind: u8) -> Vec<u8> {
     let label = format!("h{number}");
     let mut bytes = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     bytes[..2].copy_from_slice(&id.to_be_bytes());
@@ -28,7 +28,7 @@ fn query(id: u16, number: u32) -> Vec<u8> {
         bytes.push(label.len() as u8);
         bytes.extend_from_slice(label.as_bytes());
     }
-    bytes.extend_from_slice(&[0, 0, 1, 0, 1]);
+    bytes.extend_from_slice(&[0, 0, kind, 0, 1]);
     bytes
 }
 
@@ -58,10 +58,15 @@ fn receive(socket: &UdpSocket, buffers: &mut [[u8; 512]]) -> Result<(usize, usiz
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [server, process, names, queries, rest @ ..] = &arguments[..] else {
-        return Err("usage: load ADDRESS:PORT PROCESS NAMES QUERIES [OUTSTANDING]".into());
+        return Err("usage: load ADDRESS:PORT PROCESS NAMES QUERIES [OUTSTANDING [A|AAAA]]".into());
     };
     let (names, queries): (u32, usize) = (names.parse()?, queries.parse()?);
     let outstanding: usize = rest.first().map_or(Ok(64), |text| text.parse())?;
+    let kind = match rest.get(1).map_or("A", String::as_str) {
+        "A" => 1,
+        "AAAA" => 28,
+        other => return Err(format!("no type of addresses: {other}").into()),
+    };
     let clock = clock_getcpuclockid(Pid::from_raw(process.parse()?))?;
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(server)?;
@@ -78,7 +83,7 @@ fn main() -> Result<(), Failure> {
                 random ^= random << 13;
                 random ^= random >> 17;
                 random ^= random << 5;
-                query((asked + place) as u16, random % names)
+                query((asked + place) as u16, random % names, kind)
             })
             .collect();
         if !batch.is_empty() {

@@ -1,7 +1,7 @@
 //! Serves any number of made-up names on a loopback port until its standard input ends: for dig, and for measuring.
 //!
 //! `serve ADDRESS:PORT NAMES [RESOLV_CONF]`: `hN.bench.selvedge.internal` has the address 10.32.0.0 + N + 1, and
-//! `all.selvedge.internal` the first 100. It must never be anything but a tool for the developer.
+//! `all.selvedge.internal` the first 100. Their IPv6 addresses are in fd00:5e:1::/64. It must never be anything but a tool for the developer.
 
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -15,7 +15,7 @@ use selvedge_registry::table::Table;
 type Failure = Box<dyn std::error::Error>;
 
 fn table(names: u32) -> Result<Table, Failure> {
-    let mut table = Table::new(Name::parse("selvedge.internal")?);
+    let mut table = Table::new(Name::parse("selvedge.internal")?).with_pool6("fd00:5e:1::/64".parse()?);
     let base = u32::from(Ipv4Addr::new(10, 32, 0, 1));
     for number in 0..names {
         let mut own = vec![Name::parse(&format!("h{number}.bench"))?];

@@ -1,13 +1,14 @@
 //! The long way: reads any query and writes any answer of ours, by hickory-proto. It must give the same answers as
 //! `plain` where both can, and never panic on what the network sends.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::op::{Edns as HickoryEdns, Message, OpCode, Query as HickoryQuery, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, NS, PTR, SOA};
 use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder};
 use rand::seq::SliceRandom;
+use selvedge_registry::table::pool6;
 
 use crate::plain::{HOSTMASTER, SOA_TIMES, Terms};
 use crate::query::{Edns, IN, OUR_SIZE, PLAIN_SIZE, Query, WireName, flag, kind, put_header, rcode, word};
@@ -93,10 +94,13 @@ pub(crate) fn write(query: &Query, answer: &Answer<'_>, terms: &Terms<'_>, limit
     message.metadata.checking_disabled = query.flags & flag::CHECKING_DISABLED != 0;
     message.metadata.recursion_available = true;
     // Without a zone we only say what we think, see `zone::dotless`.
-    message.metadata.authoritative = !matches!(answer, Answer::NoData(None) | Answer::NxDomain(None));
-    if matches!(answer, Answer::NxDomain(_)) {
-        message.metadata.response_code = ResponseCode::NXDomain;
-    }
+    message.metadata.authoritative =
+        !matches!(answer, Answer::NoData(None) | Answer::NxDomain(None) | Answer::Unread { .. });
+    message.metadata.response_code = match answer {
+        Answer::NxDomain(_) => ResponseCode::NXDomain,
+        Answer::Unread { .. } => ResponseCode::ServFail,
+        _ => ResponseCode::NoError,
+    };
     let mut question = HickoryQuery::query(owner.clone(), RecordType::from(query.kind));
     question.set_query_class(DNSClass::IN);
     message.add_query(question);
@@ -117,9 +121,13 @@ fn answers(
     terms: &Terms<'_>,
 ) -> Option<Vec<Record>> {
     let record = |data| Record::from_rdata(owner.clone(), terms.ttl, data);
+    let a = |address: &Ipv4Addr| record(RData::A(A(*address)));
+    let aaaa = |pool6, address: &Ipv4Addr| record(RData::AAAA(AAAA(pool6::derived(pool6, *address))));
     let mut records: Vec<Record> = match answer {
-        Answer::Addresses(addresses) => {
-            addresses.iter().map(|address| record(RData::A(A(*address)))).collect()
+        Answer::Addresses(addresses) => addresses.iter().map(a).collect(),
+        Answer::Derived(addresses, pool6) => addresses.iter().map(|one| aaaa(*pool6, one)).collect(),
+        Answer::Both(addresses, pool6) => {
+            addresses.iter().flat_map(|one| [a(one), aaaa(*pool6, one)]).collect()
         }
         Answer::Loopback6 => vec![record(RData::AAAA(AAAA(Ipv6Addr::LOCALHOST)))],
         Answer::Pointer(name) => vec![record(RData::PTR(PTR(hickory_name(name.wire())?)))],
@@ -133,7 +141,7 @@ fn answers(
             }
             records
         }
-        Answer::NoData(_) | Answer::NxDomain(_) => vec![],
+        Answer::NoData(_) | Answer::NxDomain(_) | Answer::Unread { .. } => vec![],
     };
     records.shuffle(&mut rand::rng());
     Some(records)

@@ -82,7 +82,8 @@ impl Handler {
         };
         match self.zones.answer(table, &query.lower, query.kind) {
             Some(answer) if !self.better_asked_elsewhere(table, &answer, asker) => {
-                self.stats.local.one();
+                let unread = matches!(answer, Answer::Unread { .. });
+                if unread { &self.stats.servfail } else { &self.stats.local }.one();
                 write(&query, &answer, &self.terms(table), query.limit(transport), out);
                 Outcome::Reply
             }
@@ -98,7 +99,8 @@ impl Handler {
 
     /// A name of one label that we do not know: who gave a container its own servers wants them to be asked.
     fn better_asked_elsewhere(&self, table: &Table, answer: &Answer<'_>, asker: IpAddr) -> bool {
-        *answer == Answer::NxDomain(None) && self.upstreams(table, asker).is_some()
+        let unknown = matches!(answer, Answer::NxDomain(None) | Answer::Unread { ours: false });
+        unknown && self.upstreams(table, asker).is_some()
     }
 
     fn forward(&self, table: &Table, query: Query, asker: IpAddr) -> Forward {

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 
 use rand::{Rng, RngExt};
 use selvedge_registry::name::Name;
+use selvedge_registry::table::pool6;
 
 use crate::query::{
     Edns, HEADER, IN, OPT_LENGTH, PLAIN_SIZE, Query, WireName, flag, kind, put_header, rcode, word,
@@ -16,8 +17,8 @@ use crate::zone::{Answer, Apex};
 const COOKIE: u16 = 10;
 /// A pointer to the question's name, which always begins right after the header (RFC 1035 section 4.1.4).
 const QUESTION_NAME: [u8; 2] = [0xc0, HEADER as u8];
-/// Pointer, type, class, TTL, length and address.
-const A_LENGTH: usize = 16;
+/// Pointer, type, class, TTL and length: what is in front of a record's data.
+const RECORD_HEAD: usize = 12;
 
 /// How long answers of ours may be kept, and what our SOA says.
 #[derive(Debug, Clone, Copy)]
@@ -82,25 +83,32 @@ pub(crate) fn write(
 ) -> bool {
     match answer {
         Answer::Addresses(addresses) if query.kind == kind::A => {
-            write_addresses(query, addresses, terms, limit, out);
+            write_addresses(query, (addresses, |address| address.octets()), terms, limit, out);
+        }
+        Answer::Derived(addresses, pool6) if query.kind == kind::AAAA => {
+            let octets = |address| pool6::derived(*pool6, address).octets();
+            write_addresses(query, (addresses, octets), terms, limit, out);
         }
         Answer::Pointer(name) if query.kind == kind::PTR => write_pointer(query, name, terms, out),
         Answer::NoData(Some(zone)) => write_negative(query, rcode::NOERROR, *zone, terms, out),
         Answer::NxDomain(Some(zone)) => write_negative(query, rcode::NXDOMAIN, *zone, terms, out),
+        // No SOA, so that it is not kept as long as a denial.
+        Answer::Unread { .. } => query.bare_reply(query.reply_flags(rcode::SERVFAIL), out),
         _ => return false,
     }
     out.len() <= limit
 }
 
-fn write_addresses(
+/// Writes the addresses, of which `octets` makes the data of a record: 4 bytes of A, 16 of AAAA.
+fn write_addresses<const LENGTH: usize>(
     query: &Query,
-    addresses: &[Ipv4Addr],
+    (addresses, octets): (&[Ipv4Addr], impl Fn(Ipv4Addr) -> [u8; LENGTH]),
     terms: &Terms<'_>,
     limit: usize,
     out: &mut Vec<u8>,
 ) {
     let opt = query.edns.map_or(0, |_| OPT_LENGTH);
-    let room = limit.saturating_sub(HEADER + query.name.len() + 4 + opt) / A_LENGTH;
+    let room = limit.saturating_sub(HEADER + query.name.len() + 4 + opt) / (RECORD_HEAD + LENGTH);
     let count = addresses.len().min(room);
     let mut flags = query.reply_flags(rcode::NOERROR) | flag::AUTHORITATIVE;
     if count < addresses.len() {
@@ -114,22 +122,23 @@ fn write_addresses(
     // Any of them may be left out if they do not all fit, so begin anywhere; then shuffle what fits.
     let start = if addresses.len() > 1 { rng.random_range(..addresses.len()) } else { 0 };
     for address in addresses.iter().cycle().skip(start).take(count) {
-        put_record_head(out, kind::A, terms.ttl);
-        out.extend_from_slice(&4u16.to_be_bytes());
-        out.extend_from_slice(&address.octets());
+        put_record_head(out, query.kind, terms.ttl);
+        put_length(out, LENGTH);
+        out.extend_from_slice(&octets(*address));
     }
     if let Some(records) = out.get_mut(first..) {
-        shuffle(records, &mut rng);
+        shuffle::<LENGTH>(records, &mut rng);
     }
     query.put_opt(out);
 }
 
-/// Fisher and Yates on the addresses, the last 4 bytes of each record: all the rest is the same in each.
-fn shuffle(records: &mut [u8], rng: &mut impl Rng) {
-    for last in (1..records.len() / A_LENGTH).rev() {
+/// Fisher and Yates on the addresses, the last bytes of each record: all the rest is the same in each.
+fn shuffle<const LENGTH: usize>(records: &mut [u8], rng: &mut impl Rng) {
+    let whole = RECORD_HEAD + LENGTH;
+    for last in (1..records.len() / whole).rev() {
         let other = rng.random_range(..=last);
-        for byte in A_LENGTH - 4..A_LENGTH {
-            records.swap(last * A_LENGTH + byte, other * A_LENGTH + byte);
+        for byte in RECORD_HEAD..whole {
+            records.swap(last * whole + byte, other * whole + byte);
         }
     }
 }

@@ -56,7 +56,7 @@ pub struct Counts {
     pub refused: u64,
     /// Not a query that can be read: answered with FORMERR or BADVERS, or not at all.
     pub malformed: u64,
-    /// Answered with a SERVFAIL of ours, because no upstream answered.
+    /// Answered with a SERVFAIL of ours, because no upstream answered, or the table lacks the name and is not whole yet.
     pub servfail: u64,
     /// Answered with SERVFAIL because too many queries were under way, or a connection turned away.
     pub overload: u64,

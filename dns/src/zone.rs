@@ -3,14 +3,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use selvedge_registry::name::{Name, parent};
 use selvedge_registry::table::{Found, Table};
 
 use crate::query::{WireName, kind};
 
-/// The end of each reverse name (RFC 1035 section 3.5).
-const REVERSE: &[u8] = b"\x07in-addr\x04arpa\0";
+mod reverse;
+
 /// RFC 6761 section 6.3: names that are the asker's own host, whatever any server says.
 const LOCALHOST: &[u8] = b"\x09localhost\0";
 const LOOPBACK: &[Ipv4Addr] = &[Ipv4Addr::LOCALHOST];
@@ -34,6 +34,10 @@ pub(crate) type Apex = usize;
 pub(crate) enum Answer<'t> {
     /// These addresses, in any order.
     Addresses(&'t [Ipv4Addr]),
+    /// The IPv6 addresses that follow from these in this network, in any order.
+    Derived(&'t [Ipv4Addr], Ipv6Net),
+    /// Both these addresses and the IPv6 ones that follow from them, in any order.
+    Both(&'t [Ipv4Addr], Ipv6Net),
     /// `::1`.
     Loopback6,
     /// This name.
@@ -44,6 +48,9 @@ pub(crate) enum Answer<'t> {
     NoData(Option<Apex>),
     /// There is no such name.
     NxDomain(Option<Apex>),
+    /// The table lacks it, but is not whole yet: nobody can say now. Perhaps the asker's own servers can, if the name is
+    /// not surely ours.
+    Unread { ours: bool },
 }
 
 impl Zones {
@@ -60,13 +67,12 @@ impl Zones {
     pub(crate) fn answer<'t>(&'t self, table: &'t Table, name: &WireName, asked: u16) -> Option<Answer<'t>> {
         let wire = name.wire();
         match table.lookup(wire) {
-            Found::Addresses(addresses) if matches!(asked, kind::A | kind::ANY) => {
-                Some(Answer::Addresses(addresses))
-            }
-            Found::Addresses(_) => Some(Answer::NoData(zone_of(table, wire))),
+            Found::Addresses(addresses) => Some(
+                of_addresses(table, addresses, asked).unwrap_or_else(|| Answer::NoData(zone_of(table, wire))),
+            ),
             Found::Empty => Some(self.empty(table, wire, asked)),
-            Found::Missing => Some(Answer::NxDomain(zone_of(table, wire))),
-            Found::Outside if is_below(wire, REVERSE) => self.reverse(table, wire, asked),
+            Found::Missing => Some(missing(table, zone_of(table, wire))),
+            Found::Outside if reverse::is_reverse(wire) => reverse::answer(self, table, wire, asked),
             Found::Outside if is_below(wire, LOCALHOST) => Some(localhost(asked)),
             Found::Outside => dotless(table, wire, asked),
         }
@@ -80,34 +86,31 @@ impl Zones {
                 kind::A if !self.apex.is_empty() => Answer::Addresses(&self.apex),
                 _ => at_apex(length, asked),
             },
-            _ => Answer::NoData(zone),
+            _ => without_address(table, zone, asked),
         }
     }
+}
 
-    fn reverse<'t>(&'t self, table: &'t Table, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
-        let Reverse { address, octets, more } = Reverse::read(wire);
-        let pointer = matches!(asked, kind::PTR | kind::ANY);
-        if octets == 4 && !more && pointer {
-            // Also addresses outside the pool: a container can have one, and our own is always outside.
-            let own = self.apex.contains(&address).then(|| table.domain().clone());
-            if let Some(name) = own.or_else(|| table.reverse(address)) {
-                return Some(Answer::Pointer(name));
-            }
-        }
-        if octets < self.reverse_octets || !self.pool.contains(&address) {
-            return None;
-        }
-        let zone = apex_of_reverse(wire, self.reverse_octets)?;
-        let exists = match octets {
-            4 => table.reverse(address).is_some(),
-            _ => table.any_below(address, octets),
-        };
-        Some(match (zone == wire.len(), exists && !more) {
-            (true, _) => at_apex(zone, asked),
-            (false, true) => Answer::NoData(Some(zone)),
-            (false, false) => Answer::NxDomain(Some(zone)),
-        })
+/// What a name with these addresses has of the kind that is asked for.
+fn of_addresses<'t>(table: &Table, addresses: &'t [Ipv4Addr], asked: u16) -> Option<Answer<'t>> {
+    match (asked, table.pool6()) {
+        (kind::A, _) | (kind::ANY, None) => Some(Answer::Addresses(addresses)),
+        (kind::AAAA, Some(pool6)) => Some(Answer::Derived(addresses, pool6)),
+        (kind::ANY, Some(pool6)) => Some(Answer::Both(addresses, pool6)),
+        _ => None,
     }
+}
+
+/// The answer for a name that is not in the table, which is no proof while the table is not whole.
+fn missing<'t>(table: &Table, zone: Option<Apex>) -> Answer<'t> {
+    if table.is_partial() { Answer::Unread { ours: zone.is_some() } } else { Answer::NxDomain(zone) }
+}
+
+/// The answer for a name that exists only because others are below it. While the table is not whole, there may be a
+/// container that is called so: its addresses cannot be denied, all else can.
+fn without_address<'t>(table: &Table, zone: Option<Apex>, asked: u16) -> Answer<'t> {
+    let could_have = table.is_partial() && of_addresses(table, &[], asked).is_some();
+    if could_have { Answer::Unread { ours: true } } else { Answer::NoData(zone) }
 }
 
 fn zone_of(table: &Table, wire: &[u8]) -> Option<Apex> {
@@ -154,11 +157,11 @@ fn dotless<'t>(table: &'t Table, wire: &[u8], asked: u16) -> Option<Answer<'t>> 
     let domain = wire_labels(table.domain().wire());
     let whole = WireName::from_labels(std::iter::once(label).chain(domain))?;
     Some(match table.lookup(whole.wire()) {
-        Found::Addresses(addresses) if asked == kind::A => Answer::Addresses(addresses),
-        Found::Addresses(_) | Found::Empty => Answer::NoData(None),
+        Found::Addresses(addresses) => of_addresses(table, addresses, asked).unwrap_or(Answer::NoData(None)),
+        Found::Empty => without_address(table, None, asked),
         // `internal` is there, as the domain is below it: a resolver that goes down label by label must not stop here.
         Found::Missing | Found::Outside if table.is_above_domain(wire) => Answer::NoData(None),
-        Found::Missing | Found::Outside => Answer::NxDomain(None),
+        Found::Missing | Found::Outside => missing(table, None),
     })
 }
 
@@ -167,44 +170,6 @@ pub(crate) fn wire_labels(wire: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::successors(Some(wire), |wire| parent(wire))
         .filter_map(|wire| wire.get(1..1 + usize::from(*wire.first()?)))
         .filter(|label| !label.is_empty())
-}
-
-/// What a name below in-addr.arpa says.
-struct Reverse {
-    /// The address's first bytes, the others zero.
-    address: Ipv4Addr,
-    /// How many bytes of it the name has.
-    octets: usize,
-    /// Whether there are labels in front that are no byte of an address.
-    more: bool,
-}
-
-impl Reverse {
-    fn read(wire: &[u8]) -> Self {
-        let mut bytes = [0; 4];
-        let mut octets = 0;
-        let mut labels =
-            wire_labels(&wire[..wire.len() - REVERSE.len()]).collect::<Vec<_>>().into_iter().rev();
-        for label in labels.by_ref().take(4) {
-            let Some(octet) = octet(label) else { return Self { address: bytes.into(), octets, more: true } };
-            bytes[octets] = octet;
-            octets += 1;
-        }
-        Self { address: bytes.into(), octets, more: labels.next().is_some() }
-    }
-}
-
-/// A decimal number from 0 to 255 as it is written in a reverse name: without leading zeros.
-fn octet(label: &[u8]) -> Option<u8> {
-    let text = std::str::from_utf8(label).ok()?;
-    let number = text.parse().ok()?;
-    (label[0].is_ascii_digit() && (label.len() == 1 || label[0] != b'0')).then_some(number)
-}
-
-fn apex_of_reverse(wire: &[u8], octets: usize) -> Option<Apex> {
-    let count = wire_labels(wire).count();
-    let skip = count.checked_sub(octets + 2)?;
-    std::iter::successors(Some(wire), |wire| parent(wire)).nth(skip).map(<[u8]>::len)
 }
 
 #[cfg(test)]

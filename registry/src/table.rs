@@ -5,9 +5,13 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, RwLock};
 
+use ipnet::{Ipv4Net, Ipv6Net};
+
 use crate::error::Error;
 use crate::name::{Name, parent};
 use crate::record::Record;
+
+pub mod pool6;
 
 /// The table as the writer of the names and the DNS thread share it. Both hold the lock for microseconds only.
 pub type SharedTable = Arc<RwLock<Table>>;
@@ -35,8 +39,11 @@ pub struct Table {
     nodes: HashMap<Box<[u8]>, Node>,
     /// Who has an address: one record, but for moments in which an address changes hands. The newest is last.
     by_address: HashMap<Ipv4Addr, Vec<String>>,
-    /// How many records there are below 10., 10.32., 10.32.5.: the empty names of the reverse tree.
-    by_prefix: HashMap<(usize, Ipv4Addr), u32>,
+    /// How many records there are in 0.0.0.0/4, 10.0.0.0/8, 10.32.0.0/12 and so on: the empty names of the reverse
+    /// trees, of which in-addr.arpa goes down by 8 bits and ip6.arpa by 4.
+    by_prefix: HashMap<Ipv4Net, u32>,
+    pool6: Option<Ipv6Net>,
+    partial: bool,
     version: u64,
 }
 
@@ -65,6 +72,8 @@ impl Table {
             nodes: HashMap::new(),
             by_address: HashMap::new(),
             by_prefix: HashMap::new(),
+            pool6: None,
+            partial: false,
             version: 1,
         }
     }
@@ -75,6 +84,32 @@ impl Table {
     pub fn with_domain(mut self, domain: Name) -> Self {
         self.domains.push(domain.into_absolute());
         self
+    }
+
+    /// The same table whose containers have IPv6 addresses too, as [`pool6::derived`] makes them. A network of more than
+    /// 96 bits has no room for that, so the one of 96 bits around it is taken.
+    #[must_use]
+    pub fn with_pool6(mut self, pool6: Ipv6Net) -> Self {
+        self.pool6 = Some(pool6::wide_enough(pool6));
+        self
+    }
+
+    /// The network of the containers' IPv6 addresses, at most 96 bits long; nothing if they have none.
+    #[must_use]
+    pub fn pool6(&self) -> Option<Ipv6Net> {
+        self.pool6
+    }
+
+    /// Says whether records are still missing, as when the other hosts' have not been read yet. It is no change of the
+    /// records, so the version stays.
+    pub fn set_partial(&mut self, partial: bool) {
+        self.partial = partial;
+    }
+
+    /// Whether records are still missing: then a name that is not here may exist all the same. A new table is whole.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.partial
     }
 
     /// The domain of relative names, absolute itself.
@@ -176,10 +211,14 @@ impl Table {
         record.names.iter().find_map(|name| self.absolute(name).ok())
     }
 
-    /// Whether anybody has an address that begins with the first `octets` bytes (1 to 3) of `address`.
+    /// Whether anybody has an address in this network, the length of which must be a multiple of 4 bits.
     #[must_use]
-    pub fn any_below(&self, address: Ipv4Addr, octets: usize) -> bool {
-        self.by_prefix.contains_key(&(octets, cut(address, octets)))
+    pub fn any_within(&self, network: Ipv4Net) -> bool {
+        match network.prefix_len() {
+            0 => !self.is_empty(),
+            32 => self.by_address.contains_key(&network.addr()),
+            _ => self.by_prefix.contains_key(&network.trunc()),
+        }
     }
 
     /// The name servers that the user gave to the container with this address; empty when there are none.
@@ -320,15 +359,9 @@ fn suffix_of_length(wire: &[u8], length: usize) -> Option<&[u8]> {
     std::iter::successors(Some(wire), |wire| parent(wire)).find(|suffix| suffix.len() <= length)
 }
 
-/// The address's first bytes, the others zero.
-fn cut(address: Ipv4Addr, octets: usize) -> Ipv4Addr {
-    let mut bytes = address.octets();
-    bytes[octets.min(4)..].fill(0);
-    Ipv4Addr::from(bytes)
-}
-
-fn prefixes(address: Ipv4Addr) -> [(usize, Ipv4Addr); 3] {
-    [1, 2, 3].map(|octets| (octets, cut(address, octets)))
+/// The networks of 4, 8, ... 28 bits that the address is in.
+fn prefixes(address: Ipv4Addr) -> impl Iterator<Item = Ipv4Net> {
+    (4..32).step_by(4).filter_map(move |length| Ipv4Net::new(address, length).ok()).map(|net| net.trunc())
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! Tests of the short way, above all that it agrees with the long one.
 
+use std::collections::HashSet;
+use std::net::IpAddr;
+
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{RData, Record as HickoryRecord};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
@@ -13,7 +16,15 @@ use crate::query::Transport;
 use crate::zone::Zones;
 
 fn table() -> Table {
+    table_with(Some("fd00:5::/64"), false)
+}
+
+fn table_with(pool6: Option<&str>, partial: bool) -> Table {
     let mut table = Table::new(Name::parse("selvedge.internal").unwrap());
+    if let Some(pool6) = pool6 {
+        table = table.with_pool6(pool6.parse().unwrap());
+    }
+    table.set_partial(partial);
     for last in 1..=90 {
         let names = ["web", "db.shop", &format!("n{last}")].map(|text| Name::parse(text).unwrap());
         // All share `web`, a few `db.shop`.
@@ -77,6 +88,11 @@ fn arbitrary_name() -> impl Strategy<Value = Vec<u8>> {
         "200.0.32.10.in-addr.arpa",
         "0.32.10.in-addr.arpa",
         "32.10.in-addr.arpa",
+        "7.0.0.0.0.2.a.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.5.0.0.0.0.0.d.f.ip6.arpa",
+        "f.f.0.0.0.2.a.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.5.0.0.0.0.0.d.f.ip6.arpa",
+        "0.a.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.5.0.0.0.0.0.d.f.ip6.arpa",
+        "0.0.0.0.0.0.0.0.5.0.0.0.0.0.d.f.ip6.arpa",
+        "0.0.0.0.0.0.0.5.0.0.0.0.0.d.f.ip6.arpa",
         "localhost",
         "web",
         "internal",
@@ -129,13 +145,18 @@ proptest! {
 
     /// Both readers see the same query, both writers give the same answer.
     #[test]
-    fn the_short_way_agrees_with_the_long_one(bytes in arbitrary_query(), tcp in any::<bool>()) {
+    fn the_short_way_agrees_with_the_long_one(
+        bytes in arbitrary_query(),
+        tcp in any::<bool>(),
+        pool6 in prop::sample::select(vec![Some("fd00:5::/64"), Some("fd00:5::/96"), None]),
+        partial in any::<bool>(),
+    ) {
         let Some(query) = read(&bytes) else { return Ok(()) };
         let general::Read::Query(same) = general::read(&bytes) else {
             return Err(TestCaseError::fail("only the short way takes it"));
         };
         prop_assert_eq!(query, *same);
-        let (table, zones) = (table(), zones());
+        let (table, zones) = (table_with(pool6, partial), zones());
         let Some(answer) = zones.answer(&table, &query.lower, query.kind) else { return Ok(()) };
         let limit = query.limit(if tcp { Transport::Tcp } else { Transport::Udp });
         let long = general::write(&query, &answer, &terms(&table), limit).unwrap();
@@ -181,23 +202,24 @@ proptest! {
     }
 }
 
-#[test]
-fn addresses_come_in_any_order_and_all_are_left_out_at_times() {
+/// Asks for the 90 addresses of `web` where `most` have room, 500 times.
+fn addresses_in_any_order(asked: u16, most: usize) -> HashSet<IpAddr> {
     let (table, zones) = (table(), zones());
-    let bytes = query(1, 0, &wire("web.selvedge.internal", 0), kind::A, IN);
+    let bytes = query(1, 0, &wire("web.selvedge.internal", 0), asked, IN);
     let query = read(&bytes).unwrap();
     let answer = zones.answer(&table, &query.lower, query.kind).unwrap();
-    let (mut firsts, mut seen) = (std::collections::HashSet::new(), std::collections::HashSet::new());
+    let (mut firsts, mut seen) = (HashSet::new(), HashSet::new());
     for _ in 0..500 {
         let mut out = Vec::new();
         assert!(write(&query, &answer, &terms(&table), 512, &mut out));
         let message = decode(&out);
-        assert!(message.metadata.truncation && message.answers.len() == 29);
-        let addresses: Vec<_> = message
+        assert!(message.metadata.truncation && message.answers.len() == most);
+        let addresses: Vec<IpAddr> = message
             .answers
             .iter()
             .map(|record| match &record.data {
-                RData::A(address) => address.0,
+                RData::A(address) => address.0.into(),
+                RData::AAAA(address) => address.0.into(),
                 other => panic!("{other}"),
             })
             .collect();
@@ -205,7 +227,54 @@ fn addresses_come_in_any_order_and_all_are_left_out_at_times() {
         seen.extend(addresses);
     }
     assert!(firsts.len() > 60, "{}", firsts.len());
-    assert_eq!(seen.len(), 90);
+    seen
+}
+
+#[test]
+fn addresses_come_in_any_order_and_all_are_left_out_at_times() {
+    let all: HashSet<IpAddr> = (1..=90).map(|last| [10, 32, 0, last].into()).collect();
+    assert_eq!(addresses_in_any_order(kind::A, 29), all);
+    let all = (1..=90).map(|last| [0xfd00, 5, 0, 0, 0, 0, 0x0a20, last].into());
+    assert_eq!(addresses_in_any_order(kind::AAAA, 16), all.collect());
+}
+
+#[test]
+fn ipv6_addresses_are_written_the_short_way_without_more_room() {
+    let (table, zones) = (table(), zones());
+    let bytes = query(1, 0, &wire("n7.selvedge.internal", 0), kind::AAAA, IN);
+    let query = read(&bytes).unwrap();
+    let answer = zones.answer(&table, &query.lower, query.kind).unwrap();
+    let mut out = Vec::with_capacity(512);
+    let room = out.as_ptr();
+    assert!(write(&query, &answer, &terms(&table), 512, &mut out));
+    assert_eq!(out.as_ptr(), room);
+    assert_eq!(out[out.len() - 28..out.len() - 16], [0xc0, 12, 0, 28, 0, 1, 0, 0, 0, 5, 0, 16]);
+    assert_eq!(out[out.len() - 16..], [0xfd, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 10, 32, 0, 7]);
+}
+
+#[test]
+fn any_is_answered_with_the_addresses_of_both_kinds() {
+    let (table, zones) = (table(), zones());
+    let bytes = query(1, 0, &wire("n7.selvedge.internal", 0), kind::ANY, IN);
+    let query = read(&bytes).unwrap();
+    let answer = zones.answer(&table, &query.lower, query.kind).unwrap();
+    let message = decode(&general::write(&query, &answer, &terms(&table), 512).unwrap());
+    let want = ["n7.selvedge.internal. 5 10.32.0.7", "n7.selvedge.internal. 5 fd00:5::a20:7"];
+    assert_eq!(sorted(&message.answers), want);
+}
+
+#[test]
+fn what_is_not_read_yet_is_a_failure_without_soa() {
+    let (table, zones) = (table_with(None, true), zones());
+    let bytes = query(1, 0x0100, &wire("nope.selvedge.internal", 0), kind::A, IN);
+    let query = read(&bytes).unwrap();
+    let answer = zones.answer(&table, &query.lower, query.kind).unwrap();
+    let mut out = Vec::new();
+    assert!(write(&query, &answer, &terms(&table), 512, &mut out));
+    let message = decode(&out);
+    assert_eq!(message.metadata.response_code, ResponseCode::ServFail);
+    assert!(!message.metadata.authoritative && message.metadata.recursion_available);
+    assert!(message.answers.is_empty() && message.authorities.is_empty());
 }
 
 #[test]

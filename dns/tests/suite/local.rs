@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use crate::support::Lab;
+use selvedge_registry::table::Table;
+
+use crate::support::{Lab, Upstream};
 
 fn lab() -> Lab {
     let lab = Lab::start();
@@ -42,6 +44,67 @@ fn nothing_there_and_nothing_of_that_kind() {
     lab.says("SOA selvedge.internal", &["ANSWER: 1", soa]);
     lab.says("NS selvedge.internal", &["ANSWER: 1", "NS\tselvedge.internal."]);
     assert_eq!(lab.server.stats().forwarded, 0);
+}
+
+/// A server whose containers have IPv6 addresses.
+fn dual_stack() -> Lab {
+    let lab = Lab::start();
+    {
+        let mut table = lab.table.write().unwrap();
+        *table = Table::new(table.domain().clone()).with_pool6("fd00:5e:1::/48".parse().unwrap());
+    }
+    lab.put("a", "10.32.0.1", &["db.shop"], &[]);
+    for last in 1..=100 {
+        lab.put(&format!("host-b/w{last}"), &format!("10.33.1.{last}"), &["web"], &[]);
+    }
+    lab
+}
+
+#[test]
+fn both_kinds_of_addresses() {
+    let lab = dual_stack();
+    assert_eq!(lab.dig("+short db.shop.selvedge.internal"), "10.32.0.1\n");
+    assert_eq!(lab.dig("+short AAAA db.shop.selvedge.internal"), "fd00:5e:1::a20:1\n");
+    assert_eq!(lab.dig("+short +tcp AAAA db.shop.selvedge.internal"), "fd00:5e:1::a20:1\n");
+    assert_eq!(lab.dig("+short -x fd00:5e:1::a20:1"), "db.shop.selvedge.internal.\n");
+    let both = ["ANSWER: 2,", "\tA\t10.32.0.1", "\tAAAA\tfd00:5e:1::a20:1"];
+    lab.says("ANY db.shop.selvedge.internal +notcp", &both);
+    lab.says("AAAA Db.SHOP.selvedge.Internal", &["Db.SHOP.selvedge.Internal. 1\tIN\tAAAA", "qr aa rd ra;"]);
+    lab.says("-x fd00:5e:1::a20:2", &["status: NXDOMAIN", "1.0.0.0.e.5.0.0.0.0.d.f.ip6.arpa. 1 IN\tSOA"]);
+    // 12 bytes of header, 27 of question, 11 of OPT; 28 an address.
+    lab.says("AAAA web.selvedge.internal +noedns +ignore", &["flags: qr aa tc rd ra;", "ANSWER: 16,"]);
+    lab.says("AAAA web.selvedge.internal +bufsize=1232 +ignore", &["flags: qr aa tc rd ra;", "ANSWER: 42,"]);
+    lab.says("AAAA web.selvedge.internal +bufsize=4096 +ignore", &["flags: qr aa rd ra;", "ANSWER: 100,"]);
+    lab.says("AAAA web.selvedge.internal", &["flags: qr aa rd ra;", "ANSWER: 100,", "(TCP)"]);
+    let orders: HashSet<String> =
+        (0..20).map(|_| lab.dig("+short +tcp AAAA web.selvedge.internal")).collect();
+    assert!(orders.len() > 10, "{}", orders.len());
+    assert_eq!(lab.server.stats().forwarded, 0);
+}
+
+#[test]
+fn nothing_is_denied_before_all_is_read() {
+    let (lab, upstream) = (lab(), Upstream::start());
+    lab.put("me", "127.0.0.2", &["me"], &[upstream.address]);
+    lab.table.write().unwrap().set_partial(true);
+    let failed = ["status: SERVFAIL", "flags: qr rd ra;", "ANSWER: 0, AUTHORITY: 0"];
+    lab.says("nope.selvedge.internal", &failed);
+    lab.says("shop.selvedge.internal +tcp", &failed);
+    lab.says("-x 10.40.0.1", &failed);
+    lab.says("nope", &failed);
+    assert_eq!(lab.dig("+short db.shop.selvedge.internal"), "10.32.0.1\n");
+    lab.says("AAAA db.shop.selvedge.internal", &["status: NOERROR", "ANSWER: 0, AUTHORITY: 1"]);
+    assert_eq!(lab.dig("+short -x 10.32.0.1"), "db.shop.selvedge.internal.\n");
+    let stats = lab.server.stats();
+    assert_eq!((stats.servfail, stats.local, stats.forwarded), (4, 3, 0));
+    // Who has servers of its own is not denied by us, but a name that is there stays ours.
+    assert_eq!(lab.dig("-b 127.0.0.2 +short printer"), "192.0.2.1\n");
+    lab.says("-b 127.0.0.2 shop", &failed);
+    lab.says("-b 127.0.0.2 nope.selvedge.internal", &failed);
+    assert_eq!(lab.server.stats().forwarded, 1);
+    lab.table.write().unwrap().set_partial(false);
+    lab.says("nope.selvedge.internal", &["status: NXDOMAIN", "IN\tSOA"]);
+    lab.says("-x 10.40.0.1", &["status: NXDOMAIN", "IN\tSOA"]);
 }
 
 #[test]

@@ -14,6 +14,10 @@ fn table() -> Table {
     Table::new(name("selvedge.internal"))
 }
 
+fn within(table: &Table, network: &str) -> bool {
+    table.any_within(network.parse().unwrap())
+}
+
 fn record(id: &str, last: u8, names: &[&str]) -> Record {
     Record {
         id: id.to_owned(),
@@ -58,8 +62,61 @@ fn two_may_share_a_name_and_an_address_may_change_hands() {
     assert_eq!(table.reverse(Ipv4Addr::new(10, 32, 0, 1)), Some(name("three.selvedge.internal.")));
     table.remove("c");
     assert_eq!(table.reverse(Ipv4Addr::new(10, 32, 0, 1)), None);
-    assert!(table.any_below(Ipv4Addr::new(10, 32, 0, 0), 3));
-    assert!(!table.any_below(Ipv4Addr::new(10, 33, 0, 0), 2));
+    for network in ["0.0.0.0/0", "10.0.0.0/8", "10.32.0.0/16", "10.32.0.0/20", "10.32.0.0/28", "10.32.0.2/32"]
+    {
+        assert!(within(&table, network), "{network}");
+    }
+    for network in ["16.0.0.0/4", "10.33.0.0/16", "10.32.16.0/20", "10.32.0.16/28", "10.32.0.1/32"] {
+        assert!(!within(&table, network), "{network}");
+    }
+    table.remove("b");
+    assert!(!within(&table, "0.0.0.0/0") && !within(&table, "0.0.0.0/4"));
+}
+
+#[test]
+fn an_ipv6_address_is_the_pool_and_the_ipv4_address() {
+    assert_eq!(table().pool6(), None);
+    let derived = |network: &str| {
+        let pool6 = table().with_pool6(network.parse().unwrap()).pool6().unwrap();
+        (pool6.to_string(), pool6::derived(pool6, Ipv4Addr::new(10, 32, 0, 1)).to_string())
+    };
+    let both = |pool6: &str, address: &str| (pool6.to_owned(), address.to_owned());
+    assert_eq!(derived("fd00:5::/64"), both("fd00:5::/64", "fd00:5::a20:1"));
+    assert_eq!(derived("fd00:5::7:0:9/64"), both("fd00:5::/64", "fd00:5::a20:1"));
+    assert_eq!(derived("fd00:5::7:0:0/96"), both("fd00:5::7:0:0/96", "fd00:5::7:a20:1"));
+    assert_eq!(derived("fd00:5::7:ffff:ffff/112"), both("fd00:5::7:0:0/96", "fd00:5::7:a20:1"));
+    assert_eq!(derived("::/0"), both("::/0", "::a20:1"));
+}
+
+#[test]
+fn what_is_missing_is_no_record() {
+    let mut table = table();
+    table.put(record("a", 1, &["web"]));
+    let before = table.version();
+    assert!(!table.is_partial());
+    table.set_partial(true);
+    assert!(table.is_partial());
+    assert_eq!(table.version(), before);
+    table.set_partial(false);
+    assert!(!table.is_partial());
+}
+
+#[test]
+fn a_record_of_another_host_is_one_like_any_other() {
+    let mut table = table();
+    // The same container id on two hosts: two records.
+    table.put(record("0a1b", 1, &["web"]));
+    table.put(record("host-b.example/0a1b", 2, &["web", "there"]));
+    table.put(record("Host C/not hexadecimal", 2, &["late"]));
+    assert_eq!(table.len(), 3);
+    let Found::Addresses(both) = table.lookup(name("web.selvedge.internal.").wire()) else { panic!() };
+    assert_eq!(both.len(), 2);
+    assert_eq!(table.reverse(Ipv4Addr::new(10, 32, 0, 2)), Some(name("late.selvedge.internal.")));
+    assert!(table.remove("Host C/not hexadecimal"));
+    assert_eq!(table.reverse(Ipv4Addr::new(10, 32, 0, 2)), Some(name("web.selvedge.internal.")));
+    assert!(table.remove("host-b.example/0a1b"));
+    assert_eq!(table.get("0a1b"), table.owner(Ipv4Addr::new(10, 32, 0, 1)));
+    assert_eq!(table.lookup(name("there.selvedge.internal.").wire()), Found::Missing);
 }
 
 #[test]
@@ -98,7 +155,7 @@ enum Step {
 }
 
 fn arbitrary_record() -> impl Strategy<Value = Record> {
-    let id = "[a-e]";
+    let id = "(h/)?[a-e]";
     let name = "[a-c](\\.[a-c]){0,3}".prop_map(|text| Name::parse(&text).unwrap());
     let servers = prop::collection::vec((1u8..3).prop_map(|n| SocketAddr::from(([9, 9, 9, n], 53))), 0..2);
     (id, 1u8..6, prop::collection::vec(name, 0..4), servers).prop_map(|(id, last, names, upstreams)| Record {
@@ -110,7 +167,7 @@ fn arbitrary_record() -> impl Strategy<Value = Record> {
 }
 
 fn arbitrary_step() -> impl Strategy<Value = Step> {
-    prop_oneof![3 => arbitrary_record().prop_map(Step::Put), 1 => "[a-e]".prop_map(Step::Remove)]
+    prop_oneof![3 => arbitrary_record().prop_map(Step::Put), 1 => "(h/)?[a-e]".prop_map(Step::Remove)]
 }
 
 /// What the table should answer for a name of the test's small alphabet, by looking through all records.
@@ -169,8 +226,11 @@ proptest! {
             let owners: Vec<&Record> = records.values().filter(|record| record.address == address).collect();
             prop_assert_eq!(table.owner(address).is_some(), !owners.is_empty());
             prop_assert!(table.owner(address).is_none_or(|owner| owners.contains(&owner)));
-            let below = records.values().any(|record| record.address.octets()[2] == last % 2);
-            prop_assert_eq!(table.any_below(address, 3), below);
+            for length in (0..=32).step_by(4) {
+                let network = Ipv4Net::new(address, length).unwrap();
+                let any = records.values().any(|record| network.contains(&record.address));
+                prop_assert_eq!(table.any_within(network), any);
+            }
         }
         for id in records.keys() {
             prop_assert!(table.remove(id));

@@ -1,0 +1,171 @@
+//! Questions for the name of an address, IPv4 (in-addr.arpa) and IPv6 (ip6.arpa): which addresses a reverse name means,
+//! and what there is to say of them. It must never forward what is within a pool, nor answer what is outside.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use selvedge_registry::name::parent;
+use selvedge_registry::table::Table;
+
+use super::{Answer, Apex, Zones, at_apex, is_below, missing, wire_labels};
+use crate::query::kind;
+
+/// The end of each IPv4 reverse name (RFC 1035 section 3.5).
+const REVERSE: &[u8] = b"\x07in-addr\x04arpa\0";
+/// The end of each IPv6 reverse name (RFC 3596 section 2.5).
+const REVERSE6: &[u8] = b"\x03ip6\x04arpa\0";
+
+/// Whether it is a reverse name, for [`answer`] to answer.
+pub(super) fn is_reverse(wire: &[u8]) -> bool {
+    is_below(wire, REVERSE) || is_below(wire, REVERSE6)
+}
+
+/// The answer for a reverse name, or nothing when the question is not ours.
+pub(super) fn answer<'t>(zones: &Zones, table: &'t Table, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
+    if wire.ends_with(REVERSE) { of_ipv4(zones, table, wire, asked) } else { of_ipv6(table, wire, asked) }
+}
+
+fn of_ipv4<'t>(zones: &Zones, table: &'t Table, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
+    let Reverse { address, octets, more } = Reverse::read(wire);
+    if octets == 4 && !more && is_pointer(asked) {
+        // Also addresses outside the pool: a container can have one, and our own is always outside.
+        let own = zones.apex.contains(&address).then(|| table.domain().clone());
+        if let Some(name) = own.or_else(|| table.reverse(address)) {
+            return Some(Answer::Pointer(name));
+        }
+    }
+    if octets < zones.reverse_octets || !zones.pool.contains(&address) {
+        return None;
+    }
+    let zone = apex_of_reverse(wire, zones.reverse_octets)?;
+    let meant = [0, 8, 16, 24, 32][octets];
+    let meant = Ipv4Net::new(address, meant).ok().filter(|_| !more);
+    Some(in_zone(table, wire, (zone, meant), asked))
+}
+
+fn of_ipv6<'t>(table: &'t Table, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
+    let pool6 = table.pool6()?;
+    let name = Reverse6::read(wire);
+    // As for IPv4, a pool of 62 bits has four zones, of 16 nibbles each.
+    let apex = usize::from(pool6.prefix_len()).div_ceil(4).max(1);
+    if name.nibbles < apex || !pool6.contains(&name.address) {
+        return None;
+    }
+    // A length byte and a digit for each nibble.
+    let zone = REVERSE6.len() + 2 * apex;
+    Some(in_zone(table, wire, (zone, name.meant(pool6)), asked))
+}
+
+/// The answer for a name within a reverse zone of ours, which means the containers with these IPv4 addresses; nothing
+/// if there can never be one.
+fn in_zone<'t>(
+    table: &'t Table,
+    wire: &[u8],
+    (zone, meant): (Apex, Option<Ipv4Net>),
+    asked: u16,
+) -> Answer<'t> {
+    if zone == wire.len() {
+        return at_apex(zone, asked);
+    }
+    let Some(meant) = meant else { return Answer::NxDomain(Some(zone)) };
+    if meant.prefix_len() < 32 {
+        let exists = table.any_within(meant);
+        return if exists { Answer::NoData(Some(zone)) } else { missing(table, Some(zone)) };
+    }
+    match table.reverse(meant.addr()) {
+        Some(name) if is_pointer(asked) => Answer::Pointer(name),
+        Some(_) => Answer::NoData(Some(zone)),
+        None => missing(table, Some(zone)),
+    }
+}
+
+fn is_pointer(asked: u16) -> bool {
+    matches!(asked, kind::PTR | kind::ANY)
+}
+
+/// What a name below in-addr.arpa says.
+struct Reverse {
+    /// The address's first bytes, the others zero.
+    address: Ipv4Addr,
+    /// How many bytes of it the name has.
+    octets: usize,
+    /// Whether there are labels in front that are no byte of an address.
+    more: bool,
+}
+
+impl Reverse {
+    fn read(wire: &[u8]) -> Self {
+        let mut bytes = [0; 4];
+        let mut octets = 0;
+        let mut labels =
+            wire_labels(&wire[..wire.len() - REVERSE.len()]).collect::<Vec<_>>().into_iter().rev();
+        for label in labels.by_ref().take(4) {
+            let Some(octet) = octet(label) else { return Self { address: bytes.into(), octets, more: true } };
+            bytes[octets] = octet;
+            octets += 1;
+        }
+        Self { address: bytes.into(), octets, more: labels.next().is_some() }
+    }
+}
+
+/// A decimal number from 0 to 255 as it is written in a reverse name: without leading zeros.
+fn octet(label: &[u8]) -> Option<u8> {
+    let text = std::str::from_utf8(label).ok()?;
+    let number = text.parse().ok()?;
+    (label[0].is_ascii_digit() && (label.len() == 1 || label[0] != b'0')).then_some(number)
+}
+
+fn apex_of_reverse(wire: &[u8], octets: usize) -> Option<Apex> {
+    let count = wire_labels(wire).count();
+    let skip = count.checked_sub(octets + 2)?;
+    std::iter::successors(Some(wire), |wire| parent(wire)).nth(skip).map(<[u8]>::len)
+}
+
+/// What a name below ip6.arpa says.
+struct Reverse6 {
+    /// The address's first nibbles, the others zero.
+    address: Ipv6Addr,
+    /// How many nibbles of it the name has.
+    nibbles: usize,
+    /// Whether there are labels in front that are no nibble of an address.
+    more: bool,
+}
+
+impl Reverse6 {
+    fn read(wire: &[u8]) -> Self {
+        let (mut bits, mut nibbles, mut more) = (0u128, 0, false);
+        // The first label is the last nibble: each moves those before it down, and the 33rd the first one out.
+        for label in wire_labels(&wire[..wire.len() - REVERSE6.len()]) {
+            match nibble(label) {
+                Some(nibble) => {
+                    bits = bits >> 4 | u128::from(nibble) << 124;
+                    more |= nibbles == 32;
+                    nibbles = 32.min(nibbles + 1);
+                }
+                None => (bits, nibbles, more) = (0, 0, true),
+            }
+        }
+        Self { address: bits.into(), nibbles, more }
+    }
+
+    /// The IPv4 addresses from which the addresses that the name means are derived; nothing if there are none.
+    fn meant(&self, pool6: Ipv6Net) -> Option<Ipv4Net> {
+        let length = u8::try_from(4 * self.nibbles).ok().filter(|_| !self.more)?;
+        // As much of the first 96 bits as the name has must be the pool's, of which those that it leaves free are zero.
+        let first = Ipv6Net::new(pool6.network(), length.min(96)).ok()?;
+        if !first.contains(&self.address) {
+            return None;
+        }
+        let [.., a, b, c, d] = self.address.octets();
+        Ipv4Net::new([a, b, c, d].into(), length.saturating_sub(96)).ok()
+    }
+}
+
+/// A hexadecimal digit, in lower case as all names here: one character.
+fn nibble(label: &[u8]) -> Option<u8> {
+    match label {
+        [digit @ b'0'..=b'9'] => Some(digit - b'0'),
+        [digit @ b'a'..=b'f'] => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
