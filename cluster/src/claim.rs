@@ -123,7 +123,9 @@ pub(crate) async fn address<W: Writer>(
         None => None,
     };
     match owner {
-        Some(owner) if owner != claim.host => granted(&writer, &key, asked.address, (&claim, owner), until).await,
+        Some(owner) if owner != claim.host => {
+            granted(&writer, &key, asked.address, (&claim, owner), until).await
+        }
         _ => Ok(()),
     }
 }

@@ -73,12 +73,7 @@ impl Cluster {
     ///
     /// # Errors
     /// The thread or its runtime cannot be started.
-    pub fn start(
-        kind: Kind,
-        identity: Identity,
-        table: SharedTable,
-        owner: Owner,
-    ) -> std::io::Result<Self> {
+    pub fn start(kind: Kind, identity: Identity, table: SharedTable, owner: Owner) -> std::io::Result<Self> {
         let (commands, received) = mpsc::unbounded_channel();
         let (told, views) = watch::channel(Arc::new(View::default()));
         let channels = (received, told);

@@ -205,9 +205,23 @@ mod tests {
     #[test]
     fn garbage_is_nothing_of_ours() {
         for text in [
-            "", "hosts", "hosts/", "hosts/a/b", "hosts/a b", "hosts/..", "blocks/10.32.5.1-24", "blocks/x-24",
-            "blocks/10.32.5.0-99", "addresses/10.40", "names/h/abc", "names/h/abc;a=x", "names/h/;a=1.2.3.4",
-            "names/h/abc;a=1.2.3.4;n=..", "live/h", "other/h", "\u{0}/\u{fffd}",
+            "",
+            "hosts",
+            "hosts/",
+            "hosts/a/b",
+            "hosts/a b",
+            "hosts/..",
+            "blocks/10.32.5.1-24",
+            "blocks/x-24",
+            "blocks/10.32.5.0-99",
+            "addresses/10.40",
+            "names/h/abc",
+            "names/h/abc;a=x",
+            "names/h/;a=1.2.3.4",
+            "names/h/abc;a=1.2.3.4;n=..",
+            "live/h",
+            "other/h",
+            "\u{0}/\u{fffd}",
         ] {
             assert_eq!(Key::parse(text), None, "{text:?}");
         }

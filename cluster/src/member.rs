@@ -245,9 +245,12 @@ impl<S: Store + 'static> Member<S> {
     fn is_own(&self, key: &str) -> bool {
         let host = &self.identity.host;
         match Key::parse(key) {
-            Some(Key::Host(name) | Key::Gone(name) | Key::Live { host: name, .. } | Key::Record { host: name, .. }) => {
-                name == *host
-            }
+            Some(
+                Key::Host(name)
+                | Key::Gone(name)
+                | Key::Live { host: name, .. }
+                | Key::Record { host: name, .. },
+            ) => name == *host,
             Some(Key::Block(block)) => self.own.blocks.contains(&block),
             Some(Key::Address(address)) => self.own.addresses.contains_key(&address),
             Some(Key::Settings) => true,
@@ -287,7 +290,9 @@ impl<S: Store + 'static> Member<S> {
         if !std::mem::take(&mut self.dirty) {
             return;
         }
-        let Some((writer, _)) = self.link.as_ref().filter(|_| self.state == Registry::Connected) else { return };
+        let Some((writer, _)) = self.link.as_ref().filter(|_| self.state == Registry::Connected) else {
+            return;
+        };
         self.own.yield_to(&self.world, &self.identity.host);
         let mut changes = self.own.difference(&self.world, &self.identity);
         if changes.is_empty() && self.busy.is_empty() {
@@ -392,11 +397,11 @@ impl<S: Store + 'static> Member<S> {
     fn command(&mut self, command: Command) {
         match command {
             Command::Publish { id, text } => {
-                self.own.records.insert(id, text);
+                self.own.publish(&self.identity.host, id, text);
                 self.dirty = true;
             }
             Command::Withdraw { id } => {
-                self.own.records.remove(&id);
+                self.own.withdraw(&self.identity.host, &id);
                 self.dirty = true;
             }
             Command::Settled => {
@@ -419,13 +424,12 @@ impl<S: Store + 'static> Member<S> {
                 self.dirty = true;
             }
             Command::ReleaseAddress { address, container } => {
-                if self.own.addresses.get(&address) == Some(&container) {
-                    self.own.addresses.remove(&address);
-                    self.dirty = true;
-                }
+                self.own.release_address(address, &container);
+                self.dirty = true;
             }
             Command::Leave(reply) => self.leave(reply),
-            command @ (Command::ClaimBlock { .. } | Command::ClaimAddress { .. } | Command::Forget { .. }) => {
+            command
+            @ (Command::ClaimBlock { .. } | Command::ClaimAddress { .. } | Command::Forget { .. }) => {
                 let until = Instant::now() + claim::PATIENCE;
                 self.claim(Pending { command, until });
             }
@@ -441,7 +445,8 @@ impl<S: Store + 'static> Member<S> {
         let host = self.identity.host.clone();
         self.jobs.push(match pending.command {
             Command::ClaimBlock { reply } => {
-                let (pool, candidates) = (self.identity.pool, claim::free_blocks(&self.identity, &self.world));
+                let (pool, candidates) =
+                    (self.identity.pool, claim::free_blocks(&self.identity, &self.world));
                 Box::pin(async move {
                     Done::Block { result: claim::block(writer, &host, pool, candidates).await, reply }
                 })
@@ -509,7 +514,9 @@ impl<S: Store + 'static> Member<S> {
     fn ask_doubtful(&mut self, now: Instant, cut_off: bool) {
         let mut due = Vec::new();
         for (name, peer) in &self.world.peers {
-            let Some(info) = peer.info.as_ref().filter(|_| peer.is_in_doubt(cut_off) || !peer.proved) else { continue };
+            let Some(info) = peer.info.as_ref().filter(|_| peer.is_in_doubt(cut_off) || !peer.proved) else {
+                continue;
+            };
             if self.ask_at.get(name).is_none_or(|at| now >= *at) {
                 due.push((name.clone(), std::net::SocketAddr::new(info.address, info.port), peer.is_alive()));
             }

@@ -100,10 +100,7 @@ pub trait Reader {
 }
 
 /// Gives up in time.
-async fn in_time<T>(
-    what: &str,
-    work: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
+async fn in_time<T>(what: &str, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     match tokio::time::timeout(PATIENCE, work).await {
         Ok(result) => result,
         Err(_) => Err(StoreError::Lost(format!("no answer to {what} within {PATIENCE:?}"))),

@@ -318,4 +318,3 @@ impl World {
         View { peers: self.peers.iter().map(peer).collect(), ..View::default() }
     }
 }
-

@@ -105,8 +105,10 @@ impl AddressBook {
     /// How many addresses of each block are not taken.
     #[must_use]
     pub fn free_by_block(&self) -> Vec<(Ipv4Net, u32)> {
-        let taken = |block: &Block| self.holders.keys().filter(|address| block.net.contains(*address)).count();
-        let free = |block: &Block| block.size().saturating_sub(u32::try_from(taken(block)).unwrap_or(u32::MAX));
+        let taken =
+            |block: &Block| self.holders.keys().filter(|address| block.net.contains(*address)).count();
+        let free =
+            |block: &Block| block.size().saturating_sub(u32::try_from(taken(block)).unwrap_or(u32::MAX));
         self.blocks.iter().map(|block| (block.net, free(block))).collect()
     }
 

@@ -85,9 +85,7 @@ impl<S: Store + 'static> Member<S> {
         Box::pin(async move {
             let text = key.to_string();
             let result = match value {
-                Some(value) => {
-                    writer.create(&text, &value, Lifetime::Forever).await.map(|_| Some(value))
-                }
+                Some(value) => writer.create(&text, &value, Lifetime::Forever).await.map(|_| Some(value)),
                 None => writer.delete(&text, None).await.map(|_| None),
             };
             Done::Saw { key, result }

@@ -24,6 +24,8 @@ pub(crate) struct Own {
     pub(crate) given_back: BTreeSet<Ipv4Net>,
     /// Addresses that containers asked for, with the container.
     pub(crate) addresses: HashMap<Ipv4Addr, String>,
+    /// What this host had and has not any more.
+    pub(crate) ended: HashSet<Key>,
     /// All of the engine's containers have been seen: what else the registry holds of ours is old.
     pub(crate) settled: bool,
     /// Another worker is there in our place.
@@ -31,6 +33,35 @@ pub(crate) struct Own {
 }
 
 impl Own {
+    /// A container runs, or its names have changed.
+    pub(crate) fn publish(&mut self, me: &str, id: String, text: String) {
+        self.ended.remove(&record_key(me, &text));
+        if let Some(old) = self.records.insert(id, text.clone()).filter(|old| *old != text) {
+            self.ended.insert(record_key(me, &old));
+        }
+    }
+
+    /// A container has ended.
+    pub(crate) fn withdraw(&mut self, me: &str, id: &str) {
+        if let Some(old) = self.records.remove(id) {
+            self.ended.insert(record_key(me, &old));
+        }
+    }
+
+    /// A container does not need its address any more.
+    pub(crate) fn release_address(&mut self, address: Ipv4Addr, container: &str) {
+        if self.addresses.get(&address).is_some_and(|holder| holder == container) {
+            self.addresses.remove(&address);
+            self.ended.insert(Key::Address(address));
+        }
+    }
+
+    /// Whether the key, which is ours in the registry and nothing of ours here, may be deleted: by a worker that has not
+    /// seen all containers yet, only what it has seen end.
+    fn is_over(&self, key: &Key) -> bool {
+        self.settled || self.ended.contains(key)
+    }
+
     /// The registry's word counts: what it gives to others is not ours any more, what it holds as ours is.
     pub(crate) fn yield_to(&mut self, world: &World, me: &str) {
         self.blocks.retain(|block| match world.owner_of(block.network()) {
@@ -42,6 +73,11 @@ impl Own {
         });
         let known = world.own_blocks();
         self.given_back.retain(|block| known.contains(block));
+        self.ended.retain(|key| match key {
+            Key::Record { text, .. } => world.own.records.contains(text),
+            Key::Address(address) => world.claims.contains_key(address),
+            _ => false,
+        });
         for block in known.difference(&self.given_back) {
             if self.blocks.insert(*block) {
                 info!(%block, "a block of ours, by the registry");
@@ -94,7 +130,9 @@ impl Own {
         };
         let mut changes: Vec<Change> = missing.map(create).collect();
         let old = |(address, claim): &(&Ipv4Addr, &Claim)| {
-            claim.host == me && !self.addresses.contains_key(address) && self.settled
+            claim.host == me
+                && !self.addresses.contains_key(address)
+                && self.is_over(&Key::Address(**address))
         };
         let delete = |(address, claim): (&Ipv4Addr, &Claim)| {
             Change::Delete(Key::Address(*address), Some(claim::text(claim)))
@@ -105,13 +143,17 @@ impl Own {
 
     /// The new ones first: a container whose names change is never without.
     fn records(&self, world: &World, me: &str) -> Vec<Change> {
-        let key = |text: &String| Key::Record { host: me.to_owned(), text: text.clone() };
+        let key = |text: &String| record_key(me, text);
         let wanted: HashSet<&String> = self.records.values().collect();
         let missing = wanted.iter().filter(|text| !world.own.records.contains(**text));
-        let old = world.own.records.iter().filter(|text| self.settled && !wanted.contains(text));
+        let old = world.own.records.iter().filter(|text| !wanted.contains(text) && self.is_over(&key(text)));
         let create = |text: &&String| Change::Create(key(text), String::new(), Lifetime::Forever);
         missing.map(create).chain(old.map(|text| Change::Delete(key(text), None))).collect()
     }
+}
+
+fn record_key(me: &str, text: &str) -> Key {
+    Key::Record { host: me.to_owned(), text: text.to_owned() }
 }
 
 fn host(world: &World, identity: &Identity) -> Vec<Change> {

@@ -327,7 +327,8 @@ impl Children for Client {
     fn list_children_of(
         &self,
         folder: &str,
-    ) -> std::pin::Pin<Box<dyn std::future::Future<Output = Result<Vec<String>, Error>> + Send + 'static>> {
+    ) -> std::pin::Pin<Box<dyn std::future::Future<Output = Result<Vec<String>, Error>> + Send + 'static>>
+    {
         let answer = self.get_children(&format!("/{folder}"));
         Box::pin(async move { answer.await.map(|(children, _)| children) })
     }

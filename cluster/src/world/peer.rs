@@ -61,7 +61,10 @@ impl Peer {
 
     /// Whether nothing is known of it any more.
     pub(crate) fn is_nothing(&self) -> bool {
-        !self.alive && self.instances.is_empty() && self.records.is_empty() && (self.info.is_none() || self.info_deleted)
+        !self.alive
+            && self.instances.is_empty()
+            && self.records.is_empty()
+            && (self.info.is_none() || self.info_deleted)
     }
 
     pub(crate) fn containers(&self) -> usize {
@@ -181,8 +184,10 @@ impl Peer {
                 table.remove(&format!("{}/{id}", self.name));
             }
         }
-        let others = self.records.get(id).into_iter().flatten().filter_map(|text| read_record(&self.name, text));
-        let still = gone.as_ref().is_some_and(|gone| others.into_iter().any(|other| other.address == gone.address));
+        let others =
+            self.records.get(id).into_iter().flatten().filter_map(|text| read_record(&self.name, text));
+        let still =
+            gone.as_ref().is_some_and(|gone| others.into_iter().any(|other| other.address == gone.address));
         gone.is_some_and(|gone| !still && self.strays.remove(&gone.address))
     }
 
