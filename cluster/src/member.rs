@@ -5,7 +5,7 @@
 //! each look at all, whenever something of ours is missing, and whenever a write failed. Must never be waited for by
 //! anything but a claim, which has a time limit.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -465,8 +465,10 @@ impl<S: Store + 'static> Member<S> {
     }
 
     fn leave(&mut self, reply: oneshot::Sender<()>) {
-        let Some((writer, _)) = self.link.as_ref() else { return drop(reply.send(())) };
-        let writer = writer.clone();
+        let Some(writer) = self.writer() else {
+            let _ = reply.send(());
+            return;
+        };
         let key = Key::Live { host: self.identity.host.clone(), instance: self.identity.instance.clone() };
         self.own.left = true;
         self.jobs.push(Box::pin(async move {

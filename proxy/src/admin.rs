@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::net::UnixListener;
 
 use crate::docker::error::message_body;
+use crate::fabric;
 use crate::reconcile;
 use crate::worker::Worker;
 
@@ -57,6 +58,8 @@ pub(crate) async fn serve(worker: Arc<Worker>, listener: UnixListener) {
 
 async fn answer<B>(worker: &Worker, request: &Request<B>) -> Response<Full<Bytes>> {
     let (status, body) = match request.uri().path() {
+        "/network" => told(plan(worker).await),
+        path if path.starts_with(FORGET) => told(forget(worker, request).await),
         "/status" => (StatusCode::OK, status(worker).await.to_string().into_bytes()),
         "/containers" => (StatusCode::OK, serde_json::to_vec(&containers(worker)).unwrap_or_default()),
         _ => (StatusCode::NOT_FOUND, message_body("selvedge: no such page")),
@@ -67,6 +70,34 @@ async fn answer<B>(worker: &Worker, request: &Request<B>) -> Response<Full<Bytes
         .headers_mut()
         .insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
     response
+}
+
+/// `DELETE /hosts/NAME`: forgets a dead host.
+pub(crate) const FORGET: &str = "/hosts/";
+
+fn told(result: Result<Value, String>) -> (StatusCode, Vec<u8>) {
+    match result {
+        Ok(value) => (StatusCode::OK, value.to_string().into_bytes()),
+        Err(reason) => (StatusCode::CONFLICT, message_body(&reason)),
+    }
+}
+
+/// What would be changed in the kernel's routes to other hosts, one line each.
+async fn plan(worker: &Worker) -> Result<Value, String> {
+    if worker.config.cluster.is_local() {
+        return Ok(Value::Array(Vec::new()));
+    }
+    let view = Arc::clone(&worker.cluster.views().borrow());
+    let fabric = fabric::fabric(worker, &view).ok_or("the registry has not been read yet")?;
+    worker.network.plan(&fabric).await.map(Value::from).map_err(|error| error.to_string())
+}
+
+async fn forget<B>(worker: &Worker, request: &Request<B>) -> Result<Value, String> {
+    let host = request.uri().path().trim_start_matches(FORGET);
+    if request.method() != hyper::Method::DELETE {
+        return Err("a host can only be forgotten".to_owned());
+    }
+    worker.cluster.forget(host).await.map(|()| Value::Null)
 }
 
 const ENGINE_PATIENCE: Duration = Duration::from_secs(2);
@@ -94,10 +125,30 @@ async fn status(worker: &Worker) -> Value {
         },
         "listen": config.listen,
         "pool": config.pool,
-        "block": config.block,
+        "blocks": worker.book.free_by_block().iter().map(|(block, free)| {
+            serde_json::json!({"block": block, "free": free})
+        }).collect::<Vec<_>>(),
+        "cluster": cluster(worker),
         "addresses_taken": worker.book.addresses_taken(),
         "domain": config.domain.to_string(),
         "dns": worker.dns_counts().map(|counts| dns(&counts)),
+    })
+}
+
+/// `null` on a single host.
+fn cluster(worker: &Worker) -> Value {
+    let config = &worker.config.cluster;
+    if config.is_local() {
+        return Value::Null;
+    }
+    let view = Arc::clone(&worker.cluster.views().borrow());
+    serde_json::json!({
+        "registry": config.registry_text,
+        "connection": view.registry,
+        "read": view.read,
+        "host": config.host_name,
+        "address": worker.cluster.address(),
+        "hosts": view.peers,
     })
 }
 

@@ -4,14 +4,17 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Context;
+use bytes::Bytes;
+use hyper::Method;
+use selvedge_cluster::key::is_host_name;
 use selvedge_keeper::control::{UpgradeRequest, request_upgrade};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::admin::Shown;
-use crate::cli::{Query, Upgrade};
+use crate::admin::{self, Shown};
+use crate::cli::{Forget, Query, Upgrade};
 use crate::config::{Config, ConfigError, duration};
-use crate::docker::engine::Engine;
+use crate::docker::engine::{Engine, EngineError};
 
 /// Prints what `selvedge status` shows.
 ///
@@ -62,13 +65,42 @@ pub(crate) fn upgrade(options: &Upgrade, mut print: impl FnMut(&str)) -> anyhow:
     Ok(())
 }
 
+/// Forgets a host that does not live any more.
+///
+/// # Errors
+/// It lives, or may; or the registry does not answer.
+pub(crate) fn forget(options: &Forget) -> anyhow::Result<()> {
+    // What is no host name would be another path.
+    if !is_host_name(&options.host) {
+        anyhow::bail!("{:?} is no host's name", options.host);
+    }
+    call(&options.runtime_dir, Method::DELETE, &format!("{}{}", admin::FORGET, options.host)).map(drop)
+}
+
+/// What the running Selvedge would change in the kernel's routes to other hosts, and whether that is nothing.
+///
+/// # Errors
+/// No Selvedge runs there, or it has not read the registry yet.
+pub(crate) fn plan(runtime_dir: &Path) -> anyhow::Result<(String, bool)> {
+    let steps: Vec<String> = ask(runtime_dir, "/network")?;
+    let lines: String = steps.iter().map(|step| format!("{step}\n")).collect();
+    let fine = steps.is_empty();
+    Ok((if fine { "the kernel has all routes to other hosts\n".to_owned() } else { lines }, fine))
+}
+
 fn ask<T: DeserializeOwned>(runtime_dir: &Path, path: &str) -> anyhow::Result<T> {
+    Ok(serde_json::from_slice(&call(runtime_dir, Method::GET, path)?)?)
+}
+
+fn call(runtime_dir: &Path, method: Method, path: &str) -> anyhow::Result<Bytes> {
     let socket = Config::admin_socket(runtime_dir);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime
-        .block_on(Engine::new(&socket).get(path))
-        .map_err(|error| anyhow::anyhow!("{}", error.to_string().replace("the engine", "Selvedge")))
-        .with_context(|| format!("no answer at {}; is Selvedge running?", socket.display()))
+    match runtime.block_on(Engine::new(&socket).expect(method, path, Vec::new())) {
+        Err(EngineError::Refused { message, .. }) => Err(anyhow::anyhow!(message)),
+        answer => answer
+            .map_err(|error| anyhow::anyhow!("{}", error.to_string().replace("the engine", "Selvedge")))
+            .with_context(|| format!("no answer at {}; is Selvedge running?", socket.display())),
+    }
 }
 
 fn engine_state(status: &Value) -> &'static str {
@@ -122,24 +154,52 @@ fn status_text(status: &Value) -> String {
         ("keeper", keeper),
         ("engine", format!("{version} at {}", text("/engine/socket"))),
         ("listen", text("/listen")),
-        (
-            "pool",
-            format!(
-                "{}, block {}, {} addresses taken",
-                text("/pool"),
-                text("/block"),
-                text("/addresses_taken")
-            ),
-        ),
+        ("pool", format!("{}, {}, {} addresses taken", text("/pool"), blocks(status), text("/addresses_taken"))),
         ("domain", text("/domain")),
         ("requests", requests),
         ("dns", dns),
     ];
-    for (name, value) in rows {
+    for (name, value) in rows.into_iter().chain(cluster(status)) {
         // Writing to a string does not fail.
         let _ = writeln!(out, "{name:<9} {value}");
     }
     out
+}
+
+fn blocks(status: &Value) -> String {
+    let list = status.pointer("/blocks").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let blocks: Vec<&str> = list.iter().filter_map(|block| block["block"].as_str()).collect();
+    match blocks.as_slice() {
+        [] => "no block yet".to_owned(),
+        [one] => format!("block {one}"),
+        several => format!("blocks {}", several.join(" ")),
+    }
+}
+
+/// The registry, and a line for each host that is not well.
+fn cluster(status: &Value) -> Vec<(&'static str, String)> {
+    let Some(cluster) = status.get("cluster").filter(|cluster| cluster.is_object()) else { return Vec::new() };
+    let text = |key: &str| cluster[key].as_str().unwrap_or("-");
+    let state = match cluster["connection"]["state"].as_str() {
+        Some("connected") => "connected".to_owned(),
+        Some(state) => format!("{}: {}", state.to_uppercase(), cluster["connection"]["reason"].as_str().unwrap_or("-")),
+        None => "-".to_owned(),
+    };
+    let hosts = cluster["hosts"].as_array().map_or(&[][..], Vec::as_slice);
+    let alive = hosts.iter().filter(|host| host["alive"] == true).count();
+    let mut rows = vec![
+        ("registry", format!("{}, {state}", text("registry"))),
+        ("host", format!("{} at {}; {} of {} others alive", text("host"), text("address"), alive, hosts.len())),
+    ];
+    let name = |host: &Value| host["name"].as_str().unwrap_or("-").to_owned();
+    for host in hosts {
+        match (host["alive"] == true, host["registered"] == true) {
+            (true, true) => {}
+            (true, false) => rows.push(("", format!("{} answers, and is not in the registry", name(host)))),
+            (false, _) => rows.push(("", format!("{} is GONE; it keeps its blocks until `selvedge forget`", name(host)))),
+        }
+    }
+    rows
 }
 
 /// Columns as wide as their widest cell, three blanks between, as `docker ps` prints.

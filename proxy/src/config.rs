@@ -86,9 +86,9 @@ impl Config {
             Some(path) => options.or(file(&path)?),
             None => options,
         };
+        let cluster = ClusterConfig::new(&options)?;
         let runtime_dir = options.runtime_dir.unwrap_or_else(|| "/run/selvedge".into());
         let runtime_dir = std::path::absolute(&runtime_dir).unwrap_or(runtime_dir);
-        let cluster = ClusterConfig::new(&options)?;
         let pool = parse("pool", options.pool.as_deref().unwrap_or("10.32.0.0/12"), check_pool)?;
         let block_size = block_size(pool, options.block_size)?;
         Ok(Self {

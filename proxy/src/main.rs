@@ -29,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command, Options};
+use crate::cli::{Check, Cli, Command, Options};
 use crate::config::{Config, ConfigError};
 
 fn main() -> ExitCode {
@@ -52,7 +52,13 @@ fn command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ps(query) => print(&client::ps(&query)?)?,
         // A reader that has gone does not stop an upgrade.
         Command::Upgrade(options) => client::upgrade(&options, |line| drop(print(&format!("{line}\n"))))?,
-        Command::Check(options) => {
+        Command::Forget(options) => client::forget(&options)?,
+        Command::Check(Check { network: true, options }) => {
+            let (report, fine) = client::plan(&Config::new(options)?.runtime_dir)?;
+            print(&report)?;
+            return Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Check(Check { options, .. }) => {
             let (report, fine) = check::check(&Config::new(options)?)?;
             print(&report)?;
             return Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE });

@@ -71,6 +71,16 @@ impl Host {
         run(self.command("sh").args(["-c", line]), b"")
     }
 
+    /// Kills what still runs there: containers and their shims, which are children of no dockerd any more.
+    pub fn kill_all(&self) {
+        let dir = self.dir.display();
+        run(Command::new("sh").args(["-c", &format!(
+            "for d in /proc/[0-9]*; do p=${{d#/proc/}}; [ $p = $$ ] && continue; \
+             if tr '\\0' ' ' <$d/cmdline 2>/dev/null | grep -q containerd-shim && tr '\\0' ' ' <$d/cmdline | grep -qF {dir}/; \
+             then kill -9 $(cat $d/task/*/children) $p; fi; done 2>/dev/null; true"
+        )]), b"");
+    }
+
     /// A UDP socket of the host's network namespace, connected to an address there.
     ///
     /// # Panics
