@@ -4,6 +4,7 @@
 //! own, so that a slow registry never holds up a request.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, PoisonError};
 
@@ -69,11 +70,11 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Begins to take part.
+    /// Begins to take part. In `memory`, which outlives this process, stands what the registry said last.
     ///
     /// # Errors
     /// The thread or its runtime cannot be started.
-    pub fn start(kind: Kind, identity: Identity, table: SharedTable, owner: Owner) -> std::io::Result<Self> {
+    pub fn start(kind: Kind, identity: Identity, table: SharedTable, owner: Owner, memory: Option<File>) -> std::io::Result<Self> {
         let (commands, received) = mpsc::unbounded_channel();
         let (told, views) = watch::channel(Arc::new(View::default()));
         let channels = (received, told);
@@ -81,15 +82,15 @@ impl Cluster {
         let (shared, address) = (Arc::clone(&table), identity.info.address);
         std::thread::Builder::new().name("registry".to_owned()).spawn(move || match kind {
             Kind::Local(store) => {
-                runtime.block_on(Member::new(store, identity, shared, owner, channels).run());
+                runtime.block_on(Member::new(store, identity, shared, owner, channels).recalling(memory).run());
             }
             Kind::Zookeeper(servers) => {
                 let store = Zookeeper::new(servers);
-                runtime.block_on(Member::new(store, identity, shared, owner, channels).run());
+                runtime.block_on(Member::new(store, identity, shared, owner, channels).recalling(memory).run());
             }
             Kind::Etcd(servers) => {
                 let store = Etcd::new(servers);
-                runtime.block_on(Member::new(store, identity, shared, owner, channels).run());
+                runtime.block_on(Member::new(store, identity, shared, owner, channels).recalling(memory).run());
             }
         })?;
         Ok(Self { table, commands, views, address })

@@ -8,6 +8,7 @@ pub mod handle;
 pub mod key;
 pub mod member;
 mod probe;
+mod recall;
 pub mod store;
 pub mod view;
 mod world;

@@ -6,6 +6,7 @@
 //! anything but a claim, which has a time limit.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,6 +24,7 @@ use crate::claim::{self, ClaimError};
 use crate::handle::{Command, Owner, Reserve};
 use crate::key::{Claim, HostInfo, Key, Settings};
 use crate::probe;
+use crate::recall::Recall;
 use crate::store::{Lifetime, News, Reader, Store, StoreError, Writer};
 use crate::view::{Registry, View};
 use crate::world::World;
@@ -81,6 +83,11 @@ pub(crate) struct Member<S: Store> {
     jobs: FuturesUnordered<LocalBoxFuture<'static, Done>>,
     /// When a host is to be asked next whether it lives.
     ask_at: HashMap<String, Instant>,
+    recall: Option<Recall>,
+    /// What is known is not yet written down.
+    unsaved: bool,
+    /// Before this it is not worth to be written down again.
+    save_at: Instant,
     told: Option<Registry>,
 }
 
@@ -152,8 +159,36 @@ impl<S: Store + 'static> Member<S> {
             waiting: Vec::new(),
             jobs: FuturesUnordered::new(),
             ask_at: HashMap::new(),
+            recall: None,
+            unsaved: false,
+            save_at: Instant::now(),
             told: None,
         }
+    }
+
+    /// Begins with what an earlier worker wrote down there, and writes down there what it learns.
+    pub(crate) fn recalling(mut self, memory: Option<File>) -> Self {
+        let Some(recall) = memory.map(Recall::new) else { return self };
+        if let Some(all) = recall.load() {
+            info!(keys = all.len(), "what the registry said last is known");
+            self.world.take(News::All(all));
+            self.own.yield_to(&self.world, &self.identity.host);
+        }
+        self.recall = Some(recall);
+        self
+    }
+
+    /// Writes down what is known, but spends no more than a hundredth of the time on it.
+    fn save(&mut self) {
+        let Some(recall) = self.recall.as_ref().filter(|_| self.unsaved && Instant::now() >= self.save_at) else {
+            return;
+        };
+        let began = Instant::now();
+        if let Err(error) = recall.save(self.world.dump().into_iter()) {
+            warn!(%error, "cannot write down what the registry said");
+        }
+        self.unsaved = false;
+        self.save_at = Instant::now() + (began.elapsed() * 100).max(Duration::from_millis(500));
     }
 
     /// Runs until the handle is dropped.
@@ -234,6 +269,7 @@ impl<S: Store + 'static> Member<S> {
         }
         let reserved = address_of(&news);
         self.world.take(news);
+        self.unsaved = true;
         if all {
             self.read_all();
         } else if let Some(address) = reserved {
@@ -266,6 +302,7 @@ impl<S: Store + 'static> Member<S> {
             info!(hosts = self.world.peers.len() + 1, "the registry is there");
         }
         self.state = Registry::Connected;
+        self.own.yield_to(&self.world, &self.identity.host);
         self.dirty = true;
         let claims: Vec<Ipv4Addr> = self.world.claims.keys().copied().collect();
         claims.into_iter().for_each(|address| self.heed(address));
@@ -508,6 +545,7 @@ impl<S: Store + 'static> Member<S> {
             }
         }
         self.ask_doubtful(now, !connected);
+        self.save();
         if connected {
             self.look_for_the_gone(unix_time());
         }

@@ -300,6 +300,33 @@ impl World {
         self.blocks.iter().filter(|(_, host)| **host == self.me).map(|(block, _)| *block).collect()
     }
 
+    /// All that a worker would want to know that begins while there is no registry, as keys and values.
+    pub(crate) fn dump(&self) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        let mut write = |key: Key, value: String| all.push((key.to_string(), value));
+        if let Some(settings) = &self.settings {
+            write(Key::Settings, serde_json::to_string(settings).unwrap_or_default());
+        }
+        for (block, host) in &self.blocks {
+            write(Key::Block(*block), host.clone());
+        }
+        for (address, claim) in &self.claims {
+            write(Key::Address(*address), crate::claim::text(claim));
+        }
+        for (name, peer) in &self.peers {
+            if let Some(info) = &peer.info {
+                write(Key::Host(name.clone()), serde_json::to_string(info).unwrap_or_default());
+            }
+            for text in peer.texts() {
+                write(Key::Record { host: name.clone(), text: text.clone() }, String::new());
+            }
+            if peer.is_alive() {
+                write(Key::Live { host: name.clone(), instance: "recalled".to_owned() }, String::new());
+            }
+        }
+        all
+    }
+
     /// What others may see of all this.
     pub(crate) fn view(&self) -> View {
         let mut blocks: HashMap<&str, Vec<Ipv4Net>> = HashMap::new();

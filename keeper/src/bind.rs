@@ -66,6 +66,7 @@ fn bind_now(listener: &Listener) -> Result<OwnedFd, Error> {
         ListenerKind::UnixStream { path, mode, uid, gid } => unix(name, path, *mode, (*uid, *gid)),
         ListenerKind::Tcp(address) => named(name, address, tcp(*address)),
         ListenerKind::Udp(address) => named(name, address, udp(*address)),
+        ListenerKind::Memory => named(name, "memory", memory(name)),
         // A duplicate is close-on-exec, and shares whether it blocks.
         ListenerKind::Given(fd) => named(
             name,
@@ -149,6 +150,10 @@ fn udp(address: SocketAddr) -> io::Result<OwnedFd> {
     let fd = inet(address, SocketType::DGRAM)?;
     rustix::net::bind(&fd, &address)?;
     Ok(fd)
+}
+
+fn memory(name: &str) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)?)
 }
 
 /// A socket that may be bound to an address which does not exist yet: the worker adds it later.

@@ -90,6 +90,8 @@ pub enum ListenerKind {
     Tcp(SocketAddr),
     /// A bound UDP socket. The address need not exist yet.
     Udp(SocketAddr),
+    /// No socket: memory (a memfd) in which a worker writes down what the next one would have to ask others for.
+    Memory,
     /// A socket that somebody else has bound: systemd's socket activation.
     Given(OwnedFd),
 }

@@ -4,16 +4,19 @@
 //! Nothing here is on the path of an API call, but for a create that finds every block full.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use ipnet::Ipv4Net;
+use selvedge_cluster::claim::ClaimError;
 use selvedge_cluster::handle::Cluster;
 use selvedge_cluster::key::HostInfo;
 use selvedge_cluster::member::Identity;
-use selvedge_cluster::view::{PeerView, View};
+use selvedge_cluster::view::{PeerView, Registry, View};
 use selvedge_netsetup::{Datapath, Fabric, Network, Peer};
 use selvedge_registry::table::SharedTable;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -39,6 +42,7 @@ pub(crate) async fn join(
     network: &Network,
     table: &SharedTable,
     book: &Arc<Book>,
+    memory: Option<OwnedFd>,
 ) -> anyhow::Result<Cluster> {
     let cluster = &config.cluster;
     let address = match (cluster.host_address, cluster.is_local()) {
@@ -65,7 +69,7 @@ pub(crate) async fn join(
     };
     let owner = Arc::clone(book);
     let owner = Box::new(move |address, wish: selvedge_cluster::handle::Reserve<'_>| owner.reserve(address, wish));
-    let joined = Cluster::start(cluster.registry.clone(), identity, Arc::clone(table), owner)
+    let joined = Cluster::start(cluster.registry.clone(), identity, Arc::clone(table), owner, memory.map(File::from))
         .context("cannot start the registry's thread")?;
     // What the kernel remembers counts until the registry says something else.
     let mut blocks: BTreeSet<Ipv4Net> = config.block.into_iter().collect();
@@ -105,11 +109,9 @@ pub(crate) async fn first_look(worker: &Worker, limit: Duration) {
         warn!(registry, state = ?worker.cluster.views().borrow().registry, "the registry does not answer; serving without it until it does");
         return;
     }
-    worker.names_are_known(true);
-    if worker.book.free_by_block().is_empty()
-        && let Err(reason) = another_block(worker).await
-    {
-        warn!(reason, "this host has no block of addresses");
+    let view = Arc::clone(&worker.cluster.views().borrow());
+    if let Err(reason) = follow(worker, &view).await {
+        warn!(%reason, "this host has no room for another container");
     }
 }
 
@@ -139,7 +141,8 @@ pub(crate) async fn keep(worker: Arc<Worker>) {
             _ = look.tick() => {}
         }
         let view = Arc::clone(&views.borrow_and_update());
-        follow(&worker, &view).await;
+        // A create that finds no room tells its client.
+        let _ = follow(&worker, &view).await;
         let trouble = weave(&worker, &view).await.err().map(|error| error.to_string());
         if trouble != told {
             match &trouble {
@@ -152,14 +155,15 @@ pub(crate) async fn keep(worker: Arc<Worker>) {
     }
 }
 
-async fn follow(worker: &Worker, view: &View) {
+/// Takes in what the registry says of our blocks, and claims another one before they are full.
+async fn follow(worker: &Worker, view: &View) -> Result<(), ClaimError> {
     if view.read {
         worker.names_are_known(true);
         worker.book.set_blocks(&view.own_blocks, host_address(&worker.config, &view.own_blocks));
     }
-    let connected = view.registry == selvedge_cluster::view::Registry::Connected;
-    if connected && view.read && is_short(worker) {
-        let _ = claim(worker).await;
+    match view.registry == Registry::Connected && view.read && is_short(worker) {
+        true => claim(worker).await,
+        false => Ok(()),
     }
 }
 
@@ -244,7 +248,7 @@ pub(crate) async fn another_block(worker: &Worker) -> Result<(), String> {
 }
 
 /// One at a time: many creates that find nothing want one block between them.
-async fn claim(worker: &Worker) -> Result<(), selvedge_cluster::claim::ClaimError> {
+async fn claim(worker: &Worker) -> Result<(), ClaimError> {
     let _turn = worker.claiming.lock().await;
     if worker.book.free_by_block().iter().any(|(_, free)| *free > 1) && !is_short(worker) {
         return Ok(());

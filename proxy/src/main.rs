@@ -71,7 +71,9 @@ fn command(command: Command) -> anyhow::Result<ExitCode> {
 fn settings(options: Options) -> anyhow::Result<Config> {
     use tracing_subscriber::EnvFilter;
     let config = Config::new(options)?;
-    let filter = EnvFilter::try_new(&config.log).map_err(|error| ConfigError::Value {
+    // What they tell of a registry's servers we tell in our own words; whoever wants theirs as well names them.
+    let quiet = "zookeeper_client=off,tower=warn,h2=warn,rustls=warn";
+    let filter = EnvFilter::try_new(format!("{quiet},{}", config.log)).map_err(|error| ConfigError::Value {
         name: "log",
         value: config.log.clone(),
         reason: error.to_string(),

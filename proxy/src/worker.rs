@@ -132,6 +132,8 @@ pub(crate) mod socket {
     pub(crate) const ADMIN: &str = "admin";
     /// Other hosts connect to it to see whether we live.
     pub(crate) const PEER: &str = "peer";
+    /// No socket: where a worker writes down what the registry said.
+    pub(crate) const MEMORY: &str = "registry-memory";
     /// Each API listener: this and its path.
     pub(crate) const API: &str = "api:";
 }
@@ -168,7 +170,7 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
         true => None,
         false => Some(TcpListener::from(take(&mut sockets, socket::PEER)?)),
     };
-    let worker = Arc::new(assemble(config, keeper).await?);
+    let worker = Arc::new(assemble(config, keeper, sockets.remove(socket::MEMORY)).await?);
     let fabric = tokio::spawn(fabric::keep(Arc::clone(&worker)));
     let (told, synced) = tokio::sync::oneshot::channel();
     let follower = tokio::spawn(watch::follow(Arc::clone(&worker), told));
@@ -219,7 +221,7 @@ async fn last_order(worker: &Arc<Worker>) -> Order {
     }
 }
 
-async fn assemble(config: Config, keeper: Keeper) -> anyhow::Result<Worker> {
+async fn assemble(config: Config, keeper: Keeper, memory: Option<OwnedFd>) -> anyhow::Result<Worker> {
     let since = Instant::now();
     let settings = network_settings(&config);
     let network = Network::open(settings).await.context("cannot reach the kernel's network")?;
@@ -230,7 +232,7 @@ async fn assemble(config: Config, keeper: Keeper) -> anyhow::Result<Worker> {
     }
     let table: SharedTable = Arc::new(std::sync::RwLock::new(table));
     let book = Arc::new(Book::new(config.runtime_dir.clone(), config.pool));
-    let cluster = fabric::join(&config, &network, &table, &book).await?;
+    let cluster = fabric::join(&config, &network, &table, &book, memory).await?;
     Ok(Worker {
         upstream: Upstream::new(config.engine.clone(), config.engine_wait),
         engine: Engine::new(&config.engine),
