@@ -8,6 +8,7 @@ mod dns;
 mod dns_load;
 mod engine;
 mod fast;
+mod fleet;
 mod idle;
 mod process;
 mod relay;
@@ -87,6 +88,8 @@ enum Part {
     Dns,
     /// Upgrades and kill -9 of the worker.
     Upgrades,
+    /// One host among up to a thousand made-up ones.
+    Fleet,
 }
 
 #[derive(Debug, clap::Args)]
@@ -214,6 +217,9 @@ fn measure(
     }
     if wanted(Part::Upgrades) {
         upgrades::measure(effort, report).context("upgrades")?;
+    }
+    if wanted(Part::Fleet) {
+        fleet::measure(effort, report).context("a host among many")?;
     }
     Ok(())
 }
