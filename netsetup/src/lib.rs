@@ -6,7 +6,6 @@
 //! netlink waits for the kernel's rtnl lock inside sendmsg(2), so it happens on threads of its own.
 
 mod error;
-mod fabric;
 mod firewall;
 mod host;
 mod identity;
@@ -25,4 +24,3 @@ pub use crate::identity::{CONTAINER_INTERFACE, SIGN_PROTOCOL, container_mac_text
 pub use crate::netns::inode_of;
 pub use crate::network::{Network, Settings, Wire, WireSpec};
 pub use crate::preflight::{Finding, Severity, preflight};
-pub use crate::fabric::{Datapath, Fabric, Peer};

@@ -30,9 +30,6 @@ pub struct Settings {
     pub group: u32,
     /// Bytes of the largest packet on a wire; `None` takes it from the device of the host's default route.
     pub mtu: Option<u32>,
-    pub pool6: Option<ipnet::Ipv6Net>,
-    pub underlay: Option<std::net::IpAddr>,
-    pub encapsulated: bool,
 }
 
 /// A wire that shall be.
