@@ -67,6 +67,20 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+    /// The VXLAN device cannot be made: the peers behind it are not reached, all others are.
+    #[error("the peers behind routers are not reached: cannot {step} {name} (UDP port {port}, VNI {id}): {}", .errno.desc())]
+    Tunnel {
+        /// The device's name.
+        name: String,
+        /// Its UDP port, which may be another program's.
+        port: u16,
+        /// Its VNI, which may be another device's.
+        id: u32,
+        /// What was to be done, as "cannot ..." continues.
+        step: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
+    },
     /// The iptables command failed.
     #[error("iptables {arguments}: {message}")]
     Firewall {
@@ -84,7 +98,7 @@ impl Error {
     /// The kernel's error number, where it was the kernel that refused.
     pub fn errno(&self) -> Option<Errno> {
         match self {
-            Self::Wire { errno, .. } | Self::Host { errno, .. } => Some(*errno),
+            Self::Wire { errno, .. } | Self::Host { errno, .. } | Self::Tunnel { errno, .. } => Some(*errno),
             _ => None,
         }
     }

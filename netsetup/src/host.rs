@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 
 use nix::errno::Errno;
 use rtnetlink::AddressMessageBuilder;
-use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressScope;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::error::{Error, Failure};
 use crate::netlink::{Change, Netlink};
@@ -32,10 +32,10 @@ async fn own_addresses(netlink: &Netlink, wanted: &[Ipv4Addr]) -> Result<(), Fai
     let Some(loopback) = query::link_by_name(netlink, "lo").await? else {
         return Err(Failure { step, errno: Errno::ENODEV });
     };
-    let present = query::addresses(netlink, None).await?;
+    let present = query::addresses(netlink, AddressFamily::Inet, None).await?;
     for (place, address) in wanted.iter().enumerate() {
         let repeated = wanted.get(..place).is_some_and(|before| before.contains(address));
-        if repeated || present.iter().any(|(_, have, _)| have == address) {
+        if repeated || present.iter().any(|have| have.address == *address) {
             continue;
         }
         let mut message =

@@ -2,7 +2,7 @@
 //!
 //! Must never change between versions without a way to read the old form: wires outlive the process that made them.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// rtm_protocol of every route that we write, in containers and on the host. The container's first program waits
 /// for a route with this number. 5 to 255 are for daemons; iproute2's rt_protos gives 83 to nobody.
@@ -17,6 +17,10 @@ const COMPLETE_MARK: &str = "selvedge complete netns=";
 /// Links with this bit in their group are about to be deleted, all in one request. Not bit 31: the kernel keeps the
 /// group as a signed number, and iproute2 cannot show it then.
 const DOOMED_BIT: u32 = 1 << 30;
+/// The upper byte of the metric of our routes to blocks; the letter S.
+const METRIC_PREFIX: u32 = 0x5300_0000;
+const METRIC_GROUP_MASK: u32 = 0x00ff_ffff;
+const TUNNEL_PREFIX: &str = "svx";
 
 /// The name of the host's end: `sv` and twelve hex digits, 14 of the 15 characters that Linux allows.
 pub fn host_interface(container: &str) -> String {
@@ -60,6 +64,56 @@ pub(crate) fn doomed(group: u32) -> u32 {
     group | DOOMED_BIT
 }
 
+/// The metric of every route to a block, our own ones' and other hosts': it tells whose they are where several
+/// Selvedges share a host, since a route has no other field that is free for it. The lower 24 bits are the group's;
+/// that other routes to the same addresses win (0 is the highest rank) is as it should be.
+pub(crate) fn route_metric(group: u32) -> u32 {
+    METRIC_PREFIX | (group & METRIC_GROUP_MASK)
+}
+
+/// The name of the VXLAN device: `svx` and the group to the base of 36. Never a wire's name: too short for one.
+pub(crate) fn tunnel_interface(group: u32) -> String {
+    format!("{TUNNEL_PREFIX}{}", base36(group))
+}
+
+/// The label of the host's own address in the pool: all kernels keep one with an IPv4 address (IFA_PROTO came with
+/// 5.18), and it begins with the device's name, or old tools would not show it.
+pub(crate) fn host_label(group: u32) -> String {
+    format!("lo:{TUNNEL_PREFIX}{}", base36(group))
+}
+
+/// The hardware address of a host's VXLAN device, from its address on the underlay: so nobody has to be told it.
+pub(crate) fn tunnel_mac(underlay: IpAddr) -> [u8; 6] {
+    let [a, b, c, d] = match underlay {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(address) => fnv(&address.octets()).to_be_bytes(),
+    };
+    [0x0a, 0x5a, a, b, c, d]
+}
+
+/// The next hop with that hardware address where it must be an IPv6 address: nobody has it, a permanent neighbour
+/// gives it its meaning. The kernel takes a link-local next hop on any device, but one from another link's network
+/// only on that link.
+pub(crate) fn tunnel_hop(mac: [u8; 6]) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac;
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+}
+
+fn fnv(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+fn base36(mut number: u32) -> String {
+    let mut digits = Vec::new();
+    loop {
+        digits.extend(char::from_digit(number % 36, 36));
+        number /= 36;
+        if number == 0 {
+            return digits.iter().rev().collect();
+        }
+    }
+}
+
 /// The mark of a complete wire: the link's alias, with the inode of the namespace that its other end is in.
 ///
 /// The kernel gives a namespace's inode number to another one only when the first is wholly gone, and with it the
@@ -88,6 +142,22 @@ mod tests {
     }
 
     #[test]
+    fn names_of_the_tunnel_fit_and_are_no_wires() {
+        let largest = tunnel_interface((1 << 30) - 1);
+        assert_eq!(largest, "svxhra0hr");
+        assert_eq!(container_of(&largest), None);
+        assert_eq!(tunnel_interface(7001), "svx5eh");
+        assert_eq!(tunnel_interface(0), "svx0");
+        assert!(host_label((1 << 30) - 1).len() <= 15);
+    }
+
+    #[test]
+    fn routes_of_two_selvedges_differ() {
+        assert_eq!(route_metric(7001), 0x5300_1b59);
+        assert_ne!(route_metric(7001), route_metric(7002));
+    }
+
+    #[test]
     fn the_mark_is_read_back() {
         assert_eq!(marked_namespace(&complete_mark(4_026_532_000)), Some(4_026_532_000));
         assert_eq!(marked_namespace("uplink to rack 7"), None);
@@ -95,7 +165,11 @@ mod tests {
 
     #[test]
     fn hardware_addresses_are_local_and_unicast() {
-        for mac in [container_mac(Ipv4Addr::new(10, 32, 0, 5)), host_mac(Ipv4Addr::new(169, 254, 1, 1))] {
+        let six = tunnel_mac("2001:db8::1".parse().unwrap());
+        let four = tunnel_mac("192.0.2.1".parse().unwrap());
+        for mac in
+            [container_mac(Ipv4Addr::new(10, 32, 0, 5)), host_mac(Ipv4Addr::new(169, 254, 1, 1)), six, four]
+        {
             assert_eq!(mac[0] & 0b11, 0b10);
         }
     }

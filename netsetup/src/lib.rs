@@ -1,11 +1,14 @@
-//! Puts wires in and takes them out: the veth pair, the address and the routes that connect one container.
+//! Puts wires in and takes them out: the veth pair, the address and the routes that connect one container. And leads
+//! packets to the containers of other hosts.
 //!
 //! All state is the kernel's: a wire is found by its name and link group, and is known to be complete by a mark on
 //! its host end, so that any process can go on where another one stopped. Must never write a file (but for
 //! /proc/sys), never know what Docker is (but for one iptables chain), and never block the thread that calls it:
 //! netlink waits for the kernel's rtnl lock inside sendmsg(2), so it happens on threads of its own.
 
+mod device;
 mod error;
+mod fabric;
 mod firewall;
 mod host;
 mod identity;
@@ -17,9 +20,11 @@ mod preflight;
 mod query;
 mod removal;
 mod sysctl;
+mod underlay;
 mod wire;
 
 pub use crate::error::Error;
+pub use crate::fabric::{Datapath, Fabric, Peer};
 pub use crate::identity::{CONTAINER_INTERFACE, SIGN_PROTOCOL, container_mac_text, host_interface};
 pub use crate::netns::inode_of;
 pub use crate::network::{Network, Settings, Wire, WireSpec};

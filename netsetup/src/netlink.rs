@@ -1,13 +1,15 @@
 //! One rtnetlink socket: changes sent in batches and counted, and reads.
 //!
-//! The only module that sends. A batch is queued whole before the first answer is awaited, and the kernel does it
-//! in order; the first refusal is told. Must never decide what to change.
+//! The only module that sends. A batch is queued in slices, each whole before its first answer is awaited, and
+//! the kernel does it in order; the first refusal is told. Must never decide what to change.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::{Stream, StreamExt};
 use nix::errno::Errno;
 use rtnetlink::Handle;
 use rtnetlink::packet_core::{
@@ -21,6 +23,9 @@ use crate::error::Failure;
 
 /// How often a read is begun anew because the kernel's tables changed while it walked them.
 const DUMP_ATTEMPTS: usize = 5;
+/// So many messages are on their way at once: their answers wait in the socket's receive buffer (200 kB by default,
+/// and the kernel counts about 1 kB for each), and what does not fit in is lost.
+const SLICE: usize = 96;
 
 /// One message that changes something.
 #[derive(Debug)]
@@ -28,22 +33,38 @@ pub(crate) struct Change {
     step: &'static str,
     flags: u16,
     message: RouteNetlinkMessage,
+    may_be_gone: bool,
 }
 
 impl Change {
     /// Makes something that must not be there yet.
     pub(crate) fn create(step: &'static str, message: RouteNetlinkMessage) -> Self {
-        Self { step, flags: NLM_F_CREATE | NLM_F_EXCL, message }
+        Self { step, flags: NLM_F_CREATE | NLM_F_EXCL, message, may_be_gone: false }
     }
 
     /// Makes something, or puts it right if it is there.
     pub(crate) fn replace(step: &'static str, message: RouteNetlinkMessage) -> Self {
-        Self { step, flags: NLM_F_CREATE | NLM_F_REPLACE, message }
+        Self { step, flags: NLM_F_CREATE | NLM_F_REPLACE, message, may_be_gone: false }
     }
 
     /// Alters or deletes something that must be there.
     pub(crate) fn alter(step: &'static str, message: RouteNetlinkMessage) -> Self {
-        Self { step, flags: 0, message }
+        Self { step, flags: 0, message, may_be_gone: false }
+    }
+
+    /// Deletes something that may be gone already, with the link that it was on or by somebody's hand.
+    pub(crate) fn remove(step: &'static str, message: RouteNetlinkMessage) -> Self {
+        Self { step, flags: 0, message, may_be_gone: true }
+    }
+
+    fn settle(step: &'static str, may_be_gone: bool, refused: Option<Errno>) -> Result<bool, Failure> {
+        match refused {
+            None => Ok(true),
+            Some(Errno::ESRCH | Errno::ENOENT | Errno::ENODEV | Errno::EADDRNOTAVAIL) if may_be_gone => {
+                Ok(false)
+            }
+            Some(errno) => Err(Failure { step, errno }),
+        }
     }
 }
 
@@ -72,26 +93,26 @@ impl Netlink {
 
     /// Sends the changes in order. All are sent, also after one that fails; the first failure is told.
     pub(crate) async fn apply(&self, changes: Vec<Change>) -> Result<(), Failure> {
-        let mut handle = self.handle.clone();
-        let mut answers = Vec::with_capacity(changes.len());
-        for Change { step, flags, message } in changes {
-            let mut request = NetlinkMessage::from(message);
-            request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-            let answer = handle.request(request).map_err(|_| Failure { step, errno: Errno::EPIPE })?;
-            answers.push((step, answer));
-        }
-        let mut outcome = Ok(());
-        for (step, mut answer) in answers {
-            let mut refused = None;
-            while let Some(message) = answer.next().await {
-                refused = refused.or(refusal(&message));
+        self.apply_each(changes).await.into_iter().try_for_each(|outcome| outcome.map(drop))
+    }
+
+    /// Sends the changes in order, in slices, and tells of each whether it was made.
+    pub(crate) async fn apply_each(&self, changes: Vec<Change>) -> Vec<Result<bool, Failure>> {
+        let mut outcomes = Vec::with_capacity(changes.len());
+        let mut changes = changes.into_iter().peekable();
+        while changes.peek().is_some() {
+            let answers: Vec<_> = changes.by_ref().take(SLICE).map(|change| self.send(change)).collect();
+            for (step, may_be_gone, answer) in answers {
+                let refused = match answer {
+                    Ok(answer) => first_refusal(answer).await,
+                    Err(errno) => Some(errno),
+                };
+                let outcome = Change::settle(step, may_be_gone, refused);
+                self.count(u64::from(outcome == Ok(true)));
+                outcomes.push(outcome);
             }
-            match refused {
-                None => _ = self.changes.fetch_add(1, Ordering::Relaxed),
-                Some(errno) => outcome = outcome.and(Err(Failure { step, errno })),
-            }
         }
-        outcome
+        outcomes
     }
 
     /// Sends one change; tells whether it was made, or `false` when the kernel answered that number.
@@ -113,6 +134,21 @@ impl Netlink {
         Ok(found)
     }
 
+    /// Asks for many objects, in slices; the answers are in the order of the questions.
+    pub(crate) async fn get_each(
+        &self,
+        step: &'static str,
+        messages: Vec<RouteNetlinkMessage>,
+    ) -> Vec<Result<Vec<RouteNetlinkMessage>, Failure>> {
+        let mut answers = Vec::with_capacity(messages.len());
+        for slice in messages.chunks(SLICE) {
+            // Each is sent when it is first polled: all of them before the first answer is awaited.
+            let questions = slice.iter().map(|message| self.get(step, message.clone()));
+            answers.extend(join_all(questions).await);
+        }
+        answers
+    }
+
     /// Asks for all objects of a kind.
     pub(crate) async fn dump(
         &self,
@@ -132,6 +168,14 @@ impl Netlink {
     /// Counts changes that were made without netlink.
     pub(crate) fn count(&self, changes: u64) {
         self.changes.fetch_add(changes, Ordering::Relaxed);
+    }
+
+    fn send(&self, change: Change) -> (&'static str, bool, Result<Answer, Errno>) {
+        let Change { step, flags, message, may_be_gone } = change;
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        let answer = self.handle.clone().request(request);
+        (step, may_be_gone, answer.map(|answer| Box::pin(answer) as Answer).map_err(|_| Errno::EPIPE))
     }
 
     async fn ask(
@@ -156,6 +200,17 @@ impl Netlink {
         }
         Ok((found, interrupted))
     }
+}
+
+/// What the kernel answers to one request.
+type Answer = Pin<Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Send>>;
+
+async fn first_refusal(mut answer: Answer) -> Option<Errno> {
+    let mut refused = None;
+    while let Some(message) = answer.next().await {
+        refused = refused.or(refusal(&message));
+    }
+    refused
 }
 
 fn refusal(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Errno> {

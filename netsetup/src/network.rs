@@ -2,20 +2,23 @@
 //!
 //! Only hands jobs to the lanes; must never do any of the work in the caller's thread.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::route::RouteType;
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, Failure};
-use crate::identity::{self, prefix};
+use crate::fabric::{self, Fabric, Weaver};
+use crate::identity::{self, SIGN_PROTOCOL, prefix};
 use crate::lane::Lane;
 use crate::netlink::Netlink;
 use crate::query::{self, Link, Route};
 use crate::wire::Wiring;
-use crate::{firewall, host, netns, removal, wire};
+use crate::{firewall, host, netns, removal, underlay, wire};
 
 /// What all wires of one Selvedge have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +31,14 @@ pub struct Settings {
     pub dns: Ipv4Addr,
     /// The link group (IFLA_GROUP) of our host ends, below 2^30: tells our wires from those of another Selvedge.
     pub group: u32,
-    /// Bytes of the largest packet on a wire; `None` takes it from the device of the host's default route.
+    /// Bytes of the largest packet on a wire; `None` takes it from the link that has the underlay's address, or
+    /// else from that of the host's default route.
     pub mtu: Option<u32>,
+    /// Whether packets to other hosts may travel in VXLAN: `mtu` of `None` then leaves room for its headers (50
+    /// bytes, 70 over an IPv6 underlay).
+    pub encapsulated: bool,
+    /// This host's address on the network that connects the hosts.
+    pub underlay: Option<IpAddr>,
 }
 
 /// A wire that shall be.
@@ -77,6 +86,7 @@ pub struct Network {
     /// For what may take long: deletions and the iptables command.
     slow: Lane,
     wiring: Wiring,
+    weaver: Weaver,
     changes: Arc<AtomicU64>,
 }
 
@@ -92,13 +102,18 @@ impl Network {
         let own_namespace = netns::own_inode()
             .map_err(|error| Failure::new("find the own network namespace", &error).of_host())?;
         let netlink = quick.netlink().clone();
-        let mtu = match settings.mtu {
-            Some(mtu) => mtu,
-            None => quick.run(host_mtu(netlink.clone())).await?,
-        };
+        let (reader, of) = (netlink.clone(), settings.clone());
+        let mtu = async move { underlay::wire_mtu(&reader, &of).await.map_err(Failure::of_host) };
+        let mtu = quick.run(mtu).await?;
         let turns = Arc::new(Semaphore::new(wire::TURNS));
+        let weaver = Weaver {
+            netlink: slow.netlink().clone(),
+            pool: settings.pool,
+            group: settings.group,
+            told: Arc::default(),
+        };
         let wiring = Wiring { settings, mtu, own_namespace, netlink, changes: Arc::clone(&changes), turns };
-        Ok(Self { quick, slow, wiring, changes })
+        Ok(Self { quick, slow, wiring, weaver, changes })
     }
 
     /// Makes the host ready: the gateway's and DNS server's addresses, forwarding, and Docker's firewall opened for
@@ -161,6 +176,49 @@ impl Network {
             .await
     }
 
+    /// Makes the kernel know the other hosts as said, and nobody else; changes only the difference, in batches; gives
+    /// the number of changes. A peer that cannot be reached is left out and told in the log.
+    ///
+    /// # Errors
+    /// [`Error::Tunnel`] when the VXLAN device cannot be made: everything that does not need it was done all the same.
+    pub async fn weave(&self, fabric: &Fabric) -> Result<u64, Error> {
+        let (weaver, fabric) = (self.weaver.clone(), fabric.clone());
+        self.slow.run(async move { weaver.weave(&fabric).await }).await
+    }
+
+    /// What `weave` would do, one line each, for people; empty when all is right.
+    ///
+    /// # Errors
+    /// When the kernel refuses a dump.
+    pub async fn plan(&self, fabric: &Fabric) -> Result<Vec<String>, Error> {
+        let (weaver, fabric) = (self.weaver.clone(), fabric.clone());
+        self.slow.run(async move { weaver.plan(&fabric).await }).await
+    }
+
+    /// The blocks of this host as the kernel remembers them: readable without any registry, after any crash.
+    ///
+    /// # Errors
+    /// When the kernel refuses a dump.
+    pub async fn own_blocks(&self) -> Result<Vec<Ipv4Net>, Error> {
+        let netlink = self.quick.netlink().clone();
+        let group = self.wiring.settings.group;
+        self.quick
+            .run(async move { fabric::own_blocks(&netlink, group).await.map_err(Failure::of_host) })
+            .await
+    }
+
+    /// The address of this host on the link of its default route (or on its only global link), for a host that was
+    /// told none.
+    ///
+    /// # Errors
+    /// When the kernel refuses a dump.
+    pub async fn default_underlay(&self) -> Result<Option<IpAddr>, Error> {
+        let (netlink, settings) = (self.quick.netlink().clone(), self.wiring.settings.clone());
+        let found =
+            async move { underlay::default_address(&netlink, &settings).await.map_err(Failure::of_host) };
+        self.quick.run(found).await
+    }
+
     /// How many things this object has changed in the kernel so far: 0 after a start that found all right.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Relaxed)
@@ -172,26 +230,18 @@ impl Network {
     }
 }
 
-const ETHERNET_MTU: u32 = 1500;
-
-async fn host_mtu(netlink: Netlink) -> Result<u32, Error> {
-    let routes = query::routes(&netlink, None, None).await.map_err(Failure::of_host)?;
-    let default = routes.iter().filter(|route| route.prefix_length == 0).min_by_key(|route| route.metric);
-    let Some(index) = default.and_then(|route| route.interface) else { return Ok(ETHERNET_MTU) };
-    let link = query::link_by_index(&netlink, index).await.map_err(Failure::of_host)?;
-    Ok(link.map_or(ETHERNET_MTU, |link| link.mtu))
-}
-
 async fn list(netlink: &Netlink, group: u32) -> Result<Vec<Wire>, Failure> {
     let links = query::links(netlink).await?;
-    let routes = query::our_routes(netlink).await?;
+    let routes = query::routes_by(netlink, AddressFamily::Inet, SIGN_PROTOCOL).await?;
     let addresses: std::collections::HashMap<u32, Ipv4Addr> = routes.iter().filter_map(host_route).collect();
     Ok(links.into_iter().filter_map(|link| wire_of(&link, group, &addresses)).collect())
 }
 
-fn host_route(route: &Route) -> Option<(u32, Ipv4Addr)> {
-    let direct = route.prefix_length == 32 && route.gateway.is_none();
-    direct.then_some((route.interface?, route.destination))
+// A way to another host's block has a next hop, and one to a block of our own refuses.
+fn host_route((kind, route): &(RouteType, Route)) -> Option<(u32, Ipv4Addr)> {
+    let IpNet::V4(destination) = route.destination else { return None };
+    let direct = *kind == RouteType::Unicast && destination.prefix_len() == 32 && route.gateway.is_none();
+    direct.then_some((route.interface?, destination.addr()))
 }
 
 fn wire_of(link: &Link, group: u32, addresses: &std::collections::HashMap<u32, Ipv4Addr>) -> Option<Wire> {

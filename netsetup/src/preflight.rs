@@ -4,22 +4,22 @@
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use rtnetlink::LinkVeth;
-use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use tokio::runtime::Builder;
 
 use crate::error::Failure;
-use crate::identity::SIGN_PROTOCOL;
+use crate::identity::{self, SIGN_PROTOCOL};
 use crate::netlink::{Change, Netlink};
 use crate::network::Settings;
-use crate::query::{self, Route};
+use crate::query::{self, Address, Route};
 use crate::{firewall, sysctl};
 
 /// How bad a finding is.
@@ -141,14 +141,14 @@ fn has_nft() -> bool {
 /// What the host has, as far as it may clash.
 struct Occupied {
     routes: Vec<Route>,
-    addresses: Vec<(u32, Ipv4Addr, u8)>,
+    addresses: Vec<Address>,
     names: HashMap<u32, String>,
 }
 
 impl Occupied {
     async fn look(netlink: Netlink) -> Result<Self, Failure> {
-        let routes = query::routes(&netlink, None, None).await?;
-        let addresses = query::addresses(&netlink, None).await?;
+        let routes = query::routes(&netlink, AddressFamily::Inet, None).await?;
+        let addresses = query::addresses(&netlink, AddressFamily::Inet, None).await?;
         let links = query::links(&netlink).await?;
         let names = links.into_iter().map(|link| (link.index, link.name)).collect();
         Ok(Self { routes, addresses, names })
@@ -165,17 +165,20 @@ fn clashes(settings: &Settings) -> Vec<Finding> {
         Err(failure) => return vec![Finding::new(Severity::Fatal, failure.to_string())],
     };
     let routes = occupied.routes.iter().filter_map(|route| route_clash(&occupied, route, settings.pool));
-    let addresses = occupied.addresses.iter().filter_map(|(index, address, _)| {
-        let name = occupied.name(Some(*index));
-        address_clash(name, *address, settings)
+    // The host's own address in the pool, from an earlier run.
+    let ours = identity::host_label(settings.group);
+    let others = occupied.addresses.iter().filter(|found| found.label.as_ref() != Some(&ours));
+    let addresses = others.filter_map(|found| {
+        let IpAddr::V4(address) = found.address else { return None };
+        address_clash(occupied.name(Some(found.interface)), address, settings)
     });
     routes.chain(addresses).collect()
 }
 
 fn route_clash(occupied: &Occupied, route: &Route, pool: Ipv4Net) -> Option<Finding> {
-    let network = Ipv4Net::new(route.destination, route.prefix_length).ok()?;
+    let IpNet::V4(network) = route.destination else { return None };
     // Our own routes, also to peers, lie in the pool; a default route contains every pool.
-    if route.protocol == SIGN_PROTOCOL || route.prefix_length == 0 {
+    if route.protocol == SIGN_PROTOCOL || network.prefix_len() == 0 {
         return None;
     }
     let over = occupied.name(route.interface);

@@ -30,6 +30,15 @@ pub(crate) fn ensure(settings: &[Setting]) -> Result<u64, Failure> {
     Ok(written)
 }
 
+/// Those settings that are not as they shall be; one that this kernel does not have is right.
+pub(crate) fn differing(settings: Vec<Setting>) -> Vec<Setting> {
+    let differs = |setting: &Setting| match read(&setting.path) {
+        Some(value) => value != setting.value,
+        None => !setting.optional,
+    };
+    settings.into_iter().filter(differs).collect()
+}
+
 /// The value of a setting below /proc/sys/net, if there is one.
 pub(crate) fn read(path: &str) -> Option<String> {
     fs::read_to_string(full(path)).ok().map(|text| text.trim_end().to_owned())

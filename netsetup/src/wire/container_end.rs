@@ -2,13 +2,15 @@
 //!
 //! Must never use the sign's protocol number for anything but the sign.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
+use ipnet::{IpNet, Ipv4Net};
 use nix::errno::Errno;
-use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::route::{RouteProtocol, RouteScope};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{AddressMessageBuilder, RouteMessageBuilder};
 
+use crate::device::{enable, lasting, neighbour, silence};
 use crate::error::Failure;
 use crate::identity::{CONTAINER_INTERFACE, SIGN_PROTOCOL, container_mac, host_mac};
 use crate::netlink::{Change, Netlink};
@@ -16,14 +18,13 @@ use crate::network::{Settings, WireSpec};
 use crate::query::{self, Link, Route};
 use crate::sysctl::Setting;
 use crate::wire::Wiring;
-use crate::wire::host_end::{enable, lasting, neighbour, silence};
 
 /// What is there.
 pub(crate) struct ContainerEnd {
     pub(crate) link: Link,
     addresses: Vec<(Ipv4Addr, u8)>,
     routes: Vec<Route>,
-    neighbours: Vec<(Ipv4Addr, Vec<u8>)>,
+    neighbours: Vec<(IpAddr, Vec<u8>)>,
 }
 
 /// Settings of the container's end.
@@ -46,10 +47,14 @@ impl ContainerEnd {
 
     /// Reads what is there.
     pub(crate) async fn look(netlink: &Netlink, link: &Link) -> Result<Self, Failure> {
-        let addresses = query::addresses(netlink, Some(link.index)).await?;
-        let routes = query::routes(netlink, Some(link.index), None).await?;
-        let neighbours = query::neighbours(netlink, link.index).await?;
-        let addresses = addresses.into_iter().map(|(_, address, length)| (address, length)).collect();
+        let addresses = query::addresses(netlink, AddressFamily::Inet, Some(link.index)).await?;
+        let routes = query::routes(netlink, AddressFamily::Inet, Some(link.index)).await?;
+        let neighbours = query::neighbours(netlink, AddressFamily::Inet, link.index).await?;
+        let addresses = addresses.into_iter().filter_map(|have| match have.address {
+            IpAddr::V4(address) => Some((address, have.prefix_length)),
+            IpAddr::V6(_) => None,
+        });
+        let addresses = addresses.collect();
         Ok(Self { link: link.clone(), addresses, routes, neighbours })
     }
 
@@ -73,7 +78,7 @@ impl ContainerEnd {
         let mut hosts = vec![gateway];
         hosts.extend((dns != gateway).then_some(dns));
         for host in hosts {
-            changes.extend(neighbour(neighbours, self.link.index, host, &host_mac(gateway)));
+            changes.extend(neighbour(neighbours, self.link.index, host.into(), &host_mac(gateway)));
             changes.extend(self.route(routes, host, spec.address));
         }
         changes
@@ -94,10 +99,9 @@ impl ContainerEnd {
     /// The way to the host's own addresses: on the link, so that the pool's route can lead through one of them.
     fn route(&self, have: &[Route], host: Ipv4Addr, address: Ipv4Addr) -> Option<Change> {
         let wanted = Route {
-            destination: host,
-            prefix_length: 32,
+            destination: IpNet::V4(Ipv4Net::from(host)),
             gateway: None,
-            source: Some(address),
+            source: Some(address.into()),
             interface: Some(self.link.index),
             protocol: RouteProtocol::Static.into(),
             metric: 0,
@@ -136,15 +140,14 @@ pub(crate) async fn give_sign(
         return Ok(());
     }
     let wanted = Route {
-        destination: pool.network(),
-        prefix_length: pool.prefix_len(),
-        gateway: Some(gateway),
-        source: Some(address),
+        destination: IpNet::V4(pool.trunc()),
+        gateway: Some(gateway.into()),
+        source: Some(address.into()),
         interface: Some(interface),
         protocol: SIGN_PROTOCOL,
         metric: 0,
     };
-    if query::routes(netlink, Some(interface), None).await?.contains(&wanted) {
+    if query::routes(netlink, AddressFamily::Inet, Some(interface)).await?.contains(&wanted) {
         return Ok(());
     }
     netlink.apply(vec![Change::replace(step, RouteNetlinkMessage::NewRoute(message))]).await

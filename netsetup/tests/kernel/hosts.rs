@@ -1,6 +1,6 @@
 //! What the host gets, and what two Selvedges on one host leave each other.
 
-use selvedge_netsetup::{Network, Settings, Severity, preflight};
+use selvedge_netsetup::{Fabric, Network, Settings, Severity, preflight};
 
 use crate::lab::{Container, next_worker, on_a_host, ready_network, settings, sh, sysctl, try_sh};
 
@@ -128,6 +128,25 @@ fn a_good_host_has_nothing_to_be_told() {
         let before = sh("ip link; ip route; ip addr");
         assert_eq!(told(Severity::Note), Vec::<String>::new());
         assert_eq!(sh("ip link; ip route; ip addr"), before);
+    });
+}
+
+#[test]
+fn the_hosts_own_address_in_the_pool_is_no_clash() {
+    on_a_host(|| async {
+        let network = ready_network().await;
+        let fabric = Fabric {
+            underlay: "192.0.2.1".parse().unwrap(),
+            own_blocks: vec!["10.32.1.0/24".parse().unwrap()],
+            host_address: Some("10.32.1.255".parse().unwrap()),
+            peers: Vec::new(),
+            vxlan_port: 4789,
+            vxlan_id: 7,
+        };
+        network.weave(&fabric).await.unwrap();
+        assert_eq!(told(Severity::Note), Vec::<String>::new());
+        sh("ip addr add 10.32.1.254/32 dev lo");
+        assert_eq!(told(Severity::Note).len(), 1);
     });
 }
 

@@ -30,7 +30,15 @@ pub(crate) fn on_a_host<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send 
 
 /// Settings as a Selvedge would have them.
 pub(crate) fn settings() -> Settings {
-    Settings { pool: "10.32.0.0/12".parse().unwrap(), gateway: GATEWAY, dns: GATEWAY, group: 7001, mtu: None }
+    Settings {
+        pool: "10.32.0.0/12".parse().unwrap(),
+        gateway: GATEWAY,
+        dns: GATEWAY,
+        group: 7001,
+        mtu: None,
+        encapsulated: false,
+        underlay: None,
+    }
 }
 
 /// A network on a host that is ready.
@@ -47,7 +55,7 @@ pub(crate) async fn next_worker() -> Network {
 
 /// A process in a network namespace of its own.
 pub(crate) struct Container {
-    process: Child,
+    process: Sleeper,
     pub(crate) id: String,
     pub(crate) address: Ipv4Addr,
 }
@@ -73,15 +81,15 @@ impl Container {
     }
 
     /// A new incarnation while the former one is still there, as when its namespace is slow to die.
-    pub(crate) fn reincarnate(&mut self) -> Former {
+    pub(crate) fn reincarnate(&mut self) -> Sleeper {
         let former = std::mem::replace(&mut self.process, sleeper());
         self.settle();
-        Former(former)
+        former
     }
 
     /// Ends it.
     pub(crate) fn stop(&mut self) {
-        end(&mut self.process);
+        self.process.end();
     }
 
     /// Its first process.
@@ -110,39 +118,48 @@ impl Container {
     }
 
     fn settle(&mut self) {
-        let own = std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino();
-        let begin = Instant::now();
-        while selvedge_netsetup::inode_of(self.pid()).unwrap() == own {
-            assert!(begin.elapsed() < Duration::from_secs(5), "the container does not start");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        settled(self.pid());
         // Docker does that before the first process runs.
         self.sh("ip link set lo up");
     }
 }
 
-impl Drop for Container {
-    fn drop(&mut self) {
-        self.stop();
+/// Waits until a sleeper is in its own namespace.
+pub(crate) fn settled(pid: u32) {
+    let own = std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino();
+    let begin = Instant::now();
+    while selvedge_netsetup::inode_of(pid).unwrap() == own {
+        assert!(begin.elapsed() < Duration::from_secs(5), "the container does not start");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// A former incarnation that is still there.
-pub(crate) struct Former(Child);
+/// A process in a network namespace of its own.
+pub(crate) fn sleeper() -> Sleeper {
+    let mut command = Command::new("unshare");
+    command.args(["-n", "sleep", "1000"]).stdin(Stdio::null()).stdout(Stdio::null());
+    Sleeper(command.spawn().unwrap())
+}
 
-impl Drop for Former {
-    fn drop(&mut self) {
-        end(&mut self.0);
+/// A process that only keeps its namespace alive. It ends when this is dropped, also by a failed test.
+pub(crate) struct Sleeper(Child);
+
+impl Sleeper {
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    fn end(&mut self) {
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
     }
 }
 
-fn sleeper() -> Child {
-    Command::new("unshare").args(["-n", "sleep", "1000"]).stdin(Stdio::null()).spawn().unwrap()
-}
-
-fn end(process: &mut Child) {
-    let _ended = process.kill();
-    let _reaped = process.wait();
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// Runs a command on the host, and gives what it printed; it must succeed.

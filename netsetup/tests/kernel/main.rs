@@ -6,6 +6,8 @@
 
 mod hosts;
 mod lab;
+mod landscape;
+mod peers;
 mod removal;
 mod repair;
 mod sign;

@@ -1,0 +1,91 @@
+//! What is in the kernel: our routes, the VXLAN device and what is written on it, the host's address in the pool.
+//!
+//! A handful of dumps, however many peers there are. Must never change anything.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::route::RouteType;
+
+use crate::error::Failure;
+use crate::fabric::vxlan::Device;
+use crate::fabric::wanted::Way;
+use crate::identity::{self, SIGN_PROTOCOL};
+use crate::netlink::Netlink;
+use crate::query::{self, Route};
+
+/// A route to a block that this Selvedge wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) kind: RouteType,
+    pub(crate) route: Route,
+}
+
+/// All that is there.
+#[derive(Debug)]
+pub(crate) struct Have {
+    pub(crate) routes: Vec<Held>,
+    pub(crate) device: Option<Device>,
+    pub(crate) neighbours: HashMap<IpAddr, Vec<u8>>,
+    /// Where frames go to: hardware address and peer, which may be several to one in a device that learned.
+    pub(crate) ends: Vec<(IpAddr, Vec<u8>)>,
+    /// Addresses on lo that carry our label.
+    pub(crate) host_addresses: Vec<Ipv4Addr>,
+    /// The index of lo.
+    pub(crate) loopback: u32,
+}
+
+impl Have {
+    /// Reads all of it.
+    pub(crate) async fn look(netlink: &Netlink, group: u32) -> Result<Self, Failure> {
+        let device = Device::look(netlink, &identity::tunnel_interface(group)).await?;
+        let (mut neighbours, mut ends) = (HashMap::new(), Vec::new());
+        if let Some(device) = device.as_ref().filter(|device| device.is_tunnel()) {
+            neighbours = device.neighbours(netlink).await?.into_iter().collect();
+            ends = device.ends(netlink).await?;
+        }
+        let loopback = query::link_by_name(netlink, "lo").await?.map_or(1, |link| link.index);
+        let label = identity::host_label(group);
+        let addresses = query::addresses(netlink, AddressFamily::Inet, Some(loopback)).await?;
+        let ours = addresses.into_iter().filter(|found| found.label.as_ref() == Some(&label));
+        let host_addresses = ours.filter_map(|found| match found.address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        });
+        let host_addresses = host_addresses.collect();
+        let routes = held(netlink, group).await?;
+        Ok(Self { routes, device, neighbours, ends, host_addresses, loopback })
+    }
+}
+
+/// The routes to blocks that this Selvedge wrote.
+pub(crate) async fn held(netlink: &Netlink, group: u32) -> Result<Vec<Held>, Failure> {
+    let metric = identity::route_metric(group);
+    let found = query::routes_by(netlink, AddressFamily::Inet, SIGN_PROTOCOL).await?;
+    let ours = found.into_iter().filter(|(_, route)| route.metric == metric);
+    Ok(ours.map(|(kind, route)| Held { kind, route }).collect())
+}
+
+impl Held {
+    /// Whether it leads this way, with this source. `tunnel` is the VXLAN device's index.
+    pub(crate) fn leads(&self, way: Way, source: Option<IpAddr>, tunnel: Option<u32>) -> bool {
+        let Route { gateway, interface, .. } = self.route;
+        let (via, index) = match way {
+            Way::Here => return self.kind == RouteType::Unreachable,
+            Way::Link { via, index } => (via, Some(index)),
+            Way::Tunnel { via } => (via, tunnel),
+        };
+        self.kind == RouteType::Unicast
+            && gateway == Some(via)
+            && index.is_some()
+            && interface == index
+            && self.route.source == source
+    }
+
+    /// Its block, if it is one of this host's own.
+    pub(crate) fn own_block(&self) -> Option<IpNet> {
+        (self.kind == RouteType::Unreachable).then_some(self.route.destination)
+    }
+}
