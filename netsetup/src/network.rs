@@ -117,6 +117,7 @@ impl Network {
             pools: Pools { four: settings.pool, six: settings.pool6 },
             group: settings.group,
             told: Arc::default(),
+            turn: Arc::default(),
         };
         let wiring = Wiring { settings, mtu, own_namespace, netlink, changes: Arc::clone(&changes), turns };
         Ok(Self { quick, slow, wiring, weaver, changes })

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::error::Failure;
 use crate::fabric::vxlan::Tunnel;
 use crate::fabric::{Datapath, Fabric, Peer};
 use crate::identity;
@@ -62,7 +63,12 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     /// Asks the kernel for the ways to the peers, all at once, and decides.
-    pub(crate) async fn of(netlink: &Netlink, fabric: &Fabric, pools: Pools, name: &str) -> Self {
+    pub(crate) async fn of(
+        netlink: &Netlink,
+        fabric: &Fabric,
+        pools: Pools,
+        name: &str,
+    ) -> Result<Self, Failure> {
         let host_addresses = pools.both(fabric.host_address);
         let mut wanted = Self { host_addresses, ..Self::default() };
         for block in &fabric.own_blocks {
@@ -71,7 +77,7 @@ impl Wanted {
         // A peer by VXLAN needs no look: the kernel finds the way for each packet.
         let looked: Vec<_> = fabric.peers.iter().filter(|peer| peer.datapath != Datapath::Vxlan).collect();
         let addresses: Vec<_> = looked.iter().map(|peer| peer.underlay).collect();
-        let hops = query::hops(netlink, &addresses).await;
+        let hops = query::hops(netlink, &addresses).await?;
         let hops: BTreeMap<IpAddr, Option<Hop>> = addresses.into_iter().zip(hops).collect();
         for peer in &fabric.peers {
             let hop = hops.get(&peer.underlay).copied().flatten();
@@ -85,7 +91,7 @@ impl Wanted {
         if !wanted.ends.is_empty() {
             wanted.tunnel = Some(Tunnel::of(fabric, name, pools.six.is_some()));
         }
-        wanted
+        Ok(wanted)
     }
 
     /// The ways of IPv4 and of IPv6 packets.

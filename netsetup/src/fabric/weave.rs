@@ -28,6 +28,8 @@ pub(crate) struct Weaver {
     pub(crate) group: u32,
     /// What was told already: the same is not told every second.
     pub(crate) told: Arc<Mutex<BTreeSet<String>>>,
+    /// One after the other: each goes by what it found.
+    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The blocks of this host as the kernel remembers them.
@@ -47,6 +49,7 @@ pub(crate) async fn own_blocks(netlink: &Netlink, group: u32) -> Result<Vec<Ipv4
 impl Weaver {
     /// Makes the kernel so; gives the number of changes.
     pub(crate) async fn weave(&self, fabric: &Fabric) -> Result<u64, Error> {
+        let _turn = self.turn.lock().await;
         let (steps, wanted, mut context, mtu) = self.steps(fabric).await.map_err(Failure::of_host)?;
         self.tell(&wanted.warnings);
         let (first, mut rest) = split(steps);
@@ -82,7 +85,7 @@ impl Weaver {
 
     async fn steps(&self, fabric: &Fabric) -> Result<(Vec<Step>, Wanted, Context, u32), Failure> {
         let name = identity::tunnel_interface(self.group);
-        let wanted = Wanted::of(&self.netlink, fabric, self.pools, &name).await;
+        let wanted = Wanted::of(&self.netlink, fabric, self.pools, &name).await?;
         let have = Have::look(&self.netlink, self.group, self.pools).await?;
         let mtu = match &wanted.tunnel {
             Some(_) => underlay::mtu_inside(&self.netlink, fabric.underlay).await?,

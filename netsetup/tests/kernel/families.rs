@@ -240,7 +240,7 @@ async fn damage_is_repaired(hosts: &[Host], from: &Container, to: &Container) {
             !hosts[0].network.plan(&hosts[0].fabric).await.unwrap().is_empty(),
             "{damage} is not noticed"
         );
-        hosts[0].weave_until_right().await;
+        hosts[0].weave().await;
         assert!(ping_both(from, to), "after {damage}");
     }
 }

@@ -194,12 +194,6 @@ impl Host {
         done
     }
 
-    /// Weaves twice, as is needed where one repair takes the kernel's own clearing up along.
-    pub(crate) async fn weave_until_right(&self) {
-        self.network.weave(&self.fabric).await.unwrap();
-        self.weave().await;
-    }
-
     /// Starts a container with that last number, connected.
     pub(crate) async fn container(&self, last: u8) -> Container {
         let mut container = Container::start();
