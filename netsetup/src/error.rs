@@ -81,9 +81,17 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+    /// The IPv6 pool has no room for an IPv4 address in its last 32 bits.
+    #[error("the IPv6 pool {pool6} is too small: its prefix may have at most 96 bits")]
+    Pool6 {
+        /// The pool.
+        pool6: ipnet::Ipv6Net,
+    },
     /// The iptables command failed.
-    #[error("iptables {arguments}: {message}")]
+    #[error("{program} {arguments}: {message}")]
     Firewall {
+        /// The command: iptables, or ip6tables.
+        program: String,
         /// The command's arguments.
         arguments: String,
         /// What it printed.

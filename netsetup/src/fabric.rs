@@ -15,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
+pub(crate) use crate::fabric::wanted::Pools;
 pub(crate) use crate::fabric::weave::{Weaver, own_blocks};
 
 /// How packets get to another host.

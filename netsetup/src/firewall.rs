@@ -7,14 +7,17 @@
 use std::io;
 use std::process::{Command, Output, Stdio};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use tracing::{debug, info};
 
 use crate::error::Error;
 
 const CHAIN: &str = "DOCKER-USER";
 /// Services are often started without the sbin directories in PATH.
-const PROGRAMS: [&str; 3] = ["iptables", "/usr/sbin/iptables", "/sbin/iptables"];
+const DIRECTORIES: [&str; 3] = ["", "/usr/sbin/", "/sbin/"];
+const IPTABLES: &str = "iptables";
+/// The same for IPv6, where Docker has a chain of that name if it does IPv6.
+const IP6TABLES: &str = "ip6tables";
 /// For how long iptables waits for its own lock.
 const LOCK_SECONDS: &str = "5";
 /// The rule or the chain is not there.
@@ -26,45 +29,51 @@ const EXIT_UNSUPPORTED: i32 = 3;
 ///
 /// Two rules, for packets that come from one of our wires and for those that go into one. Both name the pool as
 /// source and as destination: nothing else is opened, and another Selvedge's pool is another rule.
-pub(crate) fn open_for(pool: Ipv4Net) -> Result<u64, Error> {
+pub(crate) fn open_for(pool: IpNet) -> Result<u64, Error> {
+    let program = if pool.addr().is_ipv4() { IPTABLES } else { IP6TABLES };
     let pool = pool.trunc().to_string();
     let mut written = 0;
     for direction in ["-i", "-o"] {
         let rule = [direction, "sv+", "-s", &pool, "-d", &pool, "-j", "ACCEPT"];
-        if has(&rule)? {
+        if has(program, &rule)? {
             continue;
         }
-        if !has_chain()? {
-            debug!(chain = CHAIN, "no such chain: the host's firewall is left alone");
+        if !has_chain(program)? {
+            debug!(program, chain = CHAIN, "no such chain: the host's firewall is left alone");
             return Ok(written);
         }
-        run(&[&["-I", CHAIN], rule.as_slice()].concat(), &[0])?;
-        info!(chain = CHAIN, rule = rule.join(" "), "firewall rule written");
+        run(program, &[&["-I", CHAIN], rule.as_slice()].concat(), &[0])?;
+        info!(program, chain = CHAIN, rule = rule.join(" "), "firewall rule written");
         written += 1;
     }
     Ok(written)
 }
 
-fn has(rule: &[&str]) -> Result<bool, Error> {
-    run(&[&["-C", CHAIN], rule].concat(), &[0, EXIT_NOT_FOUND, EXIT_UNSUPPORTED]).map(|code| code == Some(0))
+fn has(program: &str, rule: &[&str]) -> Result<bool, Error> {
+    run(program, &[&["-C", CHAIN], rule].concat(), &[0, EXIT_NOT_FOUND, EXIT_UNSUPPORTED])
+        .map(|code| code == Some(0))
 }
 
-fn has_chain() -> Result<bool, Error> {
-    run(&["-S", CHAIN], &[0, EXIT_NOT_FOUND, EXIT_UNSUPPORTED]).map(|code| code == Some(0))
+fn has_chain(program: &str) -> Result<bool, Error> {
+    run(program, &["-S", CHAIN], &[0, EXIT_NOT_FOUND, EXIT_UNSUPPORTED]).map(|code| code == Some(0))
 }
 
 /// Whether the chain FORWARD drops what no rule accepts, and whether Docker's chain is there to say otherwise.
 /// `None` when iptables cannot tell.
 pub(crate) fn forward_drops() -> Option<(bool, bool)> {
-    let output = call(&["-S", "FORWARD"]).ok().filter(|output| output.status.success())?;
+    let output = call(IPTABLES, &["-S", "FORWARD"]).ok().filter(|output| output.status.success())?;
     let drops = String::from_utf8_lossy(&output.stdout).lines().any(|line| line == "-P FORWARD DROP");
-    Some((drops, has_chain().unwrap_or(false)))
+    Some((drops, has_chain(IPTABLES).unwrap_or(false)))
 }
 
 /// The exit code, if it is one of those that are fine; `None` where there is no iptables.
-fn run(arguments: &[&str], fine: &[i32]) -> Result<Option<i32>, Error> {
-    let told = |message: String| Error::Firewall { arguments: arguments.join(" "), message };
-    match call(arguments) {
+fn run(program: &str, arguments: &[&str], fine: &[i32]) -> Result<Option<i32>, Error> {
+    let told = |message: String| Error::Firewall {
+        program: program.to_owned(),
+        arguments: arguments.join(" "),
+        message,
+    };
+    match call(program, arguments) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(told(error.to_string())),
         Ok(output) => match output.status.code() {
@@ -74,10 +83,10 @@ fn run(arguments: &[&str], fine: &[i32]) -> Result<Option<i32>, Error> {
     }
 }
 
-fn call(arguments: &[&str]) -> io::Result<Output> {
+fn call(program: &str, arguments: &[&str]) -> io::Result<Output> {
     let mut last = io::ErrorKind::NotFound.into();
-    for program in PROGRAMS {
-        let mut command = Command::new(program);
+    for directory in DIRECTORIES {
+        let mut command = Command::new(format!("{directory}{program}"));
         command.args(["-w", LOCK_SECONDS]).args(arguments).stdin(Stdio::null());
         match command.output() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => last = error,

@@ -24,7 +24,34 @@ pub(crate) async fn prepare(netlink: &Netlink, settings: &Settings) -> Result<()
         optional: false,
     };
     netlink.count(sysctl::ensure(&[forwarding]).map_err(Failure::of_host)?);
+    if settings.pool6.is_some() {
+        netlink.count(sysctl::ensure(&forwarding6()).map_err(Failure::of_host)?);
+    }
     own_addresses(netlink, &[settings.gateway, settings.dns]).await.map_err(Failure::of_host)
+}
+
+/// A host that forwards IPv6 takes no router's advertisements any more (accept_ra 1) and would lose its own default
+/// route: before it begins to, its links are told to go on (2). Where it forwarded already, that was decided by others.
+fn forwarding6() -> Vec<Setting> {
+    let forwarding = Setting {
+        step: "turn on IPv6 forwarding (/proc/sys/net/ipv6/conf/all/forwarding)",
+        path: "ipv6/conf/all/forwarding".to_owned(),
+        value: "1",
+        optional: false,
+    };
+    if sysctl::read(&forwarding.path).as_deref() == Some("1") {
+        return Vec::new();
+    }
+    let links = sysctl::below("ipv6/conf").into_iter().filter(|name| name != "all" && name != "default");
+    let paths = links.map(|name| format!("ipv6/conf/{name}/accept_ra"));
+    let taking = paths.filter(|path| sysctl::read(path).as_deref() == Some("1"));
+    let settings = taking.map(|path| Setting {
+        step: "go on taking IPv6 router advertisements",
+        path,
+        value: "2",
+        optional: true,
+    });
+    settings.chain([forwarding]).collect()
 }
 
 async fn own_addresses(netlink: &Netlink, wanted: &[Ipv4Addr]) -> Result<(), Failure> {

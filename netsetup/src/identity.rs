@@ -11,6 +11,9 @@ pub const SIGN_PROTOCOL: u8 = 83;
 /// The name of the container's end of its wire.
 pub const CONTAINER_INTERFACE: &str = "selvedge0";
 
+/// The next hop of containers in IPv6: stands for the host's end on every wire.
+pub(crate) const WIRE_HOP6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x5e1);
+
 const HOST_PREFIX: &str = "sv";
 const CONTAINER_DIGITS: usize = 12;
 const COMPLETE_MARK: &str = "selvedge complete netns=";

@@ -6,19 +6,19 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::RouteType;
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, Failure};
-use crate::fabric::{self, Fabric, Weaver};
+use crate::fabric::{self, Fabric, Pools, Weaver};
 use crate::identity::{self, SIGN_PROTOCOL, prefix};
 use crate::lane::Lane;
 use crate::netlink::Netlink;
 use crate::query::{self, Link, Route};
 use crate::wire::Wiring;
-use crate::{firewall, host, netns, removal, underlay, wire};
+use crate::{firewall, host, netns, pool6, removal, underlay, wire};
 
 /// What all wires of one Selvedge have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,9 @@ pub struct Settings {
     pub encapsulated: bool,
     /// This host's address on the network that connects the hosts.
     pub underlay: Option<IpAddr>,
+    /// Gives containers an IPv6 address as well: this network, and their IPv4 address in its last 32 bits. Its prefix
+    /// has at most 96 bits.
+    pub pool6: Option<Ipv6Net>,
 }
 
 /// A wire that shall be.
@@ -94,8 +97,11 @@ impl Network {
     /// Opens the network of the calling thread's network namespace. Changes nothing.
     ///
     /// # Errors
-    /// When the kernel refuses a netlink socket or a thread.
+    /// When the kernel refuses a netlink socket or a thread; [`Error::Pool6`] when the settings cannot be met.
     pub async fn open(settings: Settings) -> Result<Self, Error> {
+        if let Some(pool6) = settings.pool6.filter(|pool6| pool6.prefix_len() > pool6::LONGEST) {
+            return Err(Error::Pool6 { pool6 });
+        }
         let changes = Arc::new(AtomicU64::new(0));
         let quick = Lane::start("network", Arc::clone(&changes)).await?;
         let slow = Lane::start("network-slow", Arc::clone(&changes)).await?;
@@ -108,9 +114,10 @@ impl Network {
         let turns = Arc::new(Semaphore::new(wire::TURNS));
         let weaver = Weaver {
             netlink: slow.netlink().clone(),
-            pool: settings.pool,
+            pools: Pools { four: settings.pool, six: settings.pool6 },
             group: settings.group,
             told: Arc::default(),
+            turn: Arc::default(),
         };
         let wiring = Wiring { settings, mtu, own_namespace, netlink, changes: Arc::clone(&changes), turns };
         Ok(Self { quick, slow, wiring, weaver, changes })
@@ -125,10 +132,18 @@ impl Network {
     pub async fn prepare_host(&self) -> Result<(), Error> {
         let settings = self.wiring.settings.clone();
         let pool = settings.pool;
+        let mapped = settings.pool6.map(|pool6| pool6::block6(pool6, pool));
         let netlink = self.quick.netlink().clone();
         self.quick.run(async move { host::prepare(&netlink, &settings).await }).await?;
         let netlink = self.slow.netlink().clone();
-        self.slow.run(async move { firewall::open_for(pool).map(|opened| netlink.count(opened)) }).await
+        self.slow
+            .run(async move {
+                netlink.count(firewall::open_for(pool.into())?);
+                mapped.map_or(Ok(()), |mapped| {
+                    firewall::open_for(mapped.into()).map(|opened| netlink.count(opened))
+                })
+            })
+            .await
     }
 
     /// All wires of this Selvedge: one dump of links, one of routes.

@@ -130,10 +130,30 @@ pub(crate) struct Hop {
 }
 
 /// Where the kernel would send packets to these addresses; none where it has no route.
-pub(crate) async fn hops(netlink: &Netlink, to: &[IpAddr]) -> Vec<Option<Hop>> {
+pub(crate) async fn hops(netlink: &Netlink, to: &[IpAddr]) -> Result<Vec<Option<Hop>>, Failure> {
     let questions = to.iter().map(|address| RouteNetlinkMessage::GetRoute(question(*address))).collect();
     let answers = netlink.get_each("look a route up", questions).await;
-    answers.into_iter().map(|answer| answer.ok()?.into_iter().find_map(read_hop)).collect()
+    answers.into_iter().map(hop).collect()
+}
+
+/// Only what the kernel says of routes means that there is none: a peer is not left out because memory was short.
+fn hop(answer: Result<Vec<RouteNetlinkMessage>, Failure>) -> Result<Option<Hop>, Failure> {
+    match answer {
+        Ok(found) => Ok(found.into_iter().find_map(read_hop)),
+        // Nothing; or a route that refuses: unreachable, prohibit, blackhole; or no such family.
+        Err(Failure {
+            errno:
+                Errno::ENETUNREACH
+                | Errno::EHOSTUNREACH
+                | Errno::EACCES
+                | Errno::EINVAL
+                | Errno::ENETDOWN
+                | Errno::EOPNOTSUPP
+                | Errno::EAFNOSUPPORT,
+            ..
+        }) => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }
 
 // With strict checking all but the family and the length must be zero.

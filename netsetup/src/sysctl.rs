@@ -44,6 +44,12 @@ pub(crate) fn read(path: &str) -> Option<String> {
     fs::read_to_string(full(path)).ok().map(|text| text.trim_end().to_owned())
 }
 
+/// The names in a directory of settings.
+pub(crate) fn below(path: &str) -> Vec<String> {
+    let entries = fs::read_dir(full(path)).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
 fn ensure_one(setting: &Setting) -> io::Result<bool> {
     let path = full(&setting.path);
     match fs::read_to_string(&path) {

@@ -6,6 +6,7 @@
 
 mod container_end;
 mod host_end;
+mod ipv6;
 
 use std::io;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::network::{Settings, WireSpec};
 use crate::query::{self, Link};
 use crate::wire::container_end::ContainerEnd;
 use crate::wire::host_end::HostEnd;
+use crate::wire::ipv6::End6;
 use crate::{removal, sysctl};
 
 /// A dying namespace may take its link away, or somebody may make one, while we look.
@@ -119,7 +121,7 @@ impl Wiring {
             };
             *fresh |= is_fresh;
             self.refuse_foreign(spec, &link)?;
-            let settings = container_end::settings();
+            let settings = container_end::settings(&self.settings);
             let inside = namespace.enter(settings, &self.changes).await.map_err(told)?;
             if is_fresh {
                 return self.finish_fresh(spec, &link, &inside).await;
@@ -181,15 +183,18 @@ impl Wiring {
 
     async fn finish_fresh(&self, spec: &WireSpec, link: &Link, inside: &Inside) -> Result<(), Error> {
         let Some(index) = inside.interface else { return Err(gone_error(spec)) };
-        let host = HostEnd { link: link.clone(), routes: Vec::new(), neighbours: Vec::new() };
+        let host =
+            HostEnd { link: link.clone(), routes: Vec::new(), neighbours: Vec::new(), six: End6::default() };
         let container = ContainerEnd::fresh(index, spec.address, link);
         self.complete_ends(spec, &host, &container, &inside.netlink).await
     }
 
     async fn repair(&self, spec: &WireSpec, link: &Link, inside: &Inside, other: &Link) -> Result<(), Error> {
-        let (host, container) =
-            tokio::try_join!(HostEnd::look(&self.netlink, link), ContainerEnd::look(&inside.netlink, other),)
-                .map_err(|failure| failure.of_container(&spec.container))?;
+        let (host, container) = tokio::try_join!(
+            HostEnd::look(&self.netlink, link, &self.settings),
+            ContainerEnd::look(&inside.netlink, other, &self.settings),
+        )
+        .map_err(|failure| failure.of_container(&spec.container))?;
         self.complete_ends(spec, &host, &container, &inside.netlink).await
     }
 
@@ -201,7 +206,7 @@ impl Wiring {
         inside: &Netlink,
     ) -> Result<(), Error> {
         let told = |failure: Failure| failure.of_container(&spec.container);
-        let written = sysctl::ensure(&host_end::settings(&host.link.name)).map_err(told)?;
+        let written = sysctl::ensure(&host_end::settings(&self.settings, &host.link.name)).map_err(told)?;
         self.netlink.count(written);
         tokio::try_join!(
             self.netlink.apply(host.missing(self, spec)),

@@ -3,7 +3,7 @@
 //! A handful of dumps, however many peers there are. Must never change anything.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
@@ -11,9 +11,10 @@ use rtnetlink::packet_route::route::RouteType;
 
 use crate::error::Failure;
 use crate::fabric::vxlan::Device;
-use crate::fabric::wanted::Way;
+use crate::fabric::wanted::{Pools, Way};
 use crate::identity::{self, SIGN_PROTOCOL};
 use crate::netlink::Netlink;
+use crate::pool6::block6;
 use crate::query::{self, Route};
 
 /// A route to a block that this Selvedge wrote.
@@ -31,15 +32,15 @@ pub(crate) struct Have {
     pub(crate) neighbours: HashMap<IpAddr, Vec<u8>>,
     /// Where frames go to: hardware address and peer, which may be several to one in a device that learned.
     pub(crate) ends: Vec<(IpAddr, Vec<u8>)>,
-    /// Addresses on lo that carry our label.
-    pub(crate) host_addresses: Vec<Ipv4Addr>,
+    /// Addresses on lo that carry our label, or in IPv6, which has none, are in the pool.
+    pub(crate) host_addresses: Vec<IpAddr>,
     /// The index of lo.
     pub(crate) loopback: u32,
 }
 
 impl Have {
     /// Reads all of it.
-    pub(crate) async fn look(netlink: &Netlink, group: u32) -> Result<Self, Failure> {
+    pub(crate) async fn look(netlink: &Netlink, group: u32, pools: Pools) -> Result<Self, Failure> {
         let device = Device::look(netlink, &identity::tunnel_interface(group)).await?;
         let (mut neighbours, mut ends) = (HashMap::new(), Vec::new());
         if let Some(device) = device.as_ref().filter(|device| device.is_tunnel()) {
@@ -50,20 +51,23 @@ impl Have {
         let label = identity::host_label(group);
         let addresses = query::addresses(netlink, AddressFamily::Inet, Some(loopback)).await?;
         let ours = addresses.into_iter().filter(|found| found.label.as_ref() == Some(&label));
-        let host_addresses = ours.filter_map(|found| match found.address {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        });
-        let host_addresses = host_addresses.collect();
-        let routes = held(netlink, group).await?;
+        let mut host_addresses: Vec<IpAddr> = ours.map(|found| found.address).collect();
+        let mut routes = held(netlink, AddressFamily::Inet, group).await?;
+        if let Some(six) = pools.six {
+            let mapped = IpNet::V6(block6(six, pools.four));
+            let found = query::addresses(netlink, AddressFamily::Inet6, Some(loopback)).await?;
+            let ours = found.into_iter().filter(|found| mapped.contains(&found.address));
+            host_addresses.extend(ours.map(|found| found.address));
+            routes.extend(held(netlink, AddressFamily::Inet6, group).await?);
+        }
         Ok(Self { routes, device, neighbours, ends, host_addresses, loopback })
     }
 }
 
 /// The routes to blocks that this Selvedge wrote.
-pub(crate) async fn held(netlink: &Netlink, group: u32) -> Result<Vec<Held>, Failure> {
+pub(crate) async fn held(netlink: &Netlink, family: AddressFamily, group: u32) -> Result<Vec<Held>, Failure> {
     let metric = identity::route_metric(group);
-    let found = query::routes_by(netlink, AddressFamily::Inet, SIGN_PROTOCOL).await?;
+    let found = query::routes_by(netlink, family, SIGN_PROTOCOL).await?;
     let ours = found.into_iter().filter(|(_, route)| route.metric == metric);
     Ok(ours.map(|(kind, route)| Held { kind, route }).collect())
 }

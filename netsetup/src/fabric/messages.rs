@@ -2,10 +2,11 @@
 //!
 //! The line is what one would type, as far as there is a command for it. Must never send anything.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::LinkUnspec;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
@@ -15,7 +16,6 @@ use rtnetlink::packet_route::route::{
     RouteType, RouteVia,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::{AddressMessageBuilder, LinkUnspec};
 
 use crate::device;
 use crate::fabric::have::Held;
@@ -79,10 +79,21 @@ impl Context {
     }
 
     /// Global: the kernel refuses an address of scope host as the source of a route to somewhere else.
-    fn address(self, address: Ipv4Addr) -> rtnetlink::packet_route::address::AddressMessage {
-        let mut message =
-            AddressMessageBuilder::<Ipv4Addr>::new().index(self.loopback).address(address, 32).build();
-        message.attributes.push(AddressAttribute::Label(identity::host_label(self.group)));
+    fn address(self, address: IpAddr) -> AddressMessage {
+        let mut message = AddressMessage::default();
+        message.header.index = self.loopback;
+        message.header.scope = AddressScope::Universe;
+        (message.header.family, message.header.prefix_len) = match address {
+            IpAddr::V4(_) => (AddressFamily::Inet, 32),
+            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+        };
+        message.attributes.extend([AddressAttribute::Address(address), AddressAttribute::Local(address)]);
+        if address.is_ipv4() {
+            message.attributes.push(AddressAttribute::Label(identity::host_label(self.group)));
+        } else {
+            // On trial, if only for a moment, it could not be the source of the routes that follow.
+            message.header.flags = AddressHeaderFlags::Nodad;
+        }
         message
     }
 
@@ -140,8 +151,8 @@ impl Context {
     pub(crate) fn line(self, step: &Step, names: impl Fn(u32) -> String) -> String {
         let tunnel = identity::tunnel_interface(self.group);
         match step {
-            Step::TakeAddress(address) => format!("ip address add {address}/32 dev lo"),
-            Step::DropAddress(address) => format!("ip address del {address}/32 dev lo"),
+            Step::TakeAddress(address) => format!("ip address add {} dev lo", IpNet::from(*address)),
+            Step::DropAddress(address) => format!("ip address del {} dev lo", IpNet::from(*address)),
             Step::MakeTunnel(new) => {
                 let vxlan::Tunnel { name, local, port, id, .. } = new;
                 format!("ip link add {name} type vxlan id {id} local {local} dstport {port} nolearning")

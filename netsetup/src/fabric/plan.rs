@@ -4,7 +4,7 @@
 //! it needed before goes after it. Must never send anything.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -17,8 +17,8 @@ use crate::sysctl::{self, Setting};
 /// One thing to do.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    TakeAddress(Ipv4Addr),
-    DropAddress(Ipv4Addr),
+    TakeAddress(IpAddr),
+    DropAddress(IpAddr),
     MakeTunnel(Tunnel),
     /// Size, or switched on.
     AlterTunnel(Link, u32),
@@ -57,10 +57,10 @@ pub(crate) fn steps(wanted: &Wanted, have: &Have, mtu: u32) -> Vec<Step> {
 }
 
 fn addresses(wanted: &Wanted, have: &Have, steps: &mut Vec<Step>, last: &mut Vec<Step>) {
-    let new = wanted.host_address.filter(|address| !have.host_addresses.contains(address));
-    steps.extend(new.map(Step::TakeAddress));
+    let new = wanted.host_addresses.iter().filter(|address| !have.host_addresses.contains(address));
+    steps.extend(new.map(|address| Step::TakeAddress(*address)));
     // With an address the kernel takes the routes away that have it as source: only when these are replaced.
-    let old = have.host_addresses.iter().filter(|address| Some(**address) != wanted.host_address);
+    let old = have.host_addresses.iter().filter(|address| !wanted.host_addresses.contains(address));
     last.extend(old.map(|address| Step::DropAddress(*address)));
 }
 
@@ -138,7 +138,7 @@ fn routes(wanted: &Wanted, have: &Have, tunnel: Option<u32>, steps: &mut Vec<Ste
     }
     let mut drops = Vec::new();
     for (block, way) in &wanted.routes {
-        let source = source(wanted, *way);
+        let source = source(wanted, block, *way);
         let mut held = by_block.remove(block).unwrap_or_default();
         match held.iter().position(|held| held.leads(*way, source, tunnel)) {
             Some(place) => _ = held.remove(place),
@@ -154,9 +154,10 @@ fn routes(wanted: &Wanted, have: &Have, tunnel: Option<u32>, steps: &mut Vec<Ste
     steps.extend(drops);
 }
 
-fn source(wanted: &Wanted, way: Way) -> Option<IpAddr> {
+fn source(wanted: &Wanted, block: &IpNet, way: Way) -> Option<IpAddr> {
+    let same_family = |address: &&IpAddr| address.is_ipv4() == block.addr().is_ipv4();
     match way {
         Way::Here => None,
-        Way::Link { .. } | Way::Tunnel { .. } => wanted.host_address.map(IpAddr::V4),
+        Way::Link { .. } | Way::Tunnel { .. } => wanted.host_addresses.iter().find(same_family).copied(),
     }
 }

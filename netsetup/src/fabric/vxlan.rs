@@ -26,6 +26,8 @@ pub(crate) struct Tunnel {
     pub(crate) port: u16,
     pub(crate) id: u32,
     pub(crate) mac: [u8; 6],
+    /// Whether it carries IPv6 packets, or has IPv6 next hops.
+    pub(crate) six: bool,
 }
 
 /// The device that is there.
@@ -45,7 +47,7 @@ struct Parameters {
 
 impl Tunnel {
     /// As a fabric needs it.
-    pub(crate) fn of(fabric: &Fabric, name: &str) -> Self {
+    pub(crate) fn of(fabric: &Fabric, name: &str, six: bool) -> Self {
         let mac = identity::tunnel_mac(fabric.underlay);
         Self {
             name: name.to_owned(),
@@ -53,6 +55,7 @@ impl Tunnel {
             port: fabric.vxlan_port,
             id: fabric.vxlan_id,
             mac,
+            six: six || fabric.underlay.is_ipv6(),
         }
     }
 
@@ -99,8 +102,8 @@ impl Tunnel {
             setting("turn on forwarding for the VXLAN device", "ipv4/conf/{}/forwarding", "1", false),
             setting("turn off IPv6 router advertisements", "ipv6/conf/{}/accept_ra", "0", true),
         ];
-        if self.local.is_ipv6() {
-            // Its next hops are IPv6 addresses, which the kernel takes only on a device that has IPv6.
+        if self.six {
+            // The kernel takes an IPv6 next hop only on a device that has IPv6.
             settings.push(setting("turn on IPv6 on the device", "ipv6/conf/{}/disable_ipv6", "0", true));
         }
         settings

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::{IpNet, Ipv4Net};
+use rtnetlink::packet_route::AddressFamily;
 
 use crate::error::{Error, Failure};
 use crate::fabric::Fabric;
@@ -14,7 +15,7 @@ use crate::fabric::have::{Have, held};
 use crate::fabric::messages::Context;
 use crate::fabric::plan::{self, Step};
 use crate::fabric::vxlan::Tunnel;
-use crate::fabric::wanted::Wanted;
+use crate::fabric::wanted::{Pools, Wanted};
 use crate::identity;
 use crate::netlink::Netlink;
 use crate::{query, sysctl, underlay};
@@ -23,15 +24,17 @@ use crate::{query, sysctl, underlay};
 #[derive(Debug, Clone)]
 pub(crate) struct Weaver {
     pub(crate) netlink: Netlink,
-    pub(crate) pool: Ipv4Net,
+    pub(crate) pools: Pools,
     pub(crate) group: u32,
     /// What was told already: the same is not told every second.
     pub(crate) told: Arc<Mutex<BTreeSet<String>>>,
+    /// One after the other: each goes by what it found.
+    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The blocks of this host as the kernel remembers them.
 pub(crate) async fn own_blocks(netlink: &Netlink, group: u32) -> Result<Vec<Ipv4Net>, Failure> {
-    let held = held(netlink, group).await?;
+    let held = held(netlink, AddressFamily::Inet, group).await?;
     let mut blocks: Vec<Ipv4Net> = held
         .iter()
         .filter_map(|held| match held.own_block() {
@@ -46,6 +49,7 @@ pub(crate) async fn own_blocks(netlink: &Netlink, group: u32) -> Result<Vec<Ipv4
 impl Weaver {
     /// Makes the kernel so; gives the number of changes.
     pub(crate) async fn weave(&self, fabric: &Fabric) -> Result<u64, Error> {
+        let _turn = self.turn.lock().await;
         let (steps, wanted, mut context, mtu) = self.steps(fabric).await.map_err(Failure::of_host)?;
         self.tell(&wanted.warnings);
         let (first, mut rest) = split(steps);
@@ -81,8 +85,8 @@ impl Weaver {
 
     async fn steps(&self, fabric: &Fabric) -> Result<(Vec<Step>, Wanted, Context, u32), Failure> {
         let name = identity::tunnel_interface(self.group);
-        let wanted = Wanted::of(&self.netlink, fabric, self.pool, &name).await;
-        let have = Have::look(&self.netlink, self.group).await?;
+        let wanted = Wanted::of(&self.netlink, fabric, self.pools, &name).await?;
+        let have = Have::look(&self.netlink, self.group, self.pools).await?;
         let mtu = match &wanted.tunnel {
             Some(_) => underlay::mtu_inside(&self.netlink, fabric.underlay).await?,
             None => 0,

@@ -18,6 +18,7 @@ use crate::network::{Settings, WireSpec};
 use crate::query::{self, Link, Route};
 use crate::sysctl::Setting;
 use crate::wire::Wiring;
+use crate::wire::ipv6::{self, End6};
 
 /// What is there.
 pub(crate) struct ContainerEnd {
@@ -25,16 +26,19 @@ pub(crate) struct ContainerEnd {
     addresses: Vec<(Ipv4Addr, u8)>,
     routes: Vec<Route>,
     neighbours: Vec<(IpAddr, Vec<u8>)>,
+    six: End6,
 }
 
 /// Settings of the container's end.
-pub(crate) fn settings() -> Vec<Setting> {
-    vec![Setting {
+pub(crate) fn settings(settings: &Settings) -> Vec<Setting> {
+    let mut wanted = vec![Setting {
         step: "turn off IPv6 router advertisements in the container",
         path: format!("ipv6/conf/{CONTAINER_INTERFACE}/accept_ra"),
         value: "0",
         optional: true,
-    }]
+    }];
+    wanted.extend(ipv6::setting(settings.pool6, CONTAINER_INTERFACE));
+    wanted
 }
 
 impl ContainerEnd {
@@ -42,11 +46,12 @@ impl ContainerEnd {
     pub(crate) fn fresh(index: u32, address: Ipv4Addr, other: &Link) -> Self {
         let mac = container_mac(address).to_vec();
         let link = Link { index, mac, mtu: other.mtu, makes_ipv6: other.makes_ipv6, ..Link::default() };
-        Self { link, addresses: Vec::new(), routes: Vec::new(), neighbours: Vec::new() }
+        let six = End6::default();
+        Self { link, addresses: Vec::new(), routes: Vec::new(), neighbours: Vec::new(), six }
     }
 
     /// Reads what is there.
-    pub(crate) async fn look(netlink: &Netlink, link: &Link) -> Result<Self, Failure> {
+    pub(crate) async fn look(netlink: &Netlink, link: &Link, settings: &Settings) -> Result<Self, Failure> {
         let addresses = query::addresses(netlink, AddressFamily::Inet, Some(link.index)).await?;
         let routes = query::routes(netlink, AddressFamily::Inet, Some(link.index)).await?;
         let neighbours = query::neighbours(netlink, AddressFamily::Inet, link.index).await?;
@@ -55,7 +60,8 @@ impl ContainerEnd {
             IpAddr::V6(_) => None,
         });
         let addresses = addresses.collect();
-        Ok(Self { link: link.clone(), addresses, routes, neighbours })
+        let six = End6::look(netlink, link, settings).await?;
+        Ok(Self { link: link.clone(), addresses, routes, neighbours, six })
     }
 
     /// What has to be sent, in this order: routes need their source address, and it needs the device.
@@ -81,6 +87,7 @@ impl ContainerEnd {
             changes.extend(neighbour(neighbours, self.link.index, host.into(), &host_mac(gateway)));
             changes.extend(self.route(routes, host, spec.address));
         }
+        changes.extend(self.six.missing_inside(&self.link, &wiring.settings, spec));
         changes
     }
 

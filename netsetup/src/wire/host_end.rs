@@ -13,25 +13,27 @@ use crate::device::{enable, neighbour, silence};
 use crate::error::Failure;
 use crate::identity::{SIGN_PROTOCOL, container_mac, host_mac};
 use crate::netlink::{Change, Netlink};
-use crate::network::WireSpec;
+use crate::network::{Settings, WireSpec};
 use crate::query::{self, Link, Route};
 use crate::sysctl::Setting;
 use crate::wire::Wiring;
+use crate::wire::ipv6::{self, End6};
 
 /// What is there.
 pub(crate) struct HostEnd {
     pub(crate) link: Link,
     pub(crate) routes: Vec<Route>,
     pub(crate) neighbours: Vec<(IpAddr, Vec<u8>)>,
+    pub(crate) six: End6,
 }
 
 /// Settings of the host's end. The kernel takes the larger of `all` and this for rp_filter, and 2 is loose:
 /// `preflight` tells when `all` is.
 ///
-/// Not disable_ipv6: a write to that one spins (restart_syscall) while anybody holds the rtnl lock, and many starts
+/// Not disable_ipv6 without an IPv6 pool: a write to that one spins (restart_syscall) while anybody holds the rtnl lock, and many starts
 /// at once then take the processors from each other.
-pub(crate) fn settings(interface: &str) -> [Setting; 3] {
-    [
+pub(crate) fn settings(settings: &Settings, interface: &str) -> Vec<Setting> {
+    let mut wanted = vec![
         Setting {
             step: "turn on the source check (rp_filter)",
             path: format!("ipv4/conf/{interface}/rp_filter"),
@@ -50,15 +52,18 @@ pub(crate) fn settings(interface: &str) -> [Setting; 3] {
             value: "0",
             optional: true,
         },
-    ]
+    ];
+    wanted.extend(ipv6::setting(settings.pool6, interface));
+    wanted
 }
 
 impl HostEnd {
     /// Reads what is there.
-    pub(crate) async fn look(netlink: &Netlink, link: &Link) -> Result<Self, Failure> {
+    pub(crate) async fn look(netlink: &Netlink, link: &Link, settings: &Settings) -> Result<Self, Failure> {
         let routes = query::routes(netlink, AddressFamily::Inet, Some(link.index)).await?;
         let neighbours = query::neighbours(netlink, AddressFamily::Inet, link.index).await?;
-        Ok(Self { link: link.clone(), routes, neighbours })
+        let six = End6::look(netlink, link, settings).await?;
+        Ok(Self { link: link.clone(), routes, neighbours, six })
     }
 
     /// What has to be sent, in this order: a device that is down takes neither routes nor neighbours.
@@ -74,6 +79,7 @@ impl HostEnd {
             spec.address.into(),
             &container_mac(spec.address),
         ));
+        changes.extend(self.six.missing_outside(&self.link, &wiring.settings, spec));
         changes
     }
 

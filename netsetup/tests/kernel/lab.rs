@@ -38,6 +38,7 @@ pub(crate) fn settings() -> Settings {
         mtu: None,
         encapsulated: false,
         underlay: None,
+        pool6: None,
     }
 }
 

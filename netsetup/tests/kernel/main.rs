@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot run shall fail, also in what only serves tests")]
 
+mod families;
 mod hosts;
 mod lab;
 mod landscape;

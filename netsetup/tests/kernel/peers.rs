@@ -326,10 +326,13 @@ fn who_cannot_be_reached_keeps_nobody_waiting() {
             datapath: Datapath::Auto,
             destinations: blocks.iter().map(|block| block.parse().unwrap()).collect(),
         };
+        hosts[0].sh("ip route add prohibit 203.0.114.0/24; ip route add blackhole 203.0.115.0/24");
         let mut sixth = bad("other family", "2001:db8::6", &["10.32.6.0/24"]);
         sixth.datapath = Datapath::Vxlan;
         hosts[0].fabric.peers = vec![
             bad("no route", "203.0.113.9", &["10.32.9.0/24"]),
+            bad("refused", "203.0.114.9", &["10.32.10.0/24"]),
+            bad("blackhole", "203.0.115.9", &["10.32.11.0/24"]),
             bad("itself", "192.0.2.1", &["10.32.8.0/24"]),
             sixth,
             good,
@@ -341,6 +344,17 @@ fn who_cannot_be_reached_keeps_nobody_waiting() {
         assert!(routes.contains("unreachable 10.32.1.0/24"), "{routes}");
         assert!(routes.contains("10.32.7.7 via 192.0.2.3"), "{routes}");
         assert_eq!(routes.lines().count(), 3, "{routes}");
+    });
+}
+
+#[test]
+fn two_at_once_do_not_disturb_each_other() {
+    on_a_host(|| async {
+        let mut hosts = hosts(2, Underlay::Router4).await;
+        hosts[0].fabric.peers = vec![hosts[1].as_peer(Datapath::Auto)];
+        let host = &hosts[0];
+        let (one, two) = tokio::join!(host.network.weave(&host.fabric), host.network.weave(&host.fabric));
+        assert_eq!([one.unwrap(), two.unwrap()].iter().filter(|done| **done == 0).count(), 1);
     });
 }
 
