@@ -261,9 +261,11 @@ pub(crate) fn network_settings(config: &Config) -> selvedge_netsetup::Settings {
         dns: *config.dns_listen.ip(),
         group: group(&config.runtime_dir),
         mtu: config.mtu,
-        pool6: config.pool6,
         underlay: config.cluster.host_address,
-        encapsulated: !config.cluster.is_local() && config.cluster.datapath != Datapath::Direct,
+        pool6: config.pool6,
+        // IPv6 needs VXLAN wherever the underlay is IPv4.
+        encapsulated: !config.cluster.is_local()
+            && (config.cluster.datapath != Datapath::Direct || config.pool6.is_some()),
     }
 }
 

@@ -223,7 +223,8 @@ fn a_worker_that_begins_without_the_registry_knows_what_the_last_one_knew() {
     // What a worker has learnt is written down within a second.
     std::thread::sleep(Duration::from_secs(1));
     store.kill_all();
-    for how in ["kill", "upgrade", "upgrade --keeper", "kill"] {
+    for (round, how) in ["kill", "upgrade", "upgrade --keeper", "kill"].into_iter().enumerate() {
+        let fixed = format!("selvedge.ip=10.44.0.{}", round + 9);
         match how {
             "kill" => own.selvedge.kill_worker(),
             verb => _ = own.selvedge.ask(&verb.split(' ').collect::<Vec<_>>()).ok(),
@@ -235,7 +236,7 @@ fn a_worker_that_begins_without_the_registry_knows_what_the_last_one_knew() {
         let started = own.run(&format!("started-{}", how.len()), &["--rm", "busybox", "sleep", "1d"]);
         assert!(own.host.reaches(&started), "after {how}");
         own.selvedge.docker().remove(&[&format!("started-{}", how.len())]);
-        let refused = own.selvedge.docker().run(&["run", "-d", "--label", "selvedge.ip=10.44.0.9", "busybox", "true"]);
+        let refused = own.selvedge.docker().run(&["run", "-d", "--rm", "--label", &fixed, "busybox", "true"]);
         assert!(refused.stderr.contains("the registry cannot be reached"), "{}", refused.stderr);
     }
     let status = own.selvedge.ask(&["status"]).stdout;

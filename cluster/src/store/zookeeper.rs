@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use futures_util::future::LocalBoxFuture;
 use zookeeper_client::{
     Acls, AddWatchMode, Client, Connector, CreateMode, CreateOptions, Error, EventType, PersistentWatcher,
     SessionState, TlsCa, TlsCerts, TlsIdentity, TlsOptions,
@@ -83,14 +84,14 @@ impl Store for Zookeeper {
             for name in FOLDERS {
                 client.mkdir(&format!("/{name}"), &folder).await.map_err(lost)?;
             }
-            // Before the first look: what happens meanwhile is seen twice rather than not at all.
             let watch = client.watch("/", AddWatchMode::PersistentRecursive).await.map_err(lost)?;
             let writer = ZookeeperWriter {
                 client: client.clone(),
                 forever: folder,
                 session: self.options(CreateMode::Ephemeral),
             };
-            Ok((writer, ZookeeperReader { client, watch, stale: true, queue: VecDeque::new() }))
+            let reading: LocalBoxFuture<'static, _> = Box::pin(read_all(client.clone()));
+            Ok((writer, ZookeeperReader { client, watch, queue: VecDeque::new(), reading: Some(reading) }))
         })
         .await
     }
@@ -193,14 +194,25 @@ impl Writer for ZookeeperWriter {
 }
 
 /// Reads.
-#[derive(Debug)]
 pub struct ZookeeperReader {
     client: Client,
     watch: PersistentWatcher,
-    /// All has to be read anew.
-    stale: bool,
     /// Keys that have changed, and whose value is not read yet.
     queue: VecDeque<Change>,
+    /// What is being read just now. It goes on where it was when somebody stops waiting for it.
+    reading: Option<LocalBoxFuture<'static, Result<Read, StoreError>>>,
+}
+
+impl std::fmt::Debug for ZookeeperReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ZookeeperReader").field("queue", &self.queue.len()).finish_non_exhaustive()
+    }
+}
+
+/// News, and the watch that brings the next ones, if that is another one.
+struct Read {
+    news: News,
+    watch: Option<PersistentWatcher>,
 }
 
 #[derive(Debug)]
@@ -212,37 +224,54 @@ enum Change {
 impl Reader for ZookeeperReader {
     async fn next(&mut self) -> Result<News, StoreError> {
         loop {
-            if self.stale {
-                let all = in_time("a look at all", all(&self.client)).await?;
-                self.stale = false;
-                return Ok(News::All(all));
-            }
-            // Stays in the queue until it is told: this may be dropped while it waits for the value.
-            if let Some(change) = self.queue.front() {
-                let news = tell(&self.client, change).await?;
-                self.queue.pop_front();
+            if let Some(reading) = &mut self.reading {
+                let read = reading.await;
+                self.reading = None;
+                let Read { news, watch } = read?;
+                if let Some(watch) = watch {
+                    self.watch = watch;
+                }
                 return Ok(news);
             }
-            let event = self.watch.changed().await;
-            match event.event_type {
-                EventType::Session => self.session(event.session_state)?,
-                kind => self.queue.extend(change(kind, &event.path)),
+            match self.queue.pop_front() {
+                Some(Change::Put(key)) if key.has_value() => {
+                    self.reading = Some(Box::pin(read(self.client.clone(), key)));
+                }
+                Some(Change::Put(key)) => return Ok(News::Put(key.to_string(), String::new())),
+                Some(Change::Gone(key)) => return Ok(News::Gone(key.to_string())),
+                None => self.listen().await?,
             }
         }
     }
 }
 
 impl ZookeeperReader {
-    fn session(&mut self, state: SessionState) -> Result<(), StoreError> {
-        if state.is_terminated() {
-            return Err(StoreError::Lost(format!("ZooKeeper: session {state}")));
-        }
-        if state == SessionState::SyncConnected {
-            self.queue.clear();
-            self.stale = true;
+    async fn listen(&mut self) -> Result<(), StoreError> {
+        let event = self.watch.changed().await;
+        match event.event_type {
+            EventType::Session if event.session_state.is_terminated() => {
+                return Err(StoreError::Lost(format!("ZooKeeper: session {}", event.session_state)));
+            }
+            EventType::Session if event.session_state == SessionState::SyncConnected => {
+                self.queue.clear();
+                self.reading = Some(Box::pin(read_all(self.client.clone())));
+            }
+            EventType::Session => {}
+            kind => self.queue.extend(change(kind, &event.path)),
         }
         Ok(())
     }
+}
+
+/// Looks at all, with a watch of its own from before the look on: what happens meanwhile is seen twice rather than not at
+/// all. The client (0.11.2) renews no recursive watch by itself after a loss of its connection.
+async fn read_all(client: Client) -> Result<Read, StoreError> {
+    in_time("a look at all", async {
+        let watch = client.watch("/", AddWatchMode::PersistentRecursive).await.map_err(lost)?;
+        let news = News::All(all(&client).await?);
+        Ok(Read { news, watch: Some(watch) })
+    })
+    .await
 }
 
 fn change(kind: EventType, path: &str) -> Option<Change> {
@@ -254,21 +283,17 @@ fn change(kind: EventType, path: &str) -> Option<Change> {
     }
 }
 
-async fn tell(client: &Client, change: &Change) -> Result<News, StoreError> {
-    match change {
-        Change::Gone(key) => Ok(News::Gone(key.to_string())),
-        Change::Put(key) if !key.has_value() => Ok(News::Put(key.to_string(), String::new())),
-        Change::Put(key) => in_time("a read", read(client, key)).await,
-    }
-}
-
-async fn read(client: &Client, key: &Key) -> Result<News, StoreError> {
-    match client.get_data(&format!("/{key}")).await {
-        Ok((data, _)) => Ok(News::Put(key.to_string(), String::from_utf8_lossy(&data).into_owned())),
-        // Gone again since.
-        Err(Error::NoNode) => Ok(News::Gone(key.to_string())),
-        Err(error) => Err(lost(error)),
-    }
+async fn read(client: Client, key: Key) -> Result<Read, StoreError> {
+    in_time("a read", async {
+        let news = match client.get_data(&format!("/{key}")).await {
+            Ok((data, _)) => News::Put(key.to_string(), String::from_utf8_lossy(&data).into_owned()),
+            // Gone again since.
+            Err(Error::NoNode) => News::Gone(key.to_string()),
+            Err(error) => return Err(lost(error)),
+        };
+        Ok(Read { news, watch: None })
+    })
+    .await
 }
 
 /// All keys: the folders, the hosts' folders of records, and the values of those that have one, each of the three
