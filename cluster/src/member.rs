@@ -304,6 +304,10 @@ impl<S: Store + 'static> Member<S> {
         self.state = Registry::Connected;
         self.own.yield_to(&self.world, &self.identity.host);
         self.dirty = true;
+        self.heed_all();
+    }
+
+    fn heed_all(&mut self) {
         let claims: Vec<Ipv4Addr> = self.world.claims.keys().copied().collect();
         claims.into_iter().for_each(|address| self.heed(address));
     }
@@ -449,6 +453,8 @@ impl<S: Store + 'static> Member<S> {
                 self.own.blocks.extend(blocks);
                 self.dirty = true;
                 self.world.changed = true;
+                // Known before the registry is: what an earlier worker wrote down.
+                self.heed_all();
             }
             Command::GiveBack(block) => {
                 self.own.blocks.remove(&block);

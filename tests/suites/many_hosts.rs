@@ -149,3 +149,72 @@ fn a_fixed_address_moves_with_its_container_within_a_second() {
         assert_eq!(fleet.members[2].host.resolve("db"), ["10.44.0.7"]);
     }
 }
+
+/// Two sides that do not hear each other; the registry is on one of them.
+#[test]
+fn each_side_of_a_partition_answers_for_what_it_reaches_and_all_agree_afterwards() {
+    let fleet = Fleet::new(&Plan { hosts: 4, ..Plan::default() });
+    for member in &fleet.members {
+        member.run(&format!("c-{}", member.name), &["busybox", "sleep", "1d"]);
+    }
+    let knows = |asker: usize, of: usize| !fleet.members[asker].host.resolve(&format!("c-h{}", of + 1)).is_empty();
+    let all = |wanted: &dyn Fn(usize, usize) -> bool| {
+        (0..4).all(|asker| (0..4).all(|of| knows(asker, of) == wanted(asker, of)))
+    };
+    until_true("all know all", SOON, || all(&|_, _| true));
+    // 0 and 1 lose the others and the registry.
+    for (one, other) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
+        fleet.cut(one, other);
+        assert!(!fleet.members[one].host.reaches(&fleet.members[other].address), "it is not cut");
+    }
+    fleet.cut_from_store(0);
+    fleet.cut_from_store(1);
+    let same_side = |one: usize, other: usize| (one < 2) == (other < 2);
+    until_true("each side knows its own", Duration::from_secs(25), || all(&same_side));
+    // What begins meanwhile is known on its own side, where the registry is.
+    fleet.members[2].run("late", &["busybox", "sleep", "1d"]);
+    until_true("its side knows it", SOON, || fleet.members[3].host.resolve("late").len() == 1);
+    let own = fleet.members[0].run("lonely", &["busybox", "sleep", "1d"]);
+    assert_eq!(fleet.members[0].host.resolve("lonely"), [own]);
+    fleet.heal();
+    until_true("all know all again", Duration::from_secs(10), || {
+        all(&|_, _| true) && (0..4).all(|asker| {
+            ["late", "lonely"].iter().all(|name| fleet.members[asker].host.resolve(name).len() == 1)
+        })
+    });
+    for asker in 0..4 {
+        let far = fleet.members[3 - asker].host.resolve(&format!("c-h{}", 4 - asker))[0].clone();
+        assert!(fleet.members[asker].pings(&format!("c-h{}", asker + 1), &far));
+    }
+}
+
+#[test]
+fn with_an_ipv6_pool_containers_have_both_addresses_and_names_for_both() {
+    let plan = Plan { links: 2, options: options(&["--pool6", "fd53:1:2::/96"]), ..Plan::default() };
+    let fleet = Fleet::new(&plan);
+    let addresses: Vec<String> = fleet
+        .members
+        .iter()
+        .map(|member| member.run(&format!("c-{}", member.name), &["busybox", "sleep", "1d"]))
+        .collect();
+    for member in &fleet.members {
+        for (other, address) in fleet.members.iter().zip(&addresses) {
+            let name = format!("c-{}.selvedge.internal", other.name);
+            let v4: std::net::Ipv4Addr = address.parse().expect("an address");
+            let [a, b, c, d] = v4.octets();
+            let v6 = std::net::Ipv6Addr::from([0xfd, 0x53, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, a, b, c, d]);
+            until_true(&format!("{} knows {name}", member.name), SOON, || {
+                member.host.sh(&format!("dig @169.254.1.1 +short AAAA {name}")).stdout.trim() == v6.to_string()
+            });
+            let back = member.host.sh(&format!("dig @169.254.1.1 +short -x {v6}")).stdout;
+            assert_eq!(back.trim(), format!("{name}."));
+            let docker = member.selvedge.docker();
+            let own = format!("c-{}", member.name);
+            until_true(&format!("{own} reaches {v6} of {name}"), SOON, || {
+                docker.run(&["exec", &own, "ping6", "-c", "1", "-W", "2", &v6.to_string()]).code == 0
+            });
+            let shown = other.selvedge.docker().inspect(&format!("c-{}", other.name));
+            assert_eq!(shown["NetworkSettings"]["GlobalIPv6Address"], v6.to_string());
+        }
+    }
+}

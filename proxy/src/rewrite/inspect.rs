@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use ipnet::Ipv6Net;
+
 use super::{Request, labels};
 use crate::docker::error::Refusal;
 use crate::docker::object::{BodyError, Object};
@@ -35,6 +37,7 @@ fn restored(worker: &Worker, body: &[u8]) -> Result<Vec<u8>, BodyError> {
         top.edit("Config", hide_labels)?;
         return Ok(finish(top, body));
     };
+    let pool6 = worker.config.pool6;
     let id = top.get::<String>("Id")?.unwrap_or_default();
     let running = state_flag(&top, "Running")?;
     top.edit("Config", |config| restore_config(config, &note))?;
@@ -52,7 +55,7 @@ fn restored(worker: &Worker, body: &[u8]) -> Result<Vec<u8>, BodyError> {
     if let Some(failure) = worker.book.never_ran(&id).filter(|_| !running) {
         top.edit("State", |state| failure.restore_state(state))?;
     } else if running {
-        top.edit("NetworkSettings", |settings| show_address(settings, &mode, &note, true))?;
+        top.edit("NetworkSettings", |settings| show_address(settings, &mode, (&note, pool6), true))?;
     }
     Ok(finish(top, body))
 }
@@ -129,12 +132,21 @@ fn without_entries(object: &mut Object, key: &str, is_ours: impl Fn(&Object) -> 
 
 /// Shows the wire's address where clients look for a container's: at the top of `NetworkSettings` (until API
 /// 1.51) and at its network mode's entry of `Networks`, which is what Mesos reads.
-pub(crate) fn show_address(settings: &mut Object, mode: &str, note: &Note, with_top: bool) {
+pub(crate) fn show_address(
+    settings: &mut Object,
+    mode: &str,
+    (note, pool6): (&Note, Option<Ipv6Net>),
+    with_top: bool,
+) {
     let network = if matches!(mode, "" | "default") { "bridge" } else { mode };
     let show = |object: &mut Object| {
         object.set("IPAddress", &note.address);
         object.set("IPPrefixLen", &32);
         object.set("MacAddress", &mac_of(note.address));
+        if let Some(pool6) = pool6 {
+            object.set("GlobalIPv6Address", &selvedge_netsetup::address6(pool6, note.address));
+            object.set("GlobalIPv6PrefixLen", &128);
+        }
     };
     if with_top && settings.has("IPAddress") {
         show(settings);

@@ -60,11 +60,12 @@ fn restore(worker: &Worker, entry: &mut Object, note: &Note) -> Result<(), BodyE
     let running =
         entry.get::<String>("State")?.is_some_and(|state| matches!(state.as_str(), "running" | "paused"));
     if running {
+        let pool6 = worker.config.pool6;
         let mode = entry
             .get::<Object>("HostConfig")?
             .and_then(|host| host.get::<String>("NetworkMode").ok().flatten())
             .unwrap_or_default();
-        entry.edit("NetworkSettings", |settings| show_address(settings, &mode, note, false))?;
+        entry.edit("NetworkSettings", |settings| show_address(settings, &mode, (note, pool6), false))?;
     } else if worker.book.never_ran(&id).is_some() {
         entry.set("State", &"created");
         entry.set("Status", &"Created");

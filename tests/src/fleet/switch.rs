@@ -120,7 +120,9 @@ struct Place {
 
 impl Place {
     fn of(host: &Host) -> Self {
-        let mac = host.sh("cat /sys/class/net/eth0/address").stdout.trim().to_owned();
+        // Not from /sys, which is the machine's.
+        let link = host.sh("ip -br link show dev eth0").stdout;
+        let mac = link.split_whitespace().nth(2).unwrap_or("02:ff:ff:ff:ff:ff").to_owned();
         // A killed host's link is down, and its addresses are as they were.
         let own = host.sh("ip -4 -o addr show dev eth0").stdout;
         let ip = own.split_whitespace().nth(3).and_then(|net| net.split('/').next()).unwrap_or("0.0.0.0");
