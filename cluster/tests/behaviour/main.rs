@@ -8,7 +8,9 @@ mod blocks;
 mod hosts;
 mod lab;
 mod names;
+mod property;
 mod servers;
+mod tls;
 
 /// A test for each kind of registry.
 macro_rules! with_any_registry {

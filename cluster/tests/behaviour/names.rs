@@ -78,9 +78,17 @@ async fn garbage_and_foreign_keys_harm_nobody(lab: Lab) {
     ] {
         assert!(raw.create(key, value).await, "{key}");
     }
-    for number in 0..1000 {
-        raw.create(&format!("names/foreign/{number}"), "x").await;
+    let raw = std::sync::Arc::new(raw);
+    let mut writers = tokio::task::JoinSet::new();
+    for part in 0..20 {
+        let raw = std::sync::Arc::clone(&raw);
+        writers.spawn(async move {
+            for number in 0..500 {
+                raw.create(&format!("names/foreign/{part}-{number}"), "x").await;
+            }
+        });
     }
+    assert_eq!(writers.join_all().await.len(), 20, "10,000 foreign entries");
     a.publish("aaaaaaaaaaaa1111", "10.32.1.5", &["db"]);
     let b = lab.host("b").await;
     until("names go on", || b.knows("db", "10.32.1.5")).await;

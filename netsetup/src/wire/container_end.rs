@@ -38,6 +38,8 @@ pub(crate) fn settings(settings: &Settings) -> Vec<Setting> {
         optional: true,
     }];
     wanted.extend(ipv6::setting(settings.pool6, CONTAINER_INTERFACE));
+    // By lo a container reaches its own address.
+    wanted.extend(ipv6::setting(settings.pool6, "lo"));
     wanted
 }
 
