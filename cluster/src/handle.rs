@@ -74,7 +74,13 @@ impl Cluster {
     ///
     /// # Errors
     /// The thread or its runtime cannot be started.
-    pub fn start(kind: Kind, identity: Identity, table: SharedTable, owner: Owner, memory: Option<File>) -> std::io::Result<Self> {
+    pub fn start(
+        kind: Kind,
+        identity: Identity,
+        table: SharedTable,
+        owner: Owner,
+        memory: Option<File>,
+    ) -> std::io::Result<Self> {
         let (commands, received) = mpsc::unbounded_channel();
         let (told, views) = watch::channel(Arc::new(View::default()));
         let channels = (received, told);
@@ -82,15 +88,18 @@ impl Cluster {
         let (shared, address) = (Arc::clone(&table), identity.info.address);
         std::thread::Builder::new().name("registry".to_owned()).spawn(move || match kind {
             Kind::Local(store) => {
-                runtime.block_on(Member::new(store, identity, shared, owner, channels).recalling(memory).run());
+                runtime
+                    .block_on(Member::new(store, identity, shared, owner, channels).recalling(memory).run());
             }
             Kind::Zookeeper(servers) => {
                 let store = Zookeeper::new(servers);
-                runtime.block_on(Member::new(store, identity, shared, owner, channels).recalling(memory).run());
+                runtime
+                    .block_on(Member::new(store, identity, shared, owner, channels).recalling(memory).run());
             }
             Kind::Etcd(servers) => {
                 let store = Etcd::new(servers);
-                runtime.block_on(Member::new(store, identity, shared, owner, channels).recalling(memory).run());
+                runtime
+                    .block_on(Member::new(store, identity, shared, owner, channels).recalling(memory).run());
             }
         })?;
         Ok(Self { table, commands, views, address })

@@ -6,7 +6,6 @@
 //! anything but a claim, which has a time limit.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,19 +17,24 @@ use ipnet::Ipv4Net;
 use selvedge_registry::table::SharedTable;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
-use tracing::{debug, info, warn};
+use tracing::info;
 
 use crate::claim::{self, ClaimError};
-use crate::handle::{Command, Owner, Reserve};
-use crate::key::{Claim, HostInfo, Key, Settings};
-use crate::probe;
+use crate::handle::{Command, Owner};
+use crate::key::{HostInfo, Key, Settings};
 use crate::recall::Recall;
 use crate::store::{Lifetime, News, Reader, Store, StoreError, Writer};
 use crate::view::{Registry, View};
 use crate::world::World;
 
+mod claims;
+mod doubts;
 mod freeing;
+mod link;
+mod news;
 mod own;
+mod recalling;
+mod writes;
 pub(crate) use own::Own;
 
 /// How often doubts are looked at.
@@ -166,31 +170,6 @@ impl<S: Store + 'static> Member<S> {
         }
     }
 
-    /// Begins with what an earlier worker wrote down there, and writes down there what it learns.
-    pub(crate) fn recalling(mut self, memory: Option<File>) -> Self {
-        let Some(recall) = memory.map(Recall::new) else { return self };
-        if let Some(all) = recall.load() {
-            info!(keys = all.len(), "what the registry said last is known");
-            self.world.take(News::All(all));
-            self.own.yield_to(&self.world, &self.identity.host);
-        }
-        self.recall = Some(recall);
-        self
-    }
-
-    /// Writes down what is known, but spends no more than a hundredth of the time on it.
-    fn save(&mut self) {
-        let Some(recall) = self.recall.as_ref().filter(|_| self.unsaved && Instant::now() >= self.save_at) else {
-            return;
-        };
-        let began = Instant::now();
-        if let Err(error) = recall.save(self.world.dump().into_iter()) {
-            warn!(%error, "cannot write down what the registry said");
-        }
-        self.unsaved = false;
-        self.save_at = Instant::now() + (began.elapsed() * 100).max(Duration::from_millis(500));
-    }
-
     /// Runs until the handle is dropped.
     pub(crate) async fn run(mut self) {
         let mut tick = tokio::time::interval(TICK);
@@ -209,146 +188,6 @@ impl<S: Store + 'static> Member<S> {
                 _ = tick.tick() => self.look_around(),
             }
             self.assert();
-        }
-    }
-
-    /// Tries to reach the registry, if there is none and it is time.
-    fn begin_to_open(&mut self) {
-        if self.link.is_some() || Instant::now() < self.again {
-            return;
-        }
-        if let Some(mut store) = self.store.take() {
-            self.opening = Some(Box::pin(async move {
-                let opened = store.open().await;
-                (store, opened)
-            }));
-        }
-    }
-
-    fn opened(&mut self, (store, opened): Opened<S>) {
-        self.opening = None;
-        self.store = Some(store);
-        match opened {
-            Ok(link) => {
-                self.link = Some(link);
-                self.pause = SHORTEST_PAUSE;
-            }
-            Err(error) => self.lost(error),
-        }
-    }
-
-    fn lost(&mut self, error: StoreError) {
-        let state = match error {
-            StoreError::Lost(why) => Registry::Away(why),
-            StoreError::Refused(why) => Registry::Refused(why),
-        };
-        match &state {
-            _ if self.state == state => {}
-            Registry::Away(why) if self.state == Registry::Connected => {
-                warn!(why, "the registry is lost; what is known stays in use");
-            }
-            Registry::Refused(why) => warn!(why, "the registry refuses us"),
-            _ => debug!(?state, "the registry cannot be reached"),
-        }
-        self.state = state;
-        self.link = None;
-        self.busy.clear();
-        self.world.changed = true;
-        self.again = Instant::now() + self.pause;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-    }
-
-    fn news(&mut self, news: Result<News, StoreError>) {
-        let news = match news {
-            Ok(news) => news,
-            Err(error) => return self.lost(error),
-        };
-        let all = matches!(news, News::All(_));
-        if let News::Put(key, _) | News::Gone(key) = &news {
-            self.dirty |= self.is_own(key);
-        }
-        let reserved = address_of(&news);
-        self.world.take(news);
-        self.unsaved = true;
-        if all {
-            self.read_all();
-        } else if let Some(address) = reserved {
-            self.heed(address);
-        }
-    }
-
-    /// Whether others should leave this key alone: a change of it is looked into.
-    fn is_own(&self, key: &str) -> bool {
-        let host = &self.identity.host;
-        match Key::parse(key) {
-            Some(
-                Key::Host(name)
-                | Key::Gone(name)
-                | Key::Live { host: name, .. }
-                | Key::Record { host: name, .. },
-            ) => name == *host,
-            Some(Key::Block(block)) => self.own.blocks.contains(&block),
-            Some(Key::Address(address)) => self.own.addresses.contains_key(&address),
-            Some(Key::Settings) => true,
-            None => false,
-        }
-    }
-
-    fn read_all(&mut self) {
-        if let Err(why) = self.agrees() {
-            return self.lost(StoreError::Refused(why));
-        }
-        if self.state != Registry::Connected {
-            info!(hosts = self.world.peers.len() + 1, "the registry is there");
-        }
-        self.state = Registry::Connected;
-        self.own.yield_to(&self.world, &self.identity.host);
-        self.dirty = true;
-        self.heed_all();
-    }
-
-    fn heed_all(&mut self) {
-        let claims: Vec<Ipv4Addr> = self.world.claims.keys().copied().collect();
-        claims.into_iter().for_each(|address| self.heed(address));
-    }
-
-    fn agrees(&self) -> Result<(), String> {
-        match &self.world.settings {
-            Some(settings) if settings.pool != self.identity.pool => Err(format!(
-                "this registry is for the pool {}, and this host has --pool {}",
-                settings.pool, self.identity.pool
-            )),
-            Some(settings) if settings.block_size != self.identity.block_size => Err(format!(
-                "this registry is for blocks of /{}, and this host has --block-size {}",
-                settings.block_size, self.identity.block_size
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// Writes what is not yet so in the registry.
-    fn assert(&mut self) {
-        if !std::mem::take(&mut self.dirty) {
-            return;
-        }
-        let Some((writer, _)) = self.link.as_ref().filter(|_| self.state == Registry::Connected) else {
-            return;
-        };
-        self.own.yield_to(&self.world, &self.identity.host);
-        let mut changes = self.own.difference(&self.world, &self.identity);
-        if changes.is_empty() && self.busy.is_empty() {
-            // Last of all: who sees us alive may believe that what he reads of us is all.
-            changes.extend(self.own.presence(&self.world, &self.identity));
-        }
-        for change in changes {
-            let key = change.key().to_string();
-            // The others come when some of these are done, each of which looks anew.
-            if self.busy.len() >= AT_ONCE {
-                break;
-            }
-            if self.busy.insert(key) {
-                self.jobs.push(Box::pin(write(writer.clone(), change)));
-            }
         }
     }
 
@@ -377,43 +216,6 @@ impl<S: Store + 'static> Member<S> {
                 }
             }
             Done::Nothing => {}
-        }
-    }
-
-    fn wrote(&mut self, change: &Change, result: Result<bool, StoreError>) {
-        self.busy.remove(&change.key().to_string());
-        self.dirty = true;
-        match (change, result) {
-            (Change::Create(key, value, _), Ok(true)) | (Change::Replace(key, _, value), Ok(true)) => {
-                self.world.put(key, value);
-            }
-            (Change::Delete(key, _), Ok(_)) => self.world.remove(key),
-            // The news of why it could not be is on its way, and may be late: then it is tried again.
-            (Change::Create(..) | Change::Replace(..), Ok(false)) => self.look_again(change.key().clone()),
-            (_, Err(error)) if self.link.is_some() => self.lost(error),
-            (_, Err(_)) => {}
-        }
-    }
-
-    /// Reads one key anew: somebody was there before us.
-    fn look_again(&mut self, key: Key) {
-        let Some((writer, _)) = &self.link else { return };
-        let writer = writer.clone();
-        self.busy.insert(key.to_string());
-        self.jobs.push(Box::pin(async move {
-            let result = writer.get(&key.to_string()).await;
-            Done::Saw { key, result }
-        }));
-    }
-
-    fn saw(&mut self, key: &Key, result: Result<Option<String>, StoreError>) {
-        self.busy.remove(&key.to_string());
-        self.dirty = true;
-        match result {
-            Ok(Some(value)) => self.world.put(key, &value),
-            Ok(None) => self.world.remove(key),
-            Err(error) if self.link.is_some() => self.lost(error),
-            Err(_) => {}
         }
     }
 
@@ -479,34 +281,6 @@ impl<S: Store + 'static> Member<S> {
         }
     }
 
-    /// Begins a claim, or lets it wait for the registry for a while.
-    fn claim(&mut self, pending: Pending) {
-        let Some((writer, _)) = self.link.as_ref().filter(|_| self.state == Registry::Connected) else {
-            return self.waiting.push(pending);
-        };
-        let writer = writer.clone();
-        let host = self.identity.host.clone();
-        self.jobs.push(match pending.command {
-            Command::ClaimBlock { reply } => {
-                let (pool, candidates) =
-                    (self.identity.pool, claim::free_blocks(&self.identity, &self.world));
-                Box::pin(async move {
-                    Done::Block { result: claim::block(writer, &host, pool, candidates).await, reply }
-                })
-            }
-            Command::ClaimAddress { address, container, reply } => {
-                let block = claim::block_of(address, self.identity.block_size);
-                let asked = Asked { address, container, reply };
-                Box::pin(async move {
-                    let result = claim::address(writer, host, block, &asked, pending.until).await;
-                    Done::Address { asked, result }
-                })
-            }
-            Command::Forget { host, reply } => self.forget(writer, host, reply),
-            _ => return,
-        });
-    }
-
     fn leave(&mut self, reply: oneshot::Sender<()>) {
         let Some(writer) = self.writer() else {
             let _ = reply.send(());
@@ -519,61 +293,6 @@ impl<S: Store + 'static> Member<S> {
             let _ = reply.send(());
             Done::Nothing
         }));
-    }
-
-    /// A claim of another host in a block of ours: whether the address is free is ours to say.
-    fn heed(&mut self, address: Ipv4Addr) {
-        let ours = self.own.blocks.iter().any(|block| block.contains(&address));
-        let claim = self.world.claims.get(&address).filter(|claim| ours && claim.host != self.identity.host);
-        let Some(claim) = claim else {
-            let _ = (self.owner)(address, Reserve::Free);
-            return;
-        };
-        let answer = claim::verdict(claim, (self.owner)(address, Reserve::For(&claim.host)).is_ok());
-        let Some((writer, _)) = self.link.as_ref().filter(|_| answer != claim.answer) else { return };
-        let (old, new) = (claim::text(claim), claim::text(&Claim { answer, ..claim.clone() }));
-        let writer = writer.clone();
-        self.jobs.push(Box::pin(async move {
-            let _ = writer.replace(&Key::Address(address).to_string(), &old, &new).await;
-            Done::Nothing
-        }));
-    }
-
-    /// What is to be done without news: hosts in doubt are asked, claims that waited too long are answered.
-    fn look_around(&mut self) {
-        let now = Instant::now();
-        let connected = self.is_connected();
-        for pending in std::mem::take(&mut self.waiting) {
-            match connected {
-                true => self.claim(pending),
-                false if now >= pending.until => refuse(pending.command, &self.state),
-                false => self.waiting.push(pending),
-            }
-        }
-        self.ask_doubtful(now, !connected);
-        self.save();
-        if connected {
-            self.look_for_the_gone(unix_time());
-        }
-    }
-
-    fn ask_doubtful(&mut self, now: Instant, cut_off: bool) {
-        let mut due = Vec::new();
-        for (name, peer) in &self.world.peers {
-            let Some(info) = peer.info.as_ref().filter(|_| peer.is_in_doubt(cut_off) || !peer.proved) else {
-                continue;
-            };
-            if self.ask_at.get(name).is_none_or(|at| now >= *at) {
-                due.push((name.clone(), std::net::SocketAddr::new(info.address, info.port), peer.is_alive()));
-            }
-        }
-        self.ask_at.retain(|name, _| self.world.peers.contains_key(name));
-        for (host, address, alive) in due.into_iter().take(probe::AT_ONCE) {
-            self.ask_at.insert(host.clone(), now + probe::pause(alive, cut_off));
-            self.jobs.push(Box::pin(async move {
-                Done::Probed { answered: probe::answers(address).await, host }
-            }));
-        }
     }
 
     /// Lets the rest of Selvedge see what has changed.
@@ -599,27 +318,6 @@ impl<S: Store + 'static> Member<S> {
     }
 }
 
-fn refuse(command: Command, state: &Registry) {
-    let error = ClaimError::Unreachable(match state {
-        Registry::Away(why) | Registry::Refused(why) => why.clone(),
-        Registry::Connected => String::new(),
-    });
-    match command {
-        Command::ClaimBlock { reply } => drop(reply.send(Err(error))),
-        Command::ClaimAddress { reply, .. } => drop(reply.send(Err(error))),
-        Command::Forget { reply, .. } => drop(reply.send(Err(error.to_string()))),
-        _ => {}
-    }
-}
-
-fn address_of(news: &News) -> Option<Ipv4Addr> {
-    let (News::Put(key, _) | News::Gone(key)) = news else { return None };
-    match Key::parse(key) {
-        Some(Key::Address(address)) => Some(address),
-        _ => None,
-    }
-}
-
 async fn next<W, R: Reader>(link: &mut Option<(W, R)>) -> Result<News, StoreError> {
     match link {
         Some((_, reader)) => reader.next().await,
@@ -632,16 +330,6 @@ async fn pending<T>(opening: &mut Option<LocalBoxFuture<'static, T>>) -> T {
         Some(opening) => opening.await,
         None => std::future::pending().await,
     }
-}
-
-async fn write<W: Writer>(writer: W, change: Change) -> Done {
-    let key = change.key().to_string();
-    let result = match &change {
-        Change::Create(_, value, lifetime) => writer.create(&key, value, *lifetime).await,
-        Change::Replace(_, old, new) => writer.replace(&key, old, new).await,
-        Change::Delete(_, value) => writer.delete(&key, value.as_deref()).await,
-    };
-    Done::Wrote { change, result }
 }
 
 /// Seconds since 1970.

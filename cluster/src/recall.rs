@@ -69,7 +69,8 @@ impl Recall {
     fn place(&self) -> Option<Place> {
         let mut head = [0; HEAD];
         self.file.read_exact_at(&mut head, 0).ok()?;
-        let mut numbers = head.chunks_exact(8).map(|part| part.try_into().map(u64::from_be_bytes).unwrap_or(0));
+        let mut numbers =
+            head.chunks_exact(8).map(|part| part.try_into().map(u64::from_be_bytes).unwrap_or(0));
         (numbers.next()? == MAGIC).then_some(())?;
         let place = Place { from: numbers.next()?, length: numbers.next()?, sum: numbers.next()? };
         let size = self.file.metadata().ok()?.len();
@@ -79,7 +80,9 @@ impl Recall {
 
 /// FNV-1a, 64 bits.
 fn sum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]

@@ -129,7 +129,8 @@ impl Book {
     /// Who has it.
     pub(crate) fn reserve(&self, address: Ipv4Addr, wish: Reserve<'_>) -> Result<(), String> {
         let mut inner = self.lock();
-        let holder = inner.addresses.holder(address).filter(|holder| holder.starts_with(ELSEWHERE)).map(str::to_owned);
+        let holder =
+            inner.addresses.holder(address).filter(|holder| holder.starts_with(ELSEWHERE)).map(str::to_owned);
         if let Some(holder) = holder {
             inner.addresses.free(address, &holder);
         }

@@ -154,7 +154,10 @@ fn status_text(status: &Value) -> String {
         ("keeper", keeper),
         ("engine", format!("{version} at {}", text("/engine/socket"))),
         ("listen", text("/listen")),
-        ("pool", format!("{}, {}, {} addresses taken", text("/pool"), blocks(status), text("/addresses_taken"))),
+        (
+            "pool",
+            format!("{}, {}, {} addresses taken", text("/pool"), blocks(status), text("/addresses_taken")),
+        ),
         ("domain", text("/domain")),
         ("requests", requests),
         ("dns", dns),
@@ -178,25 +181,33 @@ fn blocks(status: &Value) -> String {
 
 /// The registry, and a line for each host that is not well.
 fn cluster(status: &Value) -> Vec<(&'static str, String)> {
-    let Some(cluster) = status.get("cluster").filter(|cluster| cluster.is_object()) else { return Vec::new() };
+    let Some(cluster) = status.get("cluster").filter(|cluster| cluster.is_object()) else {
+        return Vec::new();
+    };
     let text = |key: &str| cluster[key].as_str().unwrap_or("-");
     let state = match cluster["connection"]["state"].as_str() {
         Some("connected") => "connected".to_owned(),
-        Some(state) => format!("{}: {}", state.to_uppercase(), cluster["connection"]["reason"].as_str().unwrap_or("-")),
+        Some(state) => {
+            format!("{}: {}", state.to_uppercase(), cluster["connection"]["reason"].as_str().unwrap_or("-"))
+        }
         None => "-".to_owned(),
     };
     let hosts = cluster["hosts"].as_array().map_or(&[][..], Vec::as_slice);
     let alive = hosts.iter().filter(|host| host["alive"] == true).count();
     let mut rows = vec![
         ("registry", format!("{}, {state}", text("registry"))),
-        ("host", format!("{} at {}; {} of {} others alive", text("host"), text("address"), alive, hosts.len())),
+        (
+            "host",
+            format!("{} at {}; {} of {} others alive", text("host"), text("address"), alive, hosts.len()),
+        ),
     ];
     let name = |host: &Value| host["name"].as_str().unwrap_or("-").to_owned();
     for host in hosts {
         match (host["alive"] == true, host["registered"] == true) {
             (true, true) => {}
             (true, false) => rows.push(("", format!("{} answers, and is not in the registry", name(host)))),
-            (false, _) => rows.push(("", format!("{} is GONE; it keeps its blocks until `selvedge forget`", name(host)))),
+            (false, _) => rows
+                .push(("", format!("{} is GONE; it keeps its blocks until `selvedge forget`", name(host)))),
         }
     }
     rows

@@ -68,9 +68,11 @@ pub(crate) async fn join(
         alone: cluster.is_local(),
     };
     let owner = Arc::clone(book);
-    let owner = Box::new(move |address, wish: selvedge_cluster::handle::Reserve<'_>| owner.reserve(address, wish));
-    let joined = Cluster::start(cluster.registry.clone(), identity, Arc::clone(table), owner, memory.map(File::from))
-        .context("cannot start the registry's thread")?;
+    let owner =
+        Box::new(move |address, wish: selvedge_cluster::handle::Reserve<'_>| owner.reserve(address, wish));
+    let joined =
+        Cluster::start(cluster.registry.clone(), identity, Arc::clone(table), owner, memory.map(File::from))
+            .context("cannot start the registry's thread")?;
     // What the kernel remembers counts until the registry says something else.
     let mut blocks: BTreeSet<Ipv4Net> = config.block.into_iter().collect();
     if !cluster.is_local() {

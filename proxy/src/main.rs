@@ -73,10 +73,8 @@ fn settings(options: Options) -> anyhow::Result<Config> {
     let config = Config::new(options)?;
     // What they tell of a registry's servers we tell in our own words; whoever wants theirs as well names them.
     let quiet = "zookeeper_client=off,tower=warn,h2=warn,rustls=warn";
-    let filter = EnvFilter::try_new(format!("{quiet},{}", config.log)).map_err(|error| ConfigError::Value {
-        name: "log",
-        value: config.log.clone(),
-        reason: error.to_string(),
+    let filter = EnvFilter::try_new(format!("{quiet},{}", config.log)).map_err(|error| {
+        ConfigError::Value { name: "log", value: config.log.clone(), reason: error.to_string() }
     })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if config.log_json {

@@ -139,8 +139,19 @@ impl Fleet {
         member.host.sh("ip link set eth0 down");
         *member.dead.lock().expect("no test panics in here") = true;
         member.selvedge.end(Signal::SIGKILL);
-        member.engine.end(Signal::SIGKILL);
-        member.host.kill_all();
+        member.end_engine();
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        // An engine that is asked to end waits for its containers, which wait for their grace: one host after the other.
+        // Of whoever fails the logs are told first, by his Selvedge.
+        std::thread::scope(|scope| {
+            for member in self.members.iter().filter(|member| !member.is_dead()) {
+                scope.spawn(|| member.end_engine());
+            }
+        });
     }
 }
 
@@ -160,6 +171,11 @@ impl Member {
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         let selvedge = Selvedge::start(&host, &engine, &options);
         Self { selvedge, engine, host, name, address, dead: Mutex::new(false) }
+    }
+
+    fn end_engine(&self) {
+        self.engine.end(Signal::SIGKILL);
+        self.host.kill_all();
     }
 
     /// Whether it was killed.

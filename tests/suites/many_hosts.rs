@@ -32,7 +32,12 @@ fn all_reach_all(fleet: &Fleet) {
             until_true(&format!("{name} resolves on {}", member.name), SOON, || {
                 member.host.resolve(name) == [address.clone()]
             });
-            assert!(member.pings(own, address), "{own} on {} pings {address}\n{}", member.name, member.host.sh("ip route; ip neigh; ip -d link; bridge fdb").stdout);
+            assert!(
+                member.pings(own, address),
+                "{own} on {} pings {address}\n{}",
+                member.name,
+                member.host.sh("ip route; ip neigh; ip -d link; bridge fdb").stdout
+            );
             assert!(member.pings(own, name), "{own} pings {name}");
             assert!(member.host.reaches(address), "{} itself reaches {address}", member.name);
         }
@@ -157,7 +162,8 @@ fn each_side_of_a_partition_answers_for_what_it_reaches_and_all_agree_afterwards
     for member in &fleet.members {
         member.run(&format!("c-{}", member.name), &["busybox", "sleep", "1d"]);
     }
-    let knows = |asker: usize, of: usize| !fleet.members[asker].host.resolve(&format!("c-h{}", of + 1)).is_empty();
+    let knows =
+        |asker: usize, of: usize| !fleet.members[asker].host.resolve(&format!("c-h{}", of + 1)).is_empty();
     let all = |wanted: &dyn Fn(usize, usize) -> bool| {
         (0..4).all(|asker| (0..4).all(|of| knows(asker, of) == wanted(asker, of)))
     };
@@ -178,9 +184,10 @@ fn each_side_of_a_partition_answers_for_what_it_reaches_and_all_agree_afterwards
     assert_eq!(fleet.members[0].host.resolve("lonely"), [own]);
     fleet.heal();
     until_true("all know all again", Duration::from_secs(10), || {
-        all(&|_, _| true) && (0..4).all(|asker| {
-            ["late", "lonely"].iter().all(|name| fleet.members[asker].host.resolve(name).len() == 1)
-        })
+        all(&|_, _| true)
+            && (0..4).all(|asker| {
+                ["late", "lonely"].iter().all(|name| fleet.members[asker].host.resolve(name).len() == 1)
+            })
     });
     for asker in 0..4 {
         let far = fleet.members[3 - asker].host.resolve(&format!("c-h{}", 4 - asker))[0].clone();
@@ -204,7 +211,8 @@ fn with_an_ipv6_pool_containers_have_both_addresses_and_names_for_both() {
             let [a, b, c, d] = v4.octets();
             let v6 = std::net::Ipv6Addr::from([0xfd, 0x53, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, a, b, c, d]);
             until_true(&format!("{} knows {name}", member.name), SOON, || {
-                member.host.sh(&format!("dig @169.254.1.1 +short AAAA {name}")).stdout.trim() == v6.to_string()
+                member.host.sh(&format!("dig @169.254.1.1 +short AAAA {name}")).stdout.trim()
+                    == v6.to_string()
             });
             let back = member.host.sh(&format!("dig @169.254.1.1 +short -x {v6}")).stdout;
             assert_eq!(back.trim(), format!("{name}."));

@@ -107,7 +107,11 @@ fn while_all_work(fleet: &Fleet, fault: impl FnOnce()) {
     let failures = tally.failures.lock().expect("no test panics in here");
     let (starts, queries) = (tally.starts.load(Relaxed), tally.queries.load(Relaxed));
     println!("{starts} starts, {queries} queries, {} failed", failures.len());
-    assert!(failures.is_empty(), "{} of {starts} starts and {queries} queries: {failures:#?}", failures.len());
+    assert!(
+        failures.is_empty(),
+        "{} of {starts} starts and {queries} queries: {failures:#?}",
+        failures.len()
+    );
     assert!(starts > 0 && queries > 0, "nothing was tried");
     right_again(fleet);
 }
@@ -230,7 +234,7 @@ fn a_worker_that_begins_without_the_registry_knows_what_the_last_one_knew() {
             verb => _ = own.selvedge.ask(&verb.split(' ').collect::<Vec<_>>()).ok(),
         }
         for (name, address) in &addresses {
-            assert_eq!(own.host.resolve(name), [address.clone()], "after {how}");
+            assert_eq!(own.host.resolve(name), std::slice::from_ref(address), "after {how}");
             assert!(own.pings("c-h1", address), "after {how}");
         }
         let started = own.run(&format!("started-{}", how.len()), &["--rm", "busybox", "sleep", "1d"]);

@@ -34,7 +34,13 @@ fn run_tasks(member: &Member, next: &AtomicU32, gate: &Gate, (tally, over): (&Ta
             1 => ("echo to stderr >&2; echo begins; sleep 2; exit 7", Some(7)),
             _ => ("while :; do echo alive; sleep 0.5; done", None),
         };
-        let spec = Spec { number, script: script.to_owned(), ends, checked: number.is_multiple_of(2), options: Vec::new() };
+        let spec = Spec {
+            number,
+            script: script.to_owned(),
+            ends,
+            checked: number.is_multiple_of(2),
+            options: Vec::new(),
+        };
         let began = Instant::now();
         let report = task::run(&docker, spec, gate, || ends.is_none() && began.elapsed() > LIFE);
         tally.reports.lock().expect("no test panics in here").push(report);
@@ -93,7 +99,9 @@ fn check_connections(fleet: &Fleet, servers: &[(String, String)]) {
             until_true("the talk has ended", SOON, || read("sent").code == 0);
             let sent: usize = read("sent").ok().parse().expect("a number");
             let expected: String = (0..sent).map(|number| format!("{number}\n")).collect();
-            until_true(&format!("{} heard all from {name}", member.name), SOON, || read("heard").stdout == expected);
+            until_true(&format!("{} heard all from {name}", member.name), SOON, || {
+                read("heard").stdout == expected
+            });
             assert!(sent > 100, "{sent} lines are no steady talk");
         }
     }
@@ -151,8 +159,14 @@ fn roll_through(kind: StoreKind, hosts: usize) {
     check_connections(&fleet, &servers);
     let reports = tally.reports.into_inner().expect("no test panics in here");
     let failed = tally.failed_queries.into_inner().expect("no test panics in here");
-    let wronged: Vec<&Report> = reports.iter().filter(|one| one.is_wronged() || one.orphaned || one.is_garbled()).collect();
-    println!("{} tasks, {} queries, {} connections", reports.len(), tally.queries.load(Relaxed), servers.len() * servers.len());
+    let wronged: Vec<&Report> =
+        reports.iter().filter(|one| one.is_wronged() || one.orphaned || one.is_garbled()).collect();
+    println!(
+        "{} tasks, {} queries, {} connections",
+        reports.len(),
+        tally.queries.load(Relaxed),
+        servers.len() * servers.len()
+    );
     assert!(wronged.is_empty(), "{wronged:#?}");
     assert!(failed.is_empty(), "{failed:#?}");
     assert!(reports.len() >= 5, "{} tasks are no load", reports.len());

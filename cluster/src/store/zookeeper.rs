@@ -227,11 +227,7 @@ impl Reader for ZookeeperReader {
             if let Some(reading) = &mut self.reading {
                 let read = reading.await;
                 self.reading = None;
-                let Read { news, watch } = read?;
-                if let Some(watch) = watch {
-                    self.watch = watch;
-                }
-                return Ok(news);
+                return Ok(self.take(read?));
             }
             match self.queue.pop_front() {
                 Some(Change::Put(key)) if key.has_value() => {
@@ -246,6 +242,13 @@ impl Reader for ZookeeperReader {
 }
 
 impl ZookeeperReader {
+    fn take(&mut self, Read { news, watch }: Read) -> News {
+        if let Some(watch) = watch {
+            self.watch = watch;
+        }
+        news
+    }
+
     async fn listen(&mut self) -> Result<(), StoreError> {
         let event = self.watch.changed().await;
         match event.event_type {

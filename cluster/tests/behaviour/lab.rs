@@ -115,7 +115,8 @@ impl Lab {
         };
         let book = Arc::clone(&reserved);
         let owner = Box::new(move |address: Ipv4Addr, wish: Reserve<'_>| heed(&book, address, wish));
-        let cluster = Cluster::start(self.registry.clone(), identity, Arc::clone(&table), owner, None).unwrap();
+        let cluster =
+            Cluster::start(self.registry.clone(), identity, Arc::clone(&table), owner, None).unwrap();
         Host { cluster, table, reserved, listener: wanted.answers.then_some(listener) }
     }
 

@@ -4,6 +4,8 @@
 //! The servers are Debian's, started by these tests on loopback and ended with them. Must never be skipped: without the
 //! packages zookeeperd and etcd-server these tests fail.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod blocks;
 mod hosts;
 mod lab;

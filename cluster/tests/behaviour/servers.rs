@@ -74,7 +74,10 @@ pub(crate) fn start(what: &str, command: impl FnOnce(&Path, u16) -> Command) -> 
     let address = format!("127.0.0.1:{port}");
     let end = Instant::now() + START;
     while TcpStream::connect(&address).is_err() {
-        assert!(Instant::now() < end, "{what} does not answer within {START:?}; are zookeeperd and etcd-server installed?");
+        assert!(
+            Instant::now() < end,
+            "{what} does not answer within {START:?}; are zookeeperd and etcd-server installed?"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
     address

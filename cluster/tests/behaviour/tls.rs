@@ -97,17 +97,18 @@ fn etcd_with_tls_a_client_certificate_and_a_password() {
 }
 
 fn enable_passwords(dir: &Path, endpoint: &str) {
-    for words in [
-        &["user", "add", "root:pass"][..],
-        &["user", "grant-role", "root", "root"],
-        &["auth", "enable"],
-    ] {
+    for words in
+        [&["user", "add", "root:pass"][..], &["user", "grant-role", "root", "root"], &["auth", "enable"]]
+    {
         let done = Command::new("etcdctl")
             .env("ETCDCTL_API", "3")
             .arg(format!("--endpoints=https://{endpoint}"))
-            .arg("--cacert").arg(dir.join("ca.pem"))
-            .arg("--cert").arg(dir.join("client.pem"))
-            .arg("--key").arg(dir.join("client.key"))
+            .arg("--cacert")
+            .arg(dir.join("ca.pem"))
+            .arg("--cert")
+            .arg(dir.join("client.pem"))
+            .arg("--key")
+            .arg(dir.join("client.key"))
             .args(words)
             .output()
             .expect("etcd-client is installed");

@@ -51,7 +51,11 @@ impl ClusterConfig {
             registry_text: without_credentials(url),
             registry: registry(url, servers)?,
             host_name: parse("host-name", &host_name, host)?,
-            host_address: options.host_address.as_deref().map(|text| parse("host-address", text, address)).transpose()?,
+            host_address: options
+                .host_address
+                .as_deref()
+                .map(|text| parse("host-address", text, address))
+                .transpose()?,
             datapath: parse("datapath", options.datapath.as_deref().unwrap_or("auto"), datapath)?,
             free_after: parse("free-after", options.free_after.as_deref().unwrap_or("24h"), duration)?,
             peer_port: options.peer_port.unwrap_or(6785),
@@ -83,14 +87,18 @@ fn registry(url: &str, servers: Servers) -> Result<Kind, ConfigError> {
             "etcd" => 2379,
             _ => return Err(form()),
         };
-        let (place, folder) = rest.split_once('/').map_or((rest, "selvedge"), |(place, folder)| (place, folder));
+        let (place, folder) =
+            rest.split_once('/').map_or((rest, "selvedge"), |(place, folder)| (place, folder));
         let (user, hosts) = place.rsplit_once('@').map_or((None, place), |(user, hosts)| (Some(user), hosts));
-        Ok((scheme == "etcd", Servers {
-            endpoints: hosts.split(',').map(|host| endpoint(host, port)).collect::<Result<_, _>>()?,
-            prefix: prefix(folder)?,
-            user: user.map(credentials).transpose()?,
-            ..servers.clone()
-        }))
+        Ok((
+            scheme == "etcd",
+            Servers {
+                endpoints: hosts.split(',').map(|host| endpoint(host, port)).collect::<Result<_, _>>()?,
+                prefix: prefix(folder)?,
+                user: user.map(credentials).transpose()?,
+                ..servers.clone()
+            },
+        ))
     };
     let found = read(url).map_err(|reason| ConfigError::Value { name: "registry", value: told, reason });
     found.map(|(etcd, servers)| if etcd { Kind::Etcd(servers) } else { Kind::Zookeeper(servers) })
@@ -169,7 +177,9 @@ fn host(text: &str) -> Result<String, String> {
 
 fn address(text: &str) -> Result<IpAddr, String> {
     match text.parse::<IpAddr>() {
-        Ok(address) if !address.is_unspecified() && !address.is_loopback() && !address.is_multicast() => Ok(address),
+        Ok(address) if !address.is_unspecified() && !address.is_loopback() && !address.is_multicast() => {
+            Ok(address)
+        }
         _ => Err("must be an address at which other hosts reach this one".to_owned()),
     }
 }
@@ -192,13 +202,16 @@ mod tests {
     use super::*;
 
     fn of(url: &str) -> Result<ClusterConfig, String> {
-        let options = Options { registry: Some(url.into()), host_name: Some("h".into()), ..Options::default() };
+        let options =
+            Options { registry: Some(url.into()), host_name: Some("h".into()), ..Options::default() };
         ClusterConfig::new(&options).map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_registry_is_read_with_what_it_leaves_out() {
-        let Kind::Zookeeper(servers) = of("zookeeper://a,b:99,[fd00::1]:7/x/y").unwrap().registry else { panic!() };
+        let Kind::Zookeeper(servers) = of("zookeeper://a,b:99,[fd00::1]:7/x/y").unwrap().registry else {
+            panic!()
+        };
         assert_eq!(servers.endpoints, ["a:2181", "b:99", "[fd00::1]:7"]);
         assert_eq!((servers.prefix.as_str(), servers.user), ("/x/y", None));
         let Kind::Etcd(servers) = of("etcd://u:p:w@[fd00::1]").unwrap().registry else { panic!() };
@@ -208,7 +221,14 @@ mod tests {
 
     #[test]
     fn what_is_no_registry_is_told_without_the_password() {
-        for url in ["consul://a", "zookeeper://", "etcd://u:secret@", "etcd://a/x/../y", "zookeeper://secret@a", "a:2181"] {
+        for url in [
+            "consul://a",
+            "zookeeper://",
+            "etcd://u:secret@",
+            "etcd://a/x/../y",
+            "zookeeper://secret@a",
+            "a:2181",
+        ] {
             let error = of(url).unwrap_err();
             assert!(error.starts_with("--registry") && !error.contains("secret"), "{error}");
         }

@@ -32,11 +32,9 @@ impl Relay {
             nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("root may enter it");
             let listener = TcpListener::bind(&from).expect("the address is there");
             let _ = told.send(());
+            // Connections that are begun here are in this thread's namespace.
             for client in listener.incoming().flatten() {
-                // Children of this thread are in its namespace.
-                if let Ok(server) = TcpStream::connect(&to) {
-                    own.clone().join(client, server);
-                }
+                let _ = TcpStream::connect(&to).map(|server| own.clone().join(client, server));
             }
         });
         listens.recv().expect("the relay listens");
@@ -55,27 +53,33 @@ impl Relay {
         self.pump(server2, client2);
     }
 
-    fn pump(self, mut from: TcpStream, mut to: TcpStream) {
-        let (queue, due) = mpsc::channel::<(Instant, Vec<u8>)>();
-        std::thread::spawn(move || {
-            let mut buffer = vec![0; 65_536];
-            loop {
-                let read = from.read(&mut buffer).unwrap_or(0);
-                let when = Instant::now() + Duration::from_millis(self.delay.load(Relaxed));
-                // An empty one is the end.
-                if queue.send((when, buffer[..read].to_vec())).is_err() || read == 0 {
-                    return;
-                }
-            }
-        });
-        std::thread::spawn(move || {
-            for (when, bytes) in due {
-                std::thread::sleep(when.saturating_duration_since(Instant::now()));
-                if bytes.is_empty() || to.write_all(&bytes).is_err() {
-                    break;
-                }
-            }
-            let _ = to.shutdown(Shutdown::Both);
-        });
+    fn pump(self, from: TcpStream, to: TcpStream) {
+        let (queue, due) = mpsc::channel();
+        std::thread::spawn(move || read_all(from, &self.delay, &queue));
+        std::thread::spawn(move || write_in_time(to, &due));
     }
+}
+
+/// Bytes, and when they are due; none are the end.
+type Chunk = (Instant, Vec<u8>);
+
+fn read_all(mut from: TcpStream, delay: &AtomicU64, queue: &mpsc::Sender<Chunk>) {
+    let mut buffer = vec![0; 65_536];
+    loop {
+        let read = from.read(&mut buffer).unwrap_or(0);
+        let when = Instant::now() + Duration::from_millis(delay.load(Relaxed));
+        if queue.send((when, buffer[..read].to_vec())).is_err() || read == 0 {
+            return;
+        }
+    }
+}
+
+fn write_in_time(mut to: TcpStream, due: &mpsc::Receiver<Chunk>) {
+    for (when, bytes) in due {
+        std::thread::sleep(when.saturating_duration_since(Instant::now()));
+        if bytes.is_empty() || to.write_all(&bytes).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
 }

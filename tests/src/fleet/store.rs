@@ -215,8 +215,7 @@ impl Store {
             .enumerate()
             .map(|(index, node)| format!("{}=http://{}:2380", name(index), node.address))
             .collect();
-        let (own, behind) =
-            (format!("http://{}:2380", node.address), format!("http://127.0.0.1:{BEHIND}"));
+        let (own, behind) = (format!("http://{}:2380", node.address), format!("http://127.0.0.1:{BEHIND}"));
         let mut command = node.host.command("etcd");
         command.args(["--name", &name(number), "--data-dir"]).arg(node.host.path("data"));
         command.args(["--listen-peer-urls", &own, "--initial-advertise-peer-urls", &own]);

@@ -96,7 +96,9 @@ impl Switch {
 
     fn faults(&self) {
         let chain = |family: &str, name: &str| {
-            format!("add table {family} faults\nadd chain {family} faults {name} {{ type filter hook forward priority 0; }}\n")
+            format!(
+                "add table {family} faults\nadd chain {family} faults {name} {{ type filter hook forward priority 0; }}\n"
+            )
         };
         let text = chain("bridge", "link") + &chain("inet", "router");
         crate::shell::run(self.host.command("nft").args(["-f", "-"]), text.as_bytes()).ok();

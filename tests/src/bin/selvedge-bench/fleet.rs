@@ -56,7 +56,13 @@ pub(crate) fn measure(effort: Effort, report: &mut Report) -> anyhow::Result<()>
 }
 
 fn scale(hosts: u32, name: &str, unit: &'static str, aim: Option<f64>) -> Scale {
-    Scale { name: format!("{hosts} hosts: {name}"), unit, bases: &[], yardstick: "", aim: aim.map(Aim::Below) }
+    Scale {
+        name: format!("{hosts} hosts: {name}"),
+        unit,
+        bases: &[],
+        yardstick: "",
+        aim: aim.map(Aim::Below),
+    }
 }
 
 fn one_round(
@@ -104,10 +110,7 @@ fn resolver() -> SocketAddr {
 }
 
 /// Runs something in a thread of the host's network namespace.
-fn inside<T: Send>(
-    host: &Host,
-    work: impl FnOnce() -> anyhow::Result<T> + Send,
-) -> anyhow::Result<T> {
+fn inside<T: Send>(host: &Host, work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
     let namespace = File::open(format!("/run/netns/{}", host.netns))?;
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || {
@@ -187,7 +190,12 @@ fn address_of(host: u32, container: u32) -> Ipv4Addr {
 fn record(host: u32, container: u32) -> Option<Record> {
     let number = host * CONTAINERS + container;
     let names = vec![Name::parse(&format!("h{number}.bench")).ok()?];
-    Some(Record { id: format!("{number:012x}"), address: address_of(host, container), names, upstreams: vec![] })
+    Some(Record {
+        id: format!("{number:012x}"),
+        address: address_of(host, container),
+        names,
+        upstreams: vec![],
+    })
 }
 
 async fn write_all<W: Writer>(writer: &W, hosts: u32) -> anyhow::Result<()> {

@@ -37,7 +37,16 @@ pub(crate) fn measure(effort: Effort, report: &mut Report) -> anyhow::Result<()>
 
 async fn wires(effort: Effort, report: &mut Report) -> anyhow::Result<()> {
     let pool = "10.32.0.0/12".parse()?;
-    let settings = Settings { pool, gateway: GATEWAY, dns: GATEWAY, group: 7001, mtu: None, pool6: None, underlay: None, encapsulated: false };
+    let settings = Settings {
+        pool,
+        gateway: GATEWAY,
+        dns: GATEWAY,
+        group: 7001,
+        mtu: None,
+        pool6: None,
+        underlay: None,
+        encapsulated: false,
+    };
     let network = Network::open(settings).await?;
     network.prepare_host().await?;
     let scale = Scale {

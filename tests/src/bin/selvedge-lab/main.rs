@@ -260,13 +260,23 @@ fn status() -> anyhow::Result<()> {
             .arg(&place.runtime)
             .output()?;
         let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        let text = |pointer: &str| status.pointer(pointer).and_then(|value| value.as_str()).unwrap_or("-").to_owned();
-        let list = |pointer: &str| status.pointer(pointer).and_then(|value| value.as_array()).cloned().unwrap_or_default();
+        let text = |pointer: &str| {
+            status.pointer(pointer).and_then(|value| value.as_str()).unwrap_or("-").to_owned()
+        };
+        let list = |pointer: &str| {
+            status.pointer(pointer).and_then(|value| value.as_array()).cloned().unwrap_or_default()
+        };
         let alive = list("/cluster/hosts").iter().filter(|host| host["alive"] == true).count();
         let blocks: Vec<String> =
             list("/blocks").iter().filter_map(|block| Some(block["block"].as_str()?.to_owned())).collect();
-        let state = if output.status.success() { text("/cluster/connection/state") } else { "DEAD".to_owned() };
-        println!("{:<4} {:<14} registry {state:<10} {alive} others alive   {}", place.name, place.address, blocks.join(" "));
+        let state =
+            if output.status.success() { text("/cluster/connection/state") } else { "DEAD".to_owned() };
+        println!(
+            "{:<4} {:<14} registry {state:<10} {alive} others alive   {}",
+            place.name,
+            place.address,
+            blocks.join(" ")
+        );
     }
     Ok(())
 }

@@ -80,7 +80,10 @@ fn do_it(fleet: &Fleet, line: &str) -> Result<(), String> {
     let numbers: Vec<usize> = words.filter_map(|word| word.parse().ok()).collect();
     let host = |place: usize| {
         let number = numbers.get(place).copied().unwrap_or(0);
-        number.checked_sub(1).filter(|index| *index < fleet.members.len()).ok_or(format!("there is no host {number}"))
+        number
+            .checked_sub(1)
+            .filter(|index| *index < fleet.members.len())
+            .ok_or(format!("there is no host {number}"))
     };
     match verb {
         "cut" => fleet.cut(host(0)?, host(1)?),
@@ -102,5 +105,8 @@ fn store(fleet: &Fleet) -> Result<&Store, String> {
 fn member(fleet: &Fleet, numbers: &[usize]) -> Result<usize, String> {
     let number = numbers.first().copied().unwrap_or(0);
     let count = store(fleet)?.members();
-    number.checked_sub(1).filter(|index| *index < count).ok_or(format!("the registry has members 1 to {count}"))
+    number
+        .checked_sub(1)
+        .filter(|index| *index < count)
+        .ok_or(format!("the registry has members 1 to {count}"))
 }

@@ -1,0 +1,83 @@
+//! Takes news in: into the world, and looks whether they concern what is ours.
+
+use std::net::Ipv4Addr;
+
+use tracing::info;
+
+use super::Member;
+use crate::key::Key;
+use crate::store::{News, Store, StoreError};
+use crate::view::Registry;
+
+impl<S: Store + 'static> Member<S> {
+    pub(super) fn news(&mut self, news: Result<News, StoreError>) {
+        let news = match news {
+            Ok(news) => news,
+            Err(error) => return self.lost(error),
+        };
+        let all = matches!(news, News::All(_));
+        if let News::Put(key, _) | News::Gone(key) = &news {
+            self.dirty |= self.is_own(key);
+        }
+        let reserved = address_of(&news);
+        self.world.take(news);
+        self.unsaved = true;
+        if all {
+            self.read_all();
+        } else if let Some(address) = reserved {
+            self.heed(address);
+        }
+    }
+
+    /// Whether others should leave this key alone: a change of it is looked into.
+    pub(super) fn is_own(&self, key: &str) -> bool {
+        let host = &self.identity.host;
+        match Key::parse(key) {
+            Some(
+                Key::Host(name)
+                | Key::Gone(name)
+                | Key::Live { host: name, .. }
+                | Key::Record { host: name, .. },
+            ) => name == *host,
+            Some(Key::Block(block)) => self.own.blocks.contains(&block),
+            Some(Key::Address(address)) => self.own.addresses.contains_key(&address),
+            Some(Key::Settings) => true,
+            None => false,
+        }
+    }
+
+    pub(super) fn read_all(&mut self) {
+        if let Err(why) = self.agrees() {
+            return self.lost(StoreError::Refused(why));
+        }
+        if self.state != Registry::Connected {
+            info!(hosts = self.world.peers.len() + 1, "the registry is there");
+        }
+        self.state = Registry::Connected;
+        self.own.yield_to(&self.world, &self.identity.host);
+        self.dirty = true;
+        self.heed_all();
+    }
+
+    pub(super) fn agrees(&self) -> Result<(), String> {
+        match &self.world.settings {
+            Some(settings) if settings.pool != self.identity.pool => Err(format!(
+                "this registry is for the pool {}, and this host has --pool {}",
+                settings.pool, self.identity.pool
+            )),
+            Some(settings) if settings.block_size != self.identity.block_size => Err(format!(
+                "this registry is for blocks of /{}, and this host has --block-size {}",
+                settings.block_size, self.identity.block_size
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn address_of(news: &News) -> Option<Ipv4Addr> {
+    let (News::Put(key, _) | News::Gone(key)) = news else { return None };
+    match Key::parse(key) {
+        Some(Key::Address(address)) => Some(address),
+        _ => None,
+    }
+}
