@@ -84,7 +84,7 @@ fn a_worker_that_is_killed_or_upgraded_is_no_departure() {
             }
         }
         round += 1;
-        assert_eq!(b.host.resolve("db"), [address.clone()], "round {round}");
+        assert_eq!(b.host.resolve("db"), std::slice::from_ref(&address), "round {round}");
         assert_eq!(b.alive_peers(), ["h1"], "round {round}");
         if round % 10 == 0 {
             assert!(b.pings("asker", &address), "round {round}");

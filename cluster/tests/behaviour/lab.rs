@@ -127,7 +127,7 @@ impl Lab {
             handle::Kind::Zookeeper(servers) => {
                 Raw::Zookeeper(Zookeeper::new(servers).open().await.unwrap().0)
             }
-            handle::Kind::Etcd(servers) => Raw::Etcd(Etcd::new(servers).open().await.unwrap().0),
+            handle::Kind::Etcd(servers) => Raw::Etcd(Box::new(Etcd::new(servers).open().await.unwrap().0)),
         }
     }
 }
@@ -156,7 +156,7 @@ fn heed(book: &Mutex<HashMap<Ipv4Addr, String>>, address: Ipv4Addr, wish: Reserv
 pub(crate) enum Raw {
     Memory(<Memory as Store>::Writer),
     Zookeeper(<Zookeeper as Store>::Writer),
-    Etcd(<Etcd as Store>::Writer),
+    Etcd(Box<<Etcd as Store>::Writer>),
 }
 
 impl Raw {

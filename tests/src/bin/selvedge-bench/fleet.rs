@@ -21,6 +21,7 @@ use selvedge_tests::fleet::store::Store;
 use selvedge_tests::fleet::switch::Switch;
 use selvedge_tests::host::Host;
 use selvedge_tests::selvedge::Selvedge;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::Effort;
 use crate::dns_load;
@@ -124,8 +125,11 @@ fn inside<T: Send>(host: &Host, work: impl FnOnce() -> anyhow::Result<T> + Send)
 
 /// The hosts that exist only in the registry: alive as long as this is.
 struct Others {
-    changes: std::sync::mpsc::Sender<std::sync::mpsc::Sender<anyhow::Result<()>>>,
+    changes: UnboundedSender<Reply>,
 }
+
+/// Told when the changes have been made.
+type Reply = std::sync::mpsc::Sender<anyhow::Result<()>>;
 
 impl Others {
     fn write(host: &Host, store: &Store, hosts: u32) -> anyhow::Result<Self> {
@@ -139,32 +143,13 @@ impl Others {
         };
         let namespace = File::open(format!("/run/netns/{}", host.netns))?;
         let (written, done) = std::sync::mpsc::channel();
-        let (changes, wanted) = std::sync::mpsc::channel::<std::sync::mpsc::Sender<anyhow::Result<()>>>();
+        let (changes, wanted) = unbounded_channel();
         std::thread::spawn(move || {
             #[expect(clippy::disallowed_methods, reason = "a thread that stays in the namespace to its end")]
             let entered = nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let (Ok(()), Ok(runtime)) = (entered, runtime) else { return };
-            runtime.block_on(async {
-                let (writer, mut reader) = match Zookeeper::new(servers).open().await {
-                    Ok(opened) => opened,
-                    Err(error) => return drop(written.send(Err(error.into()))),
-                };
-                let _ = written.send(write_all(&writer, hosts).await);
-                let wanted = tokio::task::spawn_blocking(move || wanted.recv().map(|reply| (reply, wanted)));
-                let mut wanted = wanted;
-                loop {
-                    tokio::select! {
-                        // The session lives by this, and the news are of no interest.
-                        news = reader.next() => if news.is_err() { return },
-                        next = &mut wanted => {
-                            let Ok(Ok((reply, channel))) = next else { return };
-                            let _ = reply.send(change(&writer).await);
-                            wanted = tokio::task::spawn_blocking(move || channel.recv().map(|reply| (reply, channel)));
-                        }
-                    }
-                }
-            });
+            runtime.block_on(write_and_change(servers, hosts, &written, wanted));
         });
         done.recv().context("the writer has ended")??;
         Ok(Self { changes })
@@ -175,6 +160,30 @@ impl Others {
         let (reply, done) = std::sync::mpsc::channel();
         self.changes.send(reply).ok().context("the writer has ended")?;
         done.recv()?
+    }
+}
+
+/// Writes all, says so, and makes changes when it is asked; the session lives as long as this.
+async fn write_and_change(
+    servers: Servers,
+    hosts: u32,
+    written: &std::sync::mpsc::Sender<anyhow::Result<()>>,
+    mut wanted: UnboundedReceiver<Reply>,
+) {
+    let (writer, mut reader) = match Zookeeper::new(servers).open().await {
+        Ok(opened) => opened,
+        Err(error) => return drop(written.send(Err(error.into()))),
+    };
+    let _ = written.send(write_all(&writer, hosts).await);
+    loop {
+        tokio::select! {
+            // Nobody wants these news; unread they would fill the memory.
+            news = reader.next() => if news.is_err() { return },
+            reply = wanted.recv() => match reply {
+                Some(reply) => drop(reply.send(change(&writer).await)),
+                None => return,
+            },
+        }
     }
 }
 
