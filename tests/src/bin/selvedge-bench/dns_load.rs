@@ -46,7 +46,7 @@ pub(crate) fn queries(count: u32) -> Vec<Vec<u8>> {
 }
 
 /// A query for the address of a name, recursion desired.
-fn query(id: u16, name: &str) -> Vec<u8> {
+pub(crate) fn query(id: u16, name: &str) -> Vec<u8> {
     let mut bytes = id.to_be_bytes().to_vec();
     bytes.extend_from_slice(&[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     for label in name.split('.') {

@@ -16,6 +16,7 @@ mod report;
 mod requests;
 mod responder;
 mod splice;
+mod spread;
 mod streams;
 mod upgrades;
 mod upstream;
@@ -90,6 +91,8 @@ enum Part {
     Upgrades,
     /// One host among up to a thousand made-up ones.
     Fleet,
+    /// Names on ten hosts.
+    Spread,
 }
 
 #[derive(Debug, clap::Args)]
@@ -220,6 +223,9 @@ fn measure(
     }
     if wanted(Part::Fleet) {
         fleet::measure(effort, report).context("a host among many")?;
+    }
+    if wanted(Part::Spread) {
+        spread::measure(effort, report).context("names on ten hosts")?;
     }
     Ok(())
 }
