@@ -16,9 +16,9 @@ use crate::docker::wording::Failure;
 use crate::note::Note;
 
 /// Who holds the host's own address.
-const HOST: &str = "this host";
+const HOST: &str = "(none: it is this host's own address)";
 /// Who holds an address of ours that a container of another host has: this and the host's name.
-const ELSEWHERE: &str = "host ";
+const ELSEWHERE: &str = "on host ";
 
 /// How far a container is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

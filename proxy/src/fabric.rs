@@ -153,7 +153,7 @@ pub(crate) async fn keep(worker: Arc<Worker>) {
             }
             told = trouble;
         }
-        give_back(&worker, &view, &mut empty_since);
+        give_back(&worker, &mut empty_since).await;
     }
 }
 
@@ -271,25 +271,51 @@ async fn claim(worker: &Worker) -> Result<(), ClaimError> {
 }
 
 /// Gives a block back that has been empty for a while, if the others have room.
-fn give_back(worker: &Worker, view: &View, empty_since: &mut HashMap<Ipv4Net, Instant>) {
+async fn give_back(worker: &Worker, empty_since: &mut HashMap<Ipv4Net, Instant>) {
+    let spare = spare_blocks(worker);
+    empty_since.retain(|block, _| spare.contains(block));
+    for block in &spare {
+        empty_since.entry(*block).or_insert_with(Instant::now);
+    }
+    let due = empty_since.iter().find(|(_, since)| since.elapsed() >= EMPTY_FOR);
+    let Some(block) = due.map(|(block, _)| *block) else { return };
+    // Nobody may take the block in again meanwhile, from a view in which it still is.
+    let _turn = worker.claiming.lock().await;
+    if !spare_blocks(worker).contains(&block) {
+        return;
+    }
+    info!(%block, "gives an empty block back");
+    let mut views = worker.cluster.views();
+    let kept: Vec<Ipv4Net> = views.borrow().own_blocks.iter().copied().filter(|own| *own != block).collect();
+    worker.book.set_blocks(&kept, host_address(&worker.config, &kept));
+    worker.cluster.give_back(block);
+    let _ = views.wait_for(|view| !view.own_blocks.contains(&block)).await;
+}
+
+/// Blocks that no container needs, and without which there is still room; never the lowest, which has the host's address.
+fn spare_blocks(worker: &Worker) -> Vec<Ipv4Net> {
     let blocks = worker.book.free_by_block();
     let lowest = blocks.iter().map(|(block, _)| *block).min();
     let free: u32 = blocks.iter().map(|(_, free)| free).sum();
     let all: u32 = blocks.iter().map(|(block, _)| size(*block)).sum();
-    let spare = |block: &Ipv4Net| (free - size(*block)) > (all - size(*block)) / (SHORT / 2);
-    let empty = |(block, free): &&(Ipv4Net, u32)| {
+    let is_empty = |(block, free): &&(Ipv4Net, u32)| {
         *free == size(*block) && Some(*block) != lowest && Some(*block) != worker.config.block
     };
-    let empty: Vec<Ipv4Net> = blocks.iter().filter(empty).map(|(block, _)| *block).filter(spare).collect();
-    empty_since.retain(|block, _| empty.contains(block));
-    for block in empty {
-        let since = *empty_since.entry(block).or_insert_with(Instant::now);
-        if since.elapsed() >= EMPTY_FOR && worker.config.block != Some(block) {
-            info!(%block, "gives an empty block back");
-            let kept: Vec<Ipv4Net> = view.own_blocks.iter().copied().filter(|own| *own != block).collect();
-            worker.book.set_blocks(&kept, host_address(&worker.config, &kept));
-            worker.cluster.give_back(block);
-            return;
-        }
+    let is_spare = |block: &Ipv4Net| (free - size(*block)) > (all - size(*block)) / (SHORT / 2);
+    blocks.iter().filter(is_empty).map(|(block, _)| *block).filter(is_spare).collect()
+}
+
+/// A host that begins without a registry, and whose kernel has forgotten (it was restarted), knows its blocks by the
+/// containers that it gave addresses of them.
+pub(crate) fn remember_blocks(worker: &Worker) {
+    if worker.config.cluster.is_local() || worker.cluster.views().borrow().read {
+        return;
     }
+    let given = worker.book.all().into_iter().filter(|(_, entry)| !entry.note.fixed);
+    let block = |address| Ipv4Net::new(address, worker.config.block_size).ok().map(|block| block.trunc());
+    let mut blocks: BTreeSet<Ipv4Net> = given.filter_map(|(_, entry)| block(entry.note.address)).collect();
+    blocks.extend(worker.book.free_by_block().iter().map(|(block, _)| *block));
+    let own: Vec<Ipv4Net> = blocks.iter().copied().collect();
+    worker.book.set_blocks(&own, host_address(&worker.config, &own));
+    worker.cluster.has_blocks(blocks);
 }

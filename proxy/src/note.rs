@@ -19,6 +19,9 @@ pub(crate) const OWN_PREFIX: &str = "selvedge.internal.";
 pub(crate) struct Note {
     /// The wire's address.
     pub(crate) address: Ipv4Addr,
+    /// Whether the user chose the address; else it is of a block of this host's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) fixed: bool,
     /// Which Selvedge this container belongs to: its runtime directory. Several may run on one machine.
     pub(crate) runtime: PathBuf,
     /// Names relative to the domain, besides the container's own name, which may change.

@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 use crate::book::Phase;
 use crate::docker::engine::EngineError;
 use crate::docker::model::{Event, Listed};
+use crate::fabric;
 use crate::note::LABEL;
 use crate::reconcile;
 use crate::rewrite::create::short;
@@ -118,15 +119,16 @@ async fn sync(worker: &Arc<Worker>) -> Result<(), SessionError> {
     let filters = percent_encode(&format!("{{\"label\":[{LABEL:?}]}}"));
     let listed: Vec<Listed> = worker.engine.get(&format!("/containers/json?all=1&filters={filters}")).await?;
     let wires = worker.network.wires().await?;
-    let mut known = HashSet::new();
-    let mut trusted = Vec::new();
+    let (mut known, mut ours) = (HashSet::new(), Vec::new());
     for container in &listed {
         let labels = container.labels.clone().unwrap_or_default();
         if worker.book.learn_labels(&container.id, container.name(), &labels) {
             known.insert(container.id.clone());
-            trusted.extend(settle(worker, container, &wires));
+            ours.push(container);
         }
     }
+    fabric::remember_blocks(worker);
+    let trusted = ours.into_iter().filter_map(|container| settle(worker, container, &wires)).collect();
     tokio::spawn(verify(Arc::clone(worker), trusted));
     for (id, _) in worker.book.all() {
         if !known.contains(&id) && worker.engine.inspect(&id).await.is_err_and(|error| error.is_not_found()) {

@@ -274,3 +274,23 @@ fn a_host_that_begins_without_a_registry_says_what_it_lacks() {
     assert!(started.ok().contains("10.40.0."), "{started:?}");
     alone.stop();
 }
+
+/// As after a power failure of everything: the kernel has forgotten, the registry is not there, and no worker was before.
+#[test]
+fn a_host_that_was_restarted_without_a_registry_knows_its_blocks_by_its_containers() {
+    let fleet = fleet(StoreKind::Etcd);
+    let own = &fleet.members[0];
+    let docker = own.selvedge.docker();
+    docker.run(&["create", "--name", "later", "busybox", "sleep", "1d"]).ok();
+    let block = own.selvedge.status()["blocks"][0]["block"].clone();
+    fleet.store.as_ref().expect("a fleet with a registry").kill_all();
+    own.selvedge.stop();
+    own.host.sh("ip route flush proto 83; ip route flush type unreachable");
+    assert_eq!(own.host.sh("ip route show type unreachable").stdout, "");
+    own.selvedge.start_again();
+    docker.run(&["start", "later"]).ok();
+    assert!(own.host.reaches(&docker.address("later")));
+    assert_eq!(own.selvedge.status()["blocks"][0]["block"], block);
+    let new = own.run("new", &["busybox", "sleep", "1d"]);
+    assert!(own.host.reaches(&new), "{new}");
+}

@@ -357,6 +357,7 @@ fn rewrite(
     body.top.set("Cmd", &command.cmd);
     let note = Note {
         address,
+        fixed: body.wishes.address.is_some(),
         runtime: worker.config.runtime_dir.clone(),
         names,
         upstreams,

@@ -51,8 +51,12 @@ fn one_round(
 ) -> anyhow::Result<()> {
     let home = &fleet.members[round % HOSTS];
     let name = format!("c{round}");
-    let others: Vec<UdpSocket> =
-        fleet.members.iter().filter(|other| other.name != home.name).map(resolver).collect::<Result<_, _>>()?;
+    let others: Vec<UdpSocket> = fleet
+        .members
+        .iter()
+        .filter(|other| other.name != home.name)
+        .map(resolver)
+        .collect::<Result<_, _>>()?;
     let socket = home.selvedge.socket();
     let id = create(&socket, "none", "[\"sleep\",\"100000\"]", &format!("?name={name}"))?;
     start(&socket, &id)?;
