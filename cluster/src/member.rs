@@ -83,6 +83,8 @@ pub(crate) struct Member<S: Store> {
     busy: HashSet<String>,
     /// Something of ours may not be as it should in the registry.
     dirty: bool,
+    /// When what could not be written is tried again.
+    retry_at: Option<Instant>,
     waiting: Vec<Pending>,
     jobs: FuturesUnordered<LocalBoxFuture<'static, Done>>,
     /// When a host is to be asked next whether it lives.
@@ -160,6 +162,7 @@ impl<S: Store + 'static> Member<S> {
             pause: SHORTEST_PAUSE,
             busy: HashSet::new(),
             dirty: false,
+            retry_at: None,
             waiting: Vec::new(),
             jobs: FuturesUnordered::new(),
             ask_at: HashMap::new(),

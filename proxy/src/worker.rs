@@ -191,9 +191,10 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
     info!(version = env!("CARGO_PKG_VERSION"), took = ?worker.since.elapsed(), containers = worker.book.all().len(), "ready");
     let order = last_order(&worker).await;
     tasks.shutdown().await;
+    // The next worker looks after routes and blocks; two that give a block back and take from it would not agree.
+    fabric.abort();
     leave(&worker, order).await;
     follower.abort();
-    fabric.abort();
     Ok(())
 }
 

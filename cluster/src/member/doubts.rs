@@ -19,6 +19,9 @@ impl<S: Store + 'static> Member<S> {
                 false => self.waiting.push(pending),
             }
         }
+        if self.retry_at.take_if(|at| now >= *at).is_some() || self.own.has_strangers() {
+            self.dirty = true;
+        }
         self.ask_doubtful(now, !connected);
         self.save();
         if connected {

@@ -4,8 +4,10 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
+use tokio::time::Instant;
 use tracing::{error, info};
 
 use crate::claim;
@@ -13,6 +15,9 @@ use crate::key::{Claim, Key, Verdict};
 use crate::member::{Change, Identity, settings};
 use crate::store::Lifetime;
 use crate::world::World;
+
+/// Longer than a worker takes to hear of a container that another one has started.
+const STRANGE_FOR: Duration = Duration::from_secs(2);
 
 /// What this host has.
 #[derive(Debug, Default)]
@@ -26,6 +31,9 @@ pub(crate) struct Own {
     pub(crate) addresses: HashMap<Ipv4Addr, String>,
     /// What this host had and has not any more.
     pub(crate) ended: HashSet<Key>,
+    /// What the registry holds as ours and we know nothing of, and since when: of a worker that was killed, or of one
+    /// beside us (in an upgrade there are two) that has heard of a container a moment before us.
+    strangers: HashMap<Key, Instant>,
     /// All of the engine's containers have been seen: what else the registry holds of ours is old.
     pub(crate) settled: bool,
     /// Another worker is there in our place.
@@ -56,10 +64,21 @@ impl Own {
         }
     }
 
-    /// Whether the key, which is ours in the registry and nothing of ours here, may be deleted: by a worker that has not
-    /// seen all containers yet, only what it has seen end.
-    fn is_over(&self, key: &Key) -> bool {
-        self.settled || self.ended.contains(key)
+    /// Whether there is something that may have to be deleted by and by.
+    pub(crate) fn has_strangers(&self) -> bool {
+        !self.strangers.is_empty()
+    }
+
+    /// Whether the key, which is ours in the registry and nothing of ours here, is to be deleted: at once if it has ended
+    /// here, else when nobody has claimed it for a while, and all containers have been seen.
+    fn is_over(&mut self, key: &Key, now: Instant) -> bool {
+        if self.ended.contains(key) {
+            return true;
+        }
+        if !self.settled || self.left {
+            return false;
+        }
+        now.duration_since(*self.strangers.entry(key.clone()).or_insert(now)) >= STRANGE_FOR
     }
 
     /// The registry's word counts: what it gives to others is not ours any more, what it holds as ours is.
@@ -73,11 +92,13 @@ impl Own {
         });
         let known = world.own_blocks();
         self.given_back.retain(|block| known.contains(block));
-        self.ended.retain(|key| match key {
+        let is_there = |key: &Key| match key {
             Key::Record { text, .. } => world.own.records.contains(text),
             Key::Address(address) => world.claims.contains_key(address),
             _ => false,
-        });
+        };
+        self.ended.retain(is_there);
+        self.strangers.retain(|key, _| is_there(key));
         for block in known.difference(&self.given_back) {
             if self.blocks.insert(*block) {
                 info!(%block, "a block of ours, by the registry");
@@ -93,7 +114,7 @@ impl Own {
     }
 
     /// What is missing in the registry, and what is too much.
-    pub(crate) fn difference(&self, world: &World, identity: &Identity) -> Vec<Change> {
+    pub(crate) fn difference(&mut self, world: &World, identity: &Identity, now: Instant) -> Vec<Change> {
         let mut changes = Vec::new();
         if world.settings.is_none() {
             let text = serde_json::to_string(&settings(identity)).unwrap_or_default();
@@ -101,8 +122,8 @@ impl Own {
         }
         changes.extend(host(world, identity));
         changes.extend(self.blocks(world, &identity.host));
-        changes.extend(self.claims(world, &identity.host));
-        changes.extend(self.records(world, &identity.host));
+        changes.extend(self.claims(world, &identity.host, now));
+        changes.extend(self.records(world, &identity.host, now));
         changes
     }
 
@@ -121,7 +142,7 @@ impl Own {
         missing.map(create).chain(self.given_back.intersection(&known).map(delete)).collect()
     }
 
-    fn claims(&self, world: &World, me: &str) -> Vec<Change> {
+    fn claims(&mut self, world: &World, me: &str, now: Instant) -> Vec<Change> {
         let missing = self.addresses.iter().filter(|(address, _)| !world.claims.contains_key(address));
         let create = |(address, container): (&Ipv4Addr, &String)| {
             let claim =
@@ -129,26 +150,32 @@ impl Own {
             Change::Create(Key::Address(*address), claim::text(&claim), Lifetime::Forever)
         };
         let mut changes: Vec<Change> = missing.map(create).collect();
-        let old = |(address, claim): &(&Ipv4Addr, &Claim)| {
-            claim.host == me
-                && !self.addresses.contains_key(address)
-                && self.is_over(&Key::Address(**address))
-        };
-        let delete = |(address, claim): (&Ipv4Addr, &Claim)| {
-            Change::Delete(Key::Address(*address), Some(claim::text(claim)))
-        };
-        changes.extend(world.claims.iter().filter(old).map(delete));
+        for (address, claim) in world.claims.iter().filter(|(_, claim)| claim.host == me) {
+            let key = Key::Address(*address);
+            if self.addresses.contains_key(address) {
+                self.strangers.remove(&key);
+            } else if self.is_over(&key, now) {
+                changes.push(Change::Delete(key, Some(claim::text(claim))));
+            }
+        }
         changes
     }
 
     /// The new ones first: a container whose names change is never without.
-    fn records(&self, world: &World, me: &str) -> Vec<Change> {
-        let key = |text: &String| record_key(me, text);
-        let wanted: HashSet<&String> = self.records.values().collect();
-        let missing = wanted.iter().filter(|text| !world.own.records.contains(**text));
-        let old = world.own.records.iter().filter(|text| !wanted.contains(text) && self.is_over(&key(text)));
-        let create = |text: &&String| Change::Create(key(text), String::new(), Lifetime::Forever);
-        missing.map(create).chain(old.map(|text| Change::Delete(key(text), None))).collect()
+    fn records(&mut self, world: &World, me: &str, now: Instant) -> Vec<Change> {
+        let wanted: HashSet<String> = self.records.values().cloned().collect();
+        let missing = wanted.iter().filter(|text| !world.own.records.contains(*text));
+        let create = |text: &String| Change::Create(record_key(me, text), String::new(), Lifetime::Forever);
+        let mut changes: Vec<Change> = missing.map(create).collect();
+        for text in &world.own.records {
+            let key = record_key(me, text);
+            if wanted.contains(text) {
+                self.strangers.remove(&key);
+            } else if self.is_over(&key, now) {
+                changes.push(Change::Delete(key, None));
+            }
+        }
+        changes
     }
 }
 

@@ -1,9 +1,17 @@
 //! Makes the registry true of this host: compares, writes the difference, and looks at what became of it.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::debug;
+
 use super::{AT_ONCE, Change, Done, Member};
 use crate::key::Key;
 use crate::store::{Store, StoreError, Writer};
 use crate::view::Registry;
+
+/// After which time a request that failed is made again.
+const RETRY: Duration = Duration::from_millis(500);
 
 impl<S: Store + 'static> Member<S> {
     /// Writes what is not yet so in the registry.
@@ -15,7 +23,7 @@ impl<S: Store + 'static> Member<S> {
             return;
         };
         self.own.yield_to(&self.world, &self.identity.host);
-        let mut changes = self.own.difference(&self.world, &self.identity);
+        let mut changes = self.own.difference(&self.world, &self.identity, Instant::now());
         if changes.is_empty() && self.busy.is_empty() {
             // Last of all: who sees us alive may believe that what he reads of us is all.
             changes.extend(self.own.presence(&self.world, &self.identity));
@@ -42,8 +50,20 @@ impl<S: Store + 'static> Member<S> {
             (Change::Delete(key, _), Ok(_)) => self.world.remove(key),
             // The news of why it could not be is on its way, and may be late: then it is tried again.
             (Change::Create(..) | Change::Replace(..), Ok(false)) => self.look_again(change.key().clone()),
-            (_, Err(error)) if self.link.is_some() => self.lost(error),
-            (_, Err(_)) => {}
+            (_, Err(error)) => self.failed(error),
+        }
+    }
+
+    /// A request was not answered, or refused. Whether the registry is lost, the reader finds out: a request may belong to
+    /// a connection that has been replaced since.
+    fn failed(&mut self, error: StoreError) {
+        self.dirty = false;
+        match error {
+            StoreError::Lost(why) => {
+                debug!(why, "a request failed; trying again");
+                self.retry_at = Some(Instant::now() + RETRY);
+            }
+            refused @ StoreError::Refused(_) => self.lost(refused),
         }
     }
 
@@ -64,8 +84,7 @@ impl<S: Store + 'static> Member<S> {
         match result {
             Ok(Some(value)) => self.world.put(key, &value),
             Ok(None) => self.world.remove(key),
-            Err(error) if self.link.is_some() => self.lost(error),
-            Err(_) => {}
+            Err(error) => self.failed(error),
         }
     }
 }

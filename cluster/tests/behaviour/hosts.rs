@@ -10,7 +10,29 @@ with_any_registry!(
     a_dead_hosts_names_go_and_its_blocks_stay_until_it_is_forgotten,
     a_host_that_answers_is_not_dead_whatever_the_registry_says,
     a_dead_hosts_blocks_are_freed_after_a_time,
+    of_two_workers_none_deletes_what_the_other_heard_of_first,
 );
+
+/// In an upgrade there are two for a while, and one of them hears of a container before the other.
+async fn of_two_workers_none_deletes_what_the_other_heard_of_first(lab: Lab) {
+    let b = lab.host("b").await;
+    let (old, new) = (lab.host("a").await, lab.host("a").await);
+    for worker in [&old, &new] {
+        worker.cluster.settled();
+    }
+    for (number, (first, second)) in [(&old, &new), (&new, &old)].into_iter().enumerate() {
+        let (id, address) = (format!("{number:012}"), format!("10.32.1.{}", number + 1));
+        let name = format!("c{number}");
+        first.publish(&id, &address, &[&name]);
+        until("b knows it", || b.knows(&name, &address)).await;
+        throughout(Duration::from_secs(1), "b knows it", || b.knows(&name, &address)).await;
+        second.publish(&id, &address, &[&name]);
+        throughout(Duration::from_millis(1500), "b knows it", || b.knows(&name, &address)).await;
+        first.cluster.withdraw(&id);
+        second.cluster.withdraw(&id);
+        until("it is gone", || b.resolve(&name).is_empty()).await;
+    }
+}
 
 async fn a_worker_that_is_replaced_or_killed_is_no_departure(lab: Lab) {
     let b = lab.host("b").await;
