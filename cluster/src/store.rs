@@ -108,7 +108,7 @@ async fn in_time<T>(what: &str, work: impl Future<Output = Result<T, StoreError>
 }
 
 /// How a registry's servers are reached.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Servers {
     /// `HOST:PORT` of each.
     pub endpoints: Vec<String>,
@@ -122,4 +122,17 @@ pub struct Servers {
     pub identity: Option<(String, String)>,
     /// How long a session outlives its process.
     pub session: Duration,
+}
+
+impl std::fmt::Debug for Servers {
+    /// Without password and key: this may get into a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Servers")
+            .field("endpoints", &self.endpoints)
+            .field("prefix", &self.prefix)
+            .field("user", &self.user.as_ref().map(|(user, _)| user))
+            .field("tls", &self.ca.is_some())
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
 }

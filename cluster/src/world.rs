@@ -144,7 +144,10 @@ impl World {
             Key::Host(host) if *host == self.me => self.own.info = Some(value.to_owned()),
             Key::Host(host) => {
                 let info: Option<HostInfo> = serde_json::from_str(value).ok();
-                self.on_peer(host, |peer, _| peer.info = info.or(peer.info.take()));
+                self.on_peer(host, |peer, _| {
+                    peer.info = info.or(peer.info.take());
+                    peer.info_deleted = false;
+                });
                 self.changed = true;
             }
             Key::Live { host, instance } if *host == self.me => {
@@ -345,3 +348,6 @@ impl World {
         View { peers: self.peers.iter().map(peer).collect(), ..View::default() }
     }
 }
+
+#[cfg(test)]
+mod tests;

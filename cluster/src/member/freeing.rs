@@ -57,7 +57,7 @@ impl<S: Store + 'static> Member<S> {
     /// Writes down since when hosts are away, and frees those that have been for long.
     pub(crate) fn look_for_the_gone(&mut self, now: u64) {
         for (host, peer) in &self.world.peers {
-            let dead = !peer.is_live() && !peer.is_alive();
+            let dead = peer.is_dead();
             let key = Key::Gone(host.clone());
             let text = key.to_string();
             let job: LocalBoxFuture<'static, Done> = match (dead, self.world.gone.get(host)) {
@@ -67,7 +67,7 @@ impl<S: Store + 'static> Member<S> {
                     self.note(key, Some(now.to_string()))
                 }
                 // Somebody else took it for dead, and it is not: its time begins anew.
-                (false, Some(_)) => self.note(key, None),
+                (false, Some(_)) if peer.is_live() || peer.is_alive() => self.note(key, None),
                 (true, Some(since)) if now.saturating_sub(*since) >= self.identity.free_after.as_secs() => {
                     warn!(host, "has been away for long: what it held is free");
                     self.free(host.clone())

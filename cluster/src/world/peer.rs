@@ -59,6 +59,11 @@ impl Peer {
         self.alive
     }
 
+    /// Whether the registry does not hold it for alive, and it has left our own questions unanswered.
+    pub(crate) fn is_dead(&self) -> bool {
+        !self.is_live() && !self.alive && self.misses >= MISSES
+    }
+
     /// Whether nothing is known of it any more.
     pub(crate) fn is_nothing(&self) -> bool {
         !self.alive
