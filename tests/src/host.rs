@@ -71,14 +71,11 @@ impl Host {
         run(self.command("sh").args(["-c", line]), b"")
     }
 
-    /// Kills what still runs there: containers and their shims, which are children of no dockerd any more.
+    /// Kills what a killed engine leaves: containers and their shims, and then the containers' cgroups.
     pub fn kill_all(&self) {
-        let dir = self.dir.display();
-        run(Command::new("sh").args(["-c", &format!(
-            "for d in /proc/[0-9]*; do p=${{d#/proc/}}; [ $p = $$ ] && continue; \
-             if tr '\\0' ' ' <$d/cmdline 2>/dev/null | grep -q containerd-shim && tr '\\0' ' ' <$d/cmdline | grep -qF {dir}/; \
-             then kill -9 $(cat $d/task/*/children) $p; fi; done 2>/dev/null; true"
-        )]), b"");
+        let mut command = Command::new("sh");
+        command.args(["-c", KILL_ALL]).env("DIR", format!("{}/", self.dir.display()));
+        run(&mut command, b"");
     }
 
     /// A UDP socket of the host's network namespace, connected to an address there.
@@ -136,3 +133,16 @@ impl Default for Host {
         Self::new()
     }
 }
+
+// By the environment: on its command line the shell would find itself.
+const KILL_ALL: &str = r#"
+for d in /proc/[0-9]*; do
+    tr '\0' ' ' <$d/cmdline 2>/dev/null | grep containerd-shim | grep -qF -- "$DIR" || continue
+    inside=$(cat $d/task/*/children 2>/dev/null)
+    for p in $inside; do groups="$groups $(cut -d: -f3 /proc/$p/cgroup 2>/dev/null | grep -E '/[0-9a-f]{64}$' | sort -u)"; done
+    kill -9 $inside ${d#/proc/} 2>/dev/null
+done
+sleep 0.1
+for g in $groups; do rmdir /sys/fs/cgroup$g /sys/fs/cgroup/*$g 2>/dev/null; done
+true
+"#;

@@ -29,10 +29,13 @@ for round in 1 2 3; do
         if tr '\0' ' ' <$d/cmdline 2>/dev/null | grep -qF -- "$DIR"; then found="$found $(children $p) $p"; fi
     done
     [ -z "$found" ] && break
+    # A killed engine leaves its containers' cgroups behind.
+    for p in $found; do groups="$groups $(cut -d: -f3 /proc/$p/cgroup 2>/dev/null | grep -E '/[0-9a-f]{64}$' | sort -u)"; done
     kill -9 $found 2>/dev/null
     sleep 0.2
 done
 for m in $(grep -F " $DIR" /proc/self/mountinfo | cut -d' ' -f5 | sort -r); do umount -l "$m" 2>/dev/null; done
+for g in $groups; do rmdir /sys/fs/cgroup$g /sys/fs/cgroup/*$g 2>/dev/null; done
 for n in $NETNS; do ip netns del $n 2>/dev/null; done
 rm -rf "$DIR" 2>/dev/null || { sleep 1; rm -rf "$DIR"; }
 "#;

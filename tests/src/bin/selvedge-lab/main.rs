@@ -109,17 +109,20 @@ struct Place {
     runtime: PathBuf,
 }
 
-/// Where the supervisor listens and writes down what there is.
-const DIR: &str = "/tmp/selvedge-lab";
+/// Where the supervisor listens and writes down what there is; another one by SELVEDGE_LAB, for a second lab.
+fn dir() -> PathBuf {
+    std::env::var_os("SELVEDGE_LAB").map_or_else(|| PathBuf::from("/tmp/selvedge-lab"), PathBuf::from)
+}
+
 /// Longer than thirty engines take to start on two processors.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn control() -> PathBuf {
-    PathBuf::from(DIR).join("control.sock")
+    dir().join("control.sock")
 }
 
 fn hosts_file() -> PathBuf {
-    PathBuf::from(DIR).join("hosts.json")
+    dir().join("hosts.json")
 }
 
 fn main() -> ExitCode {
@@ -159,8 +162,8 @@ fn up(up: &Up) -> anyhow::Result<()> {
     if UnixStream::connect(control()).is_ok() {
         bail!("a lab is up already; `lab down` ends it");
     }
-    std::fs::create_dir_all(DIR)?;
-    let log = std::fs::File::create(PathBuf::from(DIR).join("log"))?;
+    std::fs::create_dir_all(dir())?;
+    let log = std::fs::File::create(dir().join("log"))?;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("supervise").args(std::env::args_os().skip(2));
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
@@ -168,11 +171,15 @@ fn up(up: &Up) -> anyhow::Result<()> {
     let end = Instant::now() + PATIENCE;
     while UnixStream::connect(control()).is_err() {
         if let Some(code) = child.try_wait()? {
-            let log = std::fs::read_to_string(PathBuf::from(DIR).join("log")).unwrap_or_default();
+            let log = std::fs::read_to_string(dir().join("log")).unwrap_or_default();
             bail!("the lab did not come up ({code}); the end of its log:\n{}", tail(&log, 15));
         }
         if Instant::now() > end {
-            bail!("the lab is not up after {PATIENCE:?}; see {DIR}/log, and `kill {}`", child.id());
+            bail!(
+                "the lab is not up after {PATIENCE:?}; see {}/log, and `kill {}`",
+                dir().display(),
+                child.id()
+            );
         }
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -206,7 +213,7 @@ fn ask(line: &str) -> anyhow::Result<()> {
 fn down() -> anyhow::Result<()> {
     ask("down")?;
     let end = Instant::now() + PATIENCE;
-    while PathBuf::from(DIR).exists() && Instant::now() < end {
+    while dir().exists() && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())

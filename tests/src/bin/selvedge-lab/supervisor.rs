@@ -8,7 +8,7 @@ use anyhow::Context;
 use selvedge_tests::fleet::store::Store;
 use selvedge_tests::fleet::{Fleet, Plan, StoreKind};
 
-use crate::{DIR, Place, StoreChoice, Up, control, hosts_file};
+use crate::{Place, StoreChoice, Up, control, dir, hosts_file};
 
 /// Makes the hosts, and obeys until it is told to end.
 pub(crate) fn run(up: &Up) -> anyhow::Result<()> {
@@ -41,7 +41,7 @@ struct RemoveAtEnd;
 
 impl Drop for RemoveAtEnd {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(DIR);
+        let _ = std::fs::remove_dir_all(dir());
     }
 }
 
