@@ -141,6 +141,8 @@ pub(crate) mod socket {
 // How long a first start waits for an engine before it serves without: requests then wait for the engine
 // themselves.
 const FIRST_SYNC: Duration = Duration::from_secs(5);
+// How long a worker that leaves waits for the registry to hear of it.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// Runs the worker until the keeper ends it.
 ///
@@ -346,8 +348,9 @@ async fn leave(worker: &Worker, order: Order) {
             // Those that wait for an engine stop at once; then the next worker may have their clients.
             tokio::task::yield_now().await;
             worker.keeper.release().await;
-            // The next worker is there: until then this one's presence in the registry was the host's.
-            worker.cluster.leave().await;
+            // The next worker is there: until then this one's presence in the registry was the host's. A slow registry
+            // forgets this one by itself.
+            let _ = tokio::time::timeout(LEAVE, worker.cluster.leave()).await;
             limit
         }
         Order::Stop { grace } => grace.min(Duration::from_secs(1)),
