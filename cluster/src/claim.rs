@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use crate::key::{Claim, Key, Verdict};
 use crate::member::{Asked, Identity};
 use crate::store::{Lifetime, StoreError, Writer};
-use crate::world::World;
+use crate::world::{NOBODY, World};
 
 /// How long a claim waits for the registry, or for another host.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
@@ -88,7 +88,13 @@ pub(crate) async fn block<W: Writer>(
     candidates: Vec<Ipv4Net>,
 ) -> Result<Ipv4Net, ClaimError> {
     for block in candidates {
-        if writer.create(&Key::Block(block).to_string(), host, Lifetime::Forever).await? {
+        let key = Key::Block(block).to_string();
+        let mut taken = writer.create(&key, host, Lifetime::Forever).await?;
+        // Whoever gave it back was interrupted.
+        if !taken && writer.delete(&key, Some(NOBODY)).await? {
+            taken = writer.create(&key, host, Lifetime::Forever).await?;
+        }
+        if taken {
             return Ok(block);
         }
     }

@@ -18,6 +18,10 @@ use crate::view::{PeerView, View};
 mod peer;
 pub(crate) use peer::Peer;
 
+/// Whose a block is that was given back: its key has this value for the moment until it is deleted, so that others can
+/// tell that from a deletion by somebody else.
+pub(crate) const NOBODY: &str = "";
+
 /// What the registry holds of this host's own.
 #[derive(Debug, Default)]
 pub(crate) struct OwnInStore {
@@ -44,8 +48,10 @@ pub(crate) struct World {
     pub(crate) changed: bool,
     /// Whether the registry has been read at all.
     pub(crate) read: bool,
-    /// Blocks that an emptied registry does not know, of hosts that have not come back yet.
+    /// Blocks that the registry does not know any more, of hosts that have not given them back.
     held_over: BTreeSet<Ipv4Net>,
+    /// Blocks whose host has given them back, and whose keys are still there.
+    pub(crate) given_back: BTreeSet<Ipv4Net>,
     /// While all is read, strays are sorted once at the end.
     in_bulk: bool,
 }
@@ -64,6 +70,7 @@ impl World {
             changed: true,
             read: false,
             held_over: BTreeSet::new(),
+            given_back: BTreeSet::new(),
             in_bulk: false,
         }
     }
@@ -99,6 +106,7 @@ impl World {
         self.gone.clear();
         let blocks = std::mem::take(&mut self.blocks);
         self.held_over.clear();
+        self.given_back.clear();
         self.in_bulk = true;
         for peer in self.peers.values_mut() {
             peer.begin_anew();
@@ -195,10 +203,7 @@ impl World {
                 self.on_peer(host, |peer, _| peer.goes(instance));
                 self.changed = true;
             }
-            Key::Block(block) => {
-                let former = self.blocks.remove(block);
-                self.sort_strays(|name, _| former.as_deref() == Some(name));
-            }
+            Key::Block(block) => self.remove_block(*block),
             Key::Address(address) => _ = self.claims.remove(address),
             Key::Record { host, text } if *host == self.me => _ = self.own.records.remove(text),
             Key::Record { host, text } => {
@@ -244,6 +249,12 @@ impl World {
 
     fn put_block(&mut self, block: Ipv4Net, host: &str) {
         self.held_over.remove(&block);
+        if host == NOBODY {
+            self.given_back.insert(block);
+            self.free_block(block);
+            return;
+        }
+        self.given_back.remove(&block);
         let overlaps = |other: &Ipv4Net| block.contains(other) || other.contains(&block);
         let former: Vec<String> =
             self.blocks.extract_if(.., |other, _| overlaps(other)).map(|(_, host)| host).collect();
@@ -251,6 +262,23 @@ impl World {
         self.sort_strays(|name, peer| {
             name == host || peer.has_strays() || former.iter().any(|former| former == name)
         });
+    }
+
+    /// A key was deleted. A host that lives gives its blocks back by another way: this was somebody else, and the host is
+    /// about to write the block down again.
+    fn remove_block(&mut self, block: Ipv4Net) {
+        self.given_back.remove(&block);
+        let owner = self.blocks.get(&block);
+        if owner.is_some_and(|owner| self.peers.get(owner).is_some_and(Peer::is_alive)) {
+            self.held_over.insert(block);
+        } else {
+            self.free_block(block);
+        }
+    }
+
+    fn free_block(&mut self, block: Ipv4Net) {
+        let former = self.blocks.remove(&block);
+        self.sort_strays(|name, _| former.as_deref() == Some(name));
     }
 
     /// A host that is back has written down all that is its own: what was held over for it beyond that, it has not.

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use tracing::info;
 
 use super::Member;
-use crate::key::Key;
+use crate::key::{HostInfo, Key, Settings};
 use crate::store::{News, Store, StoreError};
 use crate::view::Registry;
 
@@ -15,6 +15,11 @@ impl<S: Store + 'static> Member<S> {
             Ok(news) => news,
             Err(error) => return self.lost(error),
         };
+        if let News::All(all) = &news
+            && let Err(why) = self.agrees(all)
+        {
+            return self.lost(StoreError::Refused(why));
+        }
         let all = matches!(news, News::All(_));
         if let News::Put(key, _) | News::Gone(key) = &news {
             self.dirty |= self.is_own(key);
@@ -47,9 +52,6 @@ impl<S: Store + 'static> Member<S> {
     }
 
     pub(super) fn read_all(&mut self) {
-        if let Err(why) = self.agrees() {
-            return self.lost(StoreError::Refused(why));
-        }
         if self.state != Registry::Connected {
             info!(hosts = self.world.peers.len() + 1, "the registry is there");
         }
@@ -59,8 +61,14 @@ impl<S: Store + 'static> Member<S> {
         self.heed_all();
     }
 
-    pub(super) fn agrees(&self) -> Result<(), String> {
-        match &self.world.settings {
+    /// Whether this host may take part in a registry that holds this; looked at before any of it is believed.
+    fn agrees(&self, all: &[(String, String)]) -> Result<(), String> {
+        let value = |key: &Key| {
+            let key = key.to_string();
+            all.iter().find(|(found, _)| *found == key).map(|(_, value)| value.as_str())
+        };
+        let settings = value(&Key::Settings).and_then(|text| serde_json::from_str::<Settings>(text).ok());
+        match settings {
             Some(settings) if settings.pool != self.identity.pool => Err(format!(
                 "this registry is for the pool {}, and this host has --pool {}",
                 settings.pool, self.identity.pool
@@ -69,7 +77,28 @@ impl<S: Store + 'static> Member<S> {
                 "this registry is for blocks of /{}, and this host has --block-size {}",
                 settings.block_size, self.identity.block_size
             )),
-            _ => Ok(()),
+            _ => self.is_alone_with_its_name(value(&Key::Host(self.identity.host.clone())), all),
+        }
+    }
+
+    /// A host that was cloned with its name would fight with the first one for every key.
+    fn is_alone_with_its_name(&self, info: Option<&str>, all: &[(String, String)]) -> Result<(), String> {
+        let told = info.and_then(|text| serde_json::from_str::<HostInfo>(text).ok());
+        let elsewhere =
+            told.map(|info| info.address).filter(|address| *address != self.identity.info.address);
+        let Some(address) = elsewhere else { return Ok(()) };
+        let is_another = |key: &str| match Key::parse(key) {
+            Some(Key::Live { host, instance }) => {
+                host == self.identity.host && instance != self.identity.instance
+            }
+            _ => false,
+        };
+        match all.iter().any(|(key, _)| key.starts_with("live/") && is_another(key)) {
+            true => Err(format!(
+                "another host, at {address}, is called {} too; give one of them another --host-name",
+                self.identity.host
+            )),
+            false => Ok(()),
         }
     }
 }

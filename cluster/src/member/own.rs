@@ -14,7 +14,7 @@ use crate::claim;
 use crate::key::{Claim, Key, Verdict};
 use crate::member::{Change, Identity, settings};
 use crate::store::Lifetime;
-use crate::world::World;
+use crate::world::{NOBODY, World};
 
 /// Longer than a worker takes to hear of a container that another one has started.
 const STRANGE_FOR: Duration = Duration::from_secs(2);
@@ -91,7 +91,7 @@ impl Own {
             _ => true,
         });
         let known = world.own_blocks();
-        self.given_back.retain(|block| known.contains(block));
+        self.given_back.retain(|block| known.contains(block) || world.given_back.contains(block));
         let is_there = |key: &Key| match key {
             Key::Record { text, .. } => world.own.records.contains(text),
             Key::Address(address) => world.claims.contains_key(address),
@@ -138,8 +138,11 @@ impl Own {
         let known = world.own_blocks();
         let missing = self.blocks.difference(&known);
         let create = |block: &Ipv4Net| Change::Create(Key::Block(*block), me.to_owned(), Lifetime::Forever);
-        let delete = |block: &Ipv4Net| Change::Delete(Key::Block(*block), Some(me.to_owned()));
-        missing.map(create).chain(self.given_back.intersection(&known).map(delete)).collect()
+        let free = |block: &Ipv4Net| Change::Replace(Key::Block(*block), me.to_owned(), NOBODY.to_owned());
+        let delete = |block: &Ipv4Net| Change::Delete(Key::Block(*block), Some(NOBODY.to_owned()));
+        let given_back = self.given_back.intersection(&known).map(free);
+        let freed = self.given_back.intersection(&world.given_back).map(delete);
+        missing.map(create).chain(given_back).chain(freed).collect()
     }
 
     fn claims(&mut self, world: &World, me: &str, now: Instant) -> Vec<Change> {

@@ -132,3 +132,22 @@ fn what_is_dumped_is_what_another_worker_knows() {
     assert_eq!(next.peer().unwrap().blocks, scene.peer().unwrap().blocks);
     assert_eq!(next.world.settings, scene.world.settings);
 }
+
+#[test]
+fn a_block_whose_key_is_deleted_stays_its_hosts_unless_the_host_gave_it_back_or_is_dead() {
+    let mut scene = Scene::new();
+    let owner = |scene: &Scene| scene.world.owner_of("10.32.5.9".parse().unwrap()).map(str::to_owned);
+    scene.all("1", &[HOST, LIVE, BLOCK]);
+    scene.gone(BLOCK.0);
+    assert_eq!(owner(&scene).as_deref(), Some("h"), "somebody deleted it by hand");
+    scene.world.take(News::Put(BLOCK.0.to_owned(), "h".to_owned()));
+    scene.put(BLOCK.0);
+    assert_eq!(owner(&scene), None, "given back");
+    scene.gone(BLOCK.0);
+    scene.world.take(News::Put(BLOCK.0.to_owned(), "h".to_owned()));
+    scene.gone("live/h,1");
+    scene.world.asked("h", false, false);
+    scene.world.asked("h", false, false);
+    scene.gone(BLOCK.0);
+    assert_eq!(owner(&scene), None, "forgotten");
+}

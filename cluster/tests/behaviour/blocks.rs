@@ -122,5 +122,6 @@ async fn hosts_that_do_not_agree_are_refused(lab: Lab) {
         let error = other.cluster.claim_block().await.unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
         assert_eq!(raw.get("hosts/other").await, None);
+        assert!(!other.view().read && other.view().peers.is_empty(), "nothing of it is believed");
     }
 }

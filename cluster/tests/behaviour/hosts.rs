@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use selvedge_cluster::view::Registry;
+
 use crate::lab::{Lab, Wanted, throughout, until};
 use crate::with_any_registry;
 
@@ -11,7 +13,26 @@ with_any_registry!(
     a_host_that_answers_is_not_dead_whatever_the_registry_says,
     a_dead_hosts_blocks_are_freed_after_a_time,
     of_two_workers_none_deletes_what_the_other_heard_of_first,
+    a_second_host_of_the_same_name_is_refused_and_the_first_goes_on,
 );
+
+async fn a_second_host_of_the_same_name_is_refused_and_the_first_goes_on(lab: Lab) {
+    let (a, b) = (lab.host("a").await, lab.host("b").await);
+    a.publish("aaaaaaaaaaaa1111", "10.32.1.5", &["db"]);
+    until("b knows it", || b.knows("db", "10.32.1.5")).await;
+    let elsewhere = || Wanted { address: "127.0.0.2".parse().unwrap(), ..Wanted::default() };
+    let clone = lab.begin("a", elsewhere()).await;
+    clone.cluster.settled();
+    until("it is refused", || format!("{:?}", clone.view().registry).contains("--host-name")).await;
+    throughout(Duration::from_secs(2), "the first is what it was", || {
+        b.knows("db", "10.32.1.5")
+            && b.peer("a")
+                .is_some_and(|peer| peer.info.is_some_and(|info| info.address.to_string() == "127.0.0.1"))
+    })
+    .await;
+    drop(a);
+    until("when the first is gone, the name is free", || clone.view().registry == Registry::Connected).await;
+}
 
 /// In an upgrade there are two for a while, and one of them hears of a container before the other.
 async fn of_two_workers_none_deletes_what_the_other_heard_of_first(lab: Lab) {

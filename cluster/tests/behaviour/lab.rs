@@ -64,11 +64,19 @@ pub(crate) struct Wanted {
     pub(crate) free_after: Duration,
     /// Whether somebody listens at the host's port.
     pub(crate) answers: bool,
+    /// The host's address; all of loopback answers.
+    pub(crate) address: Ipv4Addr,
 }
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self { pool: "10.32.0.0/12", block_size: 24, free_after: Duration::from_secs(86_400), answers: true }
+        Self {
+            pool: "10.32.0.0/12",
+            block_size: 24,
+            free_after: Duration::from_secs(86_400),
+            answers: true,
+            address: Ipv4Addr::LOCALHOST,
+        }
     }
 }
 
@@ -95,7 +103,7 @@ impl Lab {
 
     /// A host, as soon as it begins.
     pub(crate) async fn begin(&self, name: &str, wanted: Wanted) -> Host {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((wanted.address, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let table: SharedTable = Arc::new(RwLock::new(Table::new(Name::parse("selvedge.internal").unwrap())));
         let reserved = Arc::new(Mutex::new(HashMap::new()));
@@ -103,7 +111,7 @@ impl Lab {
             host: name.to_owned(),
             instance: format!("{port}"),
             info: HostInfo {
-                address: IpAddr::from(Ipv4Addr::LOCALHOST),
+                address: IpAddr::from(wanted.address),
                 port,
                 version: "1".to_owned(),
                 datapath: "auto".to_owned(),
