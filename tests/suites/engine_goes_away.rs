@@ -148,7 +148,8 @@ fn logs_and_events_go_on_without_loss_or_repetition() {
     }
     std::thread::sleep(Duration::from_secs(1));
     let pid = i32::try_from(events.id()).expect("a pid");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGINT).expect("it lives");
+    // Not SIGINT, which a shell in the background has its children ignore.
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM).expect("it lives");
     let (heard, _) = both(&events.wait_with_output().expect("it ends"));
     assert_eq!(heard.lines().filter(|line| *line == "create before").count(), 1, "{heard}");
     assert_eq!(heard.lines().filter(|line| *line == "create after").count(), 1, "{heard}");
