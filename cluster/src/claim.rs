@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
+use selvedge_registry::name::fnv1a;
 use tokio::time::{Instant, sleep};
 
 use crate::key::{Claim, Key, Verdict};
@@ -76,7 +77,8 @@ pub(crate) fn free_blocks(identity: &Identity, world: &World) -> Vec<Ipv4Net> {
 }
 
 /// The block in which an address would lie.
-pub(crate) fn block_of(address: Ipv4Addr, block_size: u8) -> Option<Ipv4Net> {
+#[must_use]
+pub fn block_of(address: Ipv4Addr, block_size: u8) -> Option<Ipv4Net> {
     Ipv4Net::new(address, block_size).ok().map(|block| block.trunc())
 }
 
@@ -176,8 +178,4 @@ pub(crate) fn verdict(claim: &Claim, free: bool) -> Verdict {
 /// A claim as it stands in the registry.
 pub(crate) fn text(claim: &Claim) -> String {
     serde_json::to_string(claim).unwrap_or_default()
-}
-
-fn fnv1a(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }

@@ -28,7 +28,6 @@ pub(crate) struct OwnInStore {
     pub(crate) records: HashSet<String>,
     pub(crate) instances: HashSet<String>,
     pub(crate) info: Option<String>,
-    pub(crate) gone: bool,
 }
 
 /// Everything.
@@ -182,7 +181,6 @@ impl World {
                 self.stray(host, text);
             }
             Key::Gone(host) => {
-                self.own.gone |= *host == self.me;
                 self.gone.insert(host.clone(), value.parse().unwrap_or(u64::MAX));
             }
         }
@@ -211,10 +209,7 @@ impl World {
                 self.changed |= stray;
                 self.drop_nobody(host);
             }
-            Key::Gone(host) => {
-                self.own.gone &= *host != self.me;
-                self.gone.remove(host);
-            }
+            Key::Gone(host) => _ = self.gone.remove(host),
         }
     }
 
@@ -308,10 +303,7 @@ impl World {
         if self.in_bulk {
             return;
         }
-        let mut blocks: HashMap<&str, Vec<Ipv4Net>> = HashMap::new();
-        for (block, host) in &self.blocks {
-            blocks.entry(host).or_default().push(*block);
-        }
+        let blocks = by_host(&self.blocks);
         for (name, peer) in self.peers.iter_mut().filter(|(name, peer)| concerns(name, peer)) {
             let own = blocks.get(name.as_str()).map_or(&[][..], Vec::as_slice);
             peer.sort_strays(|address| !own.iter().any(|block| block.contains(&address)));
@@ -360,10 +352,7 @@ impl World {
 
     /// What others may see of all this.
     pub(crate) fn view(&self) -> View {
-        let mut blocks: HashMap<&str, Vec<Ipv4Net>> = HashMap::new();
-        for (block, host) in &self.blocks {
-            blocks.entry(host).or_default().push(*block);
-        }
+        let blocks = by_host(&self.blocks);
         let peer = |(name, peer): (&String, &Peer)| PeerView {
             name: name.clone(),
             info: peer.info.clone(),
@@ -375,6 +364,14 @@ impl World {
         };
         View { peers: self.peers.iter().map(peer).collect(), ..View::default() }
     }
+}
+
+fn by_host(blocks: &BTreeMap<Ipv4Net, String>) -> HashMap<&str, Vec<Ipv4Net>> {
+    let mut sorted: HashMap<&str, Vec<Ipv4Net>> = HashMap::new();
+    for (block, host) in blocks {
+        sorted.entry(host).or_default().push(*block);
+    }
+    sorted
 }
 
 #[cfg(test)]

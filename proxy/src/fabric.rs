@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ipnet::Ipv4Net;
-use selvedge_cluster::claim::ClaimError;
+use selvedge_cluster::claim::{ClaimError, block_of};
 use selvedge_cluster::handle::Cluster;
 use selvedge_cluster::key::HostInfo;
 use selvedge_cluster::member::Identity;
@@ -312,8 +312,8 @@ pub(crate) fn remember_blocks(worker: &Worker) {
         return;
     }
     let given = worker.book.all().into_iter().filter(|(_, entry)| !entry.note.fixed);
-    let block = |address| Ipv4Net::new(address, worker.config.block_size).ok().map(|block| block.trunc());
-    let mut blocks: BTreeSet<Ipv4Net> = given.filter_map(|(_, entry)| block(entry.note.address)).collect();
+    let mut blocks: BTreeSet<Ipv4Net> =
+        given.filter_map(|(_, entry)| block_of(entry.note.address, worker.config.block_size)).collect();
     blocks.extend(worker.book.free_by_block().iter().map(|(block, _)| *block));
     let own: Vec<Ipv4Net> = blocks.iter().copied().collect();
     worker.book.set_blocks(&own, host_address(&worker.config, &own));

@@ -14,6 +14,7 @@ use anyhow::Context;
 use selvedge_cluster::handle::Cluster;
 use selvedge_keeper::link::{Link, Order};
 use selvedge_netsetup::{Datapath, Network};
+use selvedge_registry::name::fnv1a;
 use selvedge_registry::record::Record;
 use selvedge_registry::table::{SharedTable, Table};
 use tokio::net::UnixListener;
@@ -272,13 +273,10 @@ pub(crate) fn network_settings(config: &Config) -> selvedge_netsetup::Settings {
     }
 }
 
-// FNV-1a: tells the interfaces of several Selvedges in one network namespace apart. Not 0, which is every
-// interface's group, and below 2^30.
+// Tells the interfaces of several Selvedges in one network namespace apart. Not 0, which is every interface's group,
+// and below 2^30.
 fn group(runtime_dir: &Path) -> u32 {
-    let bytes = runtime_dir.as_os_str().as_encoded_bytes();
-    let hash =
-        bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
-    (hash >> 2) | 1
+    (fnv1a(runtime_dir.as_os_str().as_encoded_bytes()) >> 2) | 1
 }
 
 fn take(sockets: &mut HashMap<String, OwnedFd>, name: &str) -> anyhow::Result<OwnedFd> {

@@ -192,7 +192,8 @@ fn mangled_label(text: &str) -> String {
 }
 
 /// FNV-1a, 32 bits: written out here because the names made with it must be the same on all hosts, for ever.
-fn fnv1a(bytes: &[u8]) -> u32 {
+#[must_use]
+pub fn fnv1a(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 

@@ -195,7 +195,7 @@ fn host(world: &World, identity: &Identity) -> Vec<Change> {
         Some(old) if *old != text => changes.push(Change::Replace(key, old.clone(), text)),
         Some(_) => {}
     }
-    if world.own.gone {
+    if world.gone.contains_key(&identity.host) {
         changes.push(Change::Delete(Key::Gone(identity.host.clone()), None));
     }
     changes
