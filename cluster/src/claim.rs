@@ -92,8 +92,9 @@ pub(crate) async fn block<W: Writer>(
     for block in candidates {
         let key = Key::Block(block).to_string();
         let mut taken = writer.create(&key, host, Lifetime::Forever).await?;
-        // Whoever gave it back was interrupted.
-        if !taken && writer.delete(&key, Some(NOBODY)).await? {
+        // It is being given back just now, or whoever gave it back was interrupted.
+        if !taken && writer.get(&key).await?.is_none_or(|owner| owner == NOBODY) {
+            writer.delete(&key, Some(NOBODY)).await?;
             taken = writer.create(&key, host, Lifetime::Forever).await?;
         }
         if taken {
