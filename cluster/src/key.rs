@@ -167,6 +167,12 @@ pub fn write_record(record: &Record) -> String {
     text
 }
 
+/// Whose record it is: the first field of its text.
+#[must_use]
+pub(crate) fn record_id(text: &str) -> &str {
+    text.split(';').next().unwrap_or_default()
+}
+
 /// The record of a host's container; its id is `HOST/ID`.
 #[must_use]
 pub fn read_record(host: &str, text: &str) -> Option<Record> {

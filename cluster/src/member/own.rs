@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use crate::claim;
-use crate::key::{Claim, Key, Verdict};
+use crate::key::{self, Claim, Key, Verdict};
 use crate::member::{Change, Identity, settings};
 use crate::store::Lifetime;
 use crate::world::{NOBODY, World};
@@ -164,17 +164,19 @@ impl Own {
         changes
     }
 
-    /// The new ones first: a container whose names change is never without.
+    /// A container whose names change is never without: its old record goes when the new one is there. Not both at
+    /// once, for etcd keeps no order between two requests of one client.
     fn records(&mut self, world: &World, me: &str, now: Instant) -> Vec<Change> {
         let wanted: HashSet<String> = self.records.values().cloned().collect();
-        let missing = wanted.iter().filter(|text| !world.own.records.contains(*text));
-        let create = |text: &String| Change::Create(record_key(me, text), String::new(), Lifetime::Forever);
-        let mut changes: Vec<Change> = missing.map(create).collect();
+        let missing: Vec<&String> = wanted.iter().filter(|text| !world.own.records.contains(*text)).collect();
+        let unwritten: HashSet<&str> = missing.iter().map(|text| key::record_id(text)).collect();
+        let create = |text: &&String| Change::Create(record_key(me, text), String::new(), Lifetime::Forever);
+        let mut changes: Vec<Change> = missing.iter().map(create).collect();
         for text in &world.own.records {
             let key = record_key(me, text);
             if wanted.contains(text) {
                 self.strangers.remove(&key);
-            } else if self.is_over(&key, now) {
+            } else if !unwritten.contains(key::record_id(text)) && self.is_over(&key, now) {
                 changes.push(Change::Delete(key, None));
             }
         }
@@ -199,4 +201,29 @@ fn host(world: &World, identity: &Identity) -> Vec<Change> {
         changes.push(Change::Delete(Key::Gone(identity.host.clone()), None));
     }
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, RwLock};
+
+    use selvedge_registry::name::Name;
+    use selvedge_registry::table::Table;
+
+    use super::*;
+
+    #[test]
+    fn an_old_record_stays_until_the_new_one_is_written() {
+        let domain = Name::parse("selvedge.internal").unwrap();
+        let mut world = World::new("a", Arc::new(RwLock::new(Table::new(domain))));
+        let (old, new) = ("aaaaaaaaaaaa;a=10.32.1.5;n=one", "aaaaaaaaaaaa;a=10.32.1.5;n=two");
+        let mut own = Own::default();
+        own.publish("a", "id".to_owned(), old.to_owned());
+        world.put(&record_key("a", old), "");
+        own.publish("a", "id".to_owned(), new.to_owned());
+        let create = Change::Create(record_key("a", new), String::new(), Lifetime::Forever);
+        assert_eq!(own.records(&world, "a", Instant::now()), [create]);
+        world.put(&record_key("a", new), "");
+        assert_eq!(own.records(&world, "a", Instant::now()), [Change::Delete(record_key("a", old), None)]);
+    }
 }

@@ -1,3 +1,5 @@
+//! Tests of what is known of the others. Must never need a registry.
+
 use std::sync::{Arc, RwLock};
 
 use selvedge_registry::name::Name;
