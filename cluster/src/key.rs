@@ -186,7 +186,7 @@ pub fn read_record(host: &str, text: &str) -> Option<Record> {
             _ => {}
         }
     }
-    Some(Record { id: format!("{host}/{id}"), address: address?, names, upstreams: Vec::new() })
+    Some(Record::new(format!("{host}/{id}"), address?, names))
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ fn table(names: u32) -> Result<Table, Failure> {
             own.push(Name::parse("all")?);
         }
         let address = Ipv4Addr::from(base + number);
-        table.put(Record { id: number.to_string(), address, names: own, upstreams: vec![] });
+        table.put(Record::new(number.to_string(), address, own));
     }
     Ok(table)
 }

@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use selvedge_netsetup::WireSpec;
 use selvedge_registry::name::Name;
-use selvedge_registry::record::Record;
+use selvedge_registry::record::{Record, Traits};
 use tracing::{debug, info, warn};
 
 use crate::book::{Entry, Phase};
@@ -148,6 +148,7 @@ pub(crate) fn publish(worker: &Worker, id: &str, entry: &Entry) {
         address: entry.note.address,
         names: names(entry),
         upstreams,
+        traits: Traits::default(),
     });
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Pure data. It must never do I/O, read a clock, or know of Docker, of sockets or of any other crate of ours.
 
+pub mod allow;
 pub mod error;
 pub mod name;
 pub mod pool;

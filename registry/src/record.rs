@@ -1,8 +1,13 @@
-//! One container's entry in the table. It must never hold what DNS does not need: the rest is in labels and the kernel.
+//! One container's entry in the table. It must never hold what neither DNS nor the policy needs: the rest is in labels
+//! and the kernel.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use crate::allow::{Grant, Protocol};
 use crate::name::Name;
+
+/// The tenant of a container that belongs to nobody in particular.
+pub const DEFAULT_TENANT: &str = "default";
 
 /// What is known of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,4 +21,50 @@ pub struct Record {
     pub names: Vec<Name>,
     /// The name servers that the user gave it (`--dns`); empty = the host's.
     pub upstreams: Vec<SocketAddr>,
+    /// All that most containers have nothing special of.
+    pub traits: Traits,
+}
+
+/// What sets a container apart. Boxed slices, for there may be a hundred thousand of these.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Traits {
+    /// Who it belongs to; nothing = [`DEFAULT_TENANT`].
+    pub tenant: Option<Box<str>>,
+    /// The Marathon app that it is an instance of: `/shop/front/web`.
+    pub app: Option<Box<str>>,
+    /// Who may call it, besides its own tenant.
+    pub allow: Box<[Grant]>,
+    /// Its named ports, for SRV.
+    pub ports: Box<[NamedPort]>,
+    /// Its Docker HEALTHCHECK does not say that it is healthy (yet, or any more).
+    pub unhealthy: bool,
+    /// Of all that have one of its names only the newest healthy one shall be answered.
+    pub exclusive: bool,
+    /// When it was started, in milliseconds since 1970; 0 = not known.
+    pub since: u64,
+}
+
+/// A port with a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedPort {
+    /// What it is called: one DNS label without the underscore, in lower case.
+    pub name: Box<str>,
+    /// Its number.
+    pub number: u16,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+}
+
+impl Record {
+    /// A record with nothing special about it.
+    #[must_use]
+    pub fn new(id: impl Into<String>, address: Ipv4Addr, names: Vec<Name>) -> Self {
+        Self { id: id.into(), address, names, upstreams: Vec::new(), traits: Traits::default() }
+    }
+
+    /// Who it belongs to.
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        self.traits.tenant.as_deref().unwrap_or(DEFAULT_TENANT)
+    }
 }

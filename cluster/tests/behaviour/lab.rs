@@ -197,8 +197,7 @@ impl Host {
     /// Says that a container runs here.
     pub(crate) fn publish(&self, id: &str, address: &str, names: &[&str]) {
         let names = names.iter().map(|name| Name::parse(name).unwrap()).collect();
-        let record =
-            Record { id: id.to_owned(), address: address.parse().unwrap(), names, upstreams: Vec::new() };
+        let record = Record::new(id, address.parse().unwrap(), names);
         assert!(self.cluster.publish(record).is_empty());
     }
 

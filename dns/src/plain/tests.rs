@@ -31,7 +31,7 @@ fn table_with(pool6: Option<&str>, partial: bool) -> Table {
         let names =
             names.into_iter().enumerate().filter(|(place, _)| *place != 1 || last < 4).map(|(_, name)| name);
         let address = Ipv4Addr::new(10, 32, 0, last);
-        table.put(Record { id: last.to_string(), address, names: names.collect(), upstreams: vec![] });
+        table.put(Record::new(last.to_string(), address, names.collect()));
     }
     table
 }

@@ -12,11 +12,8 @@ fn name(text: &str) -> Name {
 
 fn table() -> Table {
     let mut table = Table::new(name("selvedge.internal")).with_domain(name("marathon.mesos"));
-    let record = |id: &str, address: [u8; 4], names: &[&str]| Record {
-        id: id.to_owned(),
-        address: address.into(),
-        names: names.iter().map(|text| name(text)).collect(),
-        upstreams: vec![],
+    let record = |id: &str, address: [u8; 4], names: &[&str]| {
+        Record::new(id, address.into(), names.iter().map(|text| name(text)).collect())
     };
     table.put(record("a", [10, 32, 5, 7], &["db.shop", "db", "db-shop.marathon.mesos."]));
     table.put(record("b", [10, 47, 0, 1], &["localhost"]));

@@ -47,12 +47,9 @@ impl Lab {
     }
 
     pub(crate) fn put(&self, id: &str, address: &str, names: &[&str], upstreams: &[SocketAddr]) {
-        let record = Record {
-            id: id.to_owned(),
-            address: address.parse().unwrap(),
-            names: names.iter().map(|text| Name::parse(text).unwrap()).collect(),
-            upstreams: upstreams.to_vec(),
-        };
+        let names = names.iter().map(|text| Name::parse(text).unwrap()).collect();
+        let mut record = Record::new(id, address.parse().unwrap(), names);
+        record.upstreams = upstreams.to_vec();
         assert_eq!(self.table.write().unwrap().put(record), []);
     }
 

@@ -19,12 +19,7 @@ fn within(table: &Table, network: &str) -> bool {
 }
 
 fn record(id: &str, last: u8, names: &[&str]) -> Record {
-    Record {
-        id: id.to_owned(),
-        address: Ipv4Addr::new(10, 32, 0, last),
-        names: names.iter().map(|text| name(text)).collect(),
-        upstreams: vec![],
-    }
+    Record::new(id, Ipv4Addr::new(10, 32, 0, last), names.iter().map(|text| name(text)).collect())
 }
 
 #[test]
@@ -159,10 +154,8 @@ fn arbitrary_record() -> impl Strategy<Value = Record> {
     let name = "[a-c](\\.[a-c]){0,3}".prop_map(|text| Name::parse(&text).unwrap());
     let servers = prop::collection::vec((1u8..3).prop_map(|n| SocketAddr::from(([9, 9, 9, n], 53))), 0..2);
     (id, 1u8..6, prop::collection::vec(name, 0..4), servers).prop_map(|(id, last, names, upstreams)| Record {
-        id,
-        address: Ipv4Addr::new(10, 32, last % 2, last),
-        names,
         upstreams,
+        ..Record::new(id, Ipv4Addr::new(10, 32, last % 2, last), names)
     })
 }
 

@@ -149,8 +149,7 @@ pub(crate) fn serve(address: SocketAddr, count: u32) -> anyhow::Result<()> {
     let mut table = Table::new(Name::parse("selvedge.internal")?);
     for number in 0..count {
         let names = vec![Name::parse(&format!("h{number}.bench"))?];
-        let record =
-            Record { id: number.to_string(), address: address_of(number), names, upstreams: Vec::new() };
+        let record = Record::new(number.to_string(), address_of(number), names);
         table.put(record);
     }
     let mut settings = Settings::new(Arc::new(RwLock::new(table)), address, "10.32.0.0/12".parse()?);

@@ -199,12 +199,7 @@ fn address_of(host: u32, container: u32) -> Ipv4Addr {
 fn record(host: u32, container: u32) -> Option<Record> {
     let number = host * CONTAINERS + container;
     let names = vec![Name::parse(&format!("h{number}.bench")).ok()?];
-    Some(Record {
-        id: format!("{number:012x}"),
-        address: address_of(host, container),
-        names,
-        upstreams: vec![],
-    })
+    Some(Record::new(format!("{number:012x}"), address_of(host, container), names))
 }
 
 async fn write_all<W: Writer>(writer: &W, hosts: u32) -> anyhow::Result<()> {

@@ -1,0 +1,357 @@
+//! Who may call a container: the grammar of the label `selvedge.allow`, and what it means. Pure; must never know of
+//! the kernel's rules.
+//!
+//! ```text
+//! rules = rule *( "," rule )
+//! rule  = who *( blank ports )
+//! who   = "tenant:" NAME / "app:" PATH / "name:" NAME / "cidr:" NETWORK / "any"
+//! ports = NUMBER [ "-" NUMBER ] [ "/" ( "tcp" / "udp" ) ]            ; without a protocol: tcp
+//! ```
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::name::Name;
+use crate::record::Record;
+
+/// TCP or UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// One rule: somebody may call, on some ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Who.
+    pub who: Who,
+    /// On which; none = on all, and by any protocol.
+    pub ports: Box<[Ports]>,
+}
+
+/// Whom a rule speaks of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who {
+    /// All containers of a tenant.
+    Tenant(Box<str>),
+    /// All instances of a Marathon app, and of the apps below it: `/shop/front`.
+    App(Box<str>),
+    /// All containers with this name, relative to the domain.
+    Name(Name),
+    /// All callers in this network, containers or not.
+    Network(IpNet),
+    /// Everybody.
+    Anyone,
+}
+
+/// Ports from the first to the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// The first.
+    pub first: u16,
+    /// The last, not below the first.
+    pub last: u16,
+    /// Of this protocol.
+    pub protocol: Protocol,
+}
+
+/// What is wrong with a text of rules, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("column {column}: {why}")]
+pub struct AllowError {
+    /// The first character that cannot be, counted from 1.
+    pub column: usize,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// Reads rules; an empty text has none.
+///
+/// # Errors
+/// The first thing that is wrong, with its column.
+pub fn parse(text: &str) -> Result<Vec<Grant>, AllowError> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut grants = Vec::new();
+    let mut start = 0;
+    for rule in text.split(',') {
+        grants.push(parse_rule(rule, text, start)?);
+        start += rule.len() + 1;
+    }
+    Ok(grants)
+}
+
+/// One rule, which begins at byte `start` of the whole text.
+fn parse_rule(rule: &str, text: &str, start: usize) -> Result<Grant, AllowError> {
+    let at = |byte: usize, why: String| {
+        let before = text.get(..start + byte).unwrap_or(text);
+        AllowError { column: before.chars().count() + 1, why }
+    };
+    let mut words = words(rule);
+    let Some((place, word)) = words.next() else {
+        return Err(at(rule.len(), "a rule is missing here".to_owned()));
+    };
+    let who = parse_who(word).map_err(|(offset, why)| at(place + offset, why))?;
+    let ports: Result<Box<[Ports]>, _> =
+        words.map(|(place, word)| parse_ports(word).map_err(|why| at(place, why))).collect();
+    Ok(Grant { who, ports: ports? })
+}
+
+/// The words with the bytes at which they begin.
+fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let place = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;
+    text.split_whitespace().map(move |word| (place(word), word))
+}
+
+/// Who it is, or from which byte of the word on something is wrong.
+fn parse_who(word: &str) -> Result<Who, (usize, String)> {
+    if word == "any" {
+        return Ok(Who::Anyone);
+    }
+    let (kind, value) = word.split_once(':').unwrap_or((word, ""));
+    let offset = kind.len() + 1;
+    let told = |why: String| (offset, why);
+    match kind {
+        "tenant" => tenant(value).map(Who::Tenant).map_err(told),
+        "app" => app(value).map(Who::App).map_err(told),
+        "name" => Name::parse(value).map(Who::Name).map_err(|error| told(error.to_string())),
+        "cidr" => network(value).map(Who::Network).map_err(told),
+        _ => Err((0, format!("{word:?} is none of tenant:NAME, app:/PATH, name:NAME, cidr:NETWORK and any"))),
+    }
+}
+
+/// A tenant's name: letters, digits, `.`, `_` and `-`, at most 63.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn tenant(text: &str) -> Result<Box<str>, String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    match text {
+        "" => Err("a tenant's name is missing".to_owned()),
+        _ if text.len() > 63 => Err(format!("{text:?} is longer than 63 characters")),
+        _ if !text.bytes().all(allowed) => {
+            Err(format!("{text:?} has other characters than letters, digits, '.', '_' and '-'"))
+        }
+        _ => Ok(text.into()),
+    }
+}
+
+fn app(text: &str) -> Result<Box<str>, String> {
+    let path = text.trim_end_matches('/');
+    match path.strip_prefix('/') {
+        Some(rest) if !rest.split('/').any(str::is_empty) => Ok(path.into()),
+        _ => Err(format!("{text:?} is not the path of an app or a group, such as /shop/front")),
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.into());
+    }
+    let network: IpNet =
+        text.parse().map_err(|_| format!("{text:?} is not a network, such as 10.0.0.0/8"))?;
+    if network.trunc() != network {
+        return Err(format!("{text:?} has bits behind its prefix; the network is {}", network.trunc()));
+    }
+    Ok(network)
+}
+
+fn parse_ports(word: &str) -> Result<Ports, String> {
+    let wrong = || format!("{word:?} is not a port, such as 5432/tcp or 8000-8100/udp");
+    let (numbers, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        _ => return Err(wrong()),
+    };
+    let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+    let number = |text: &str| text.parse::<u16>().ok().filter(|number| *number > 0);
+    match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(Ports { first, last, protocol }),
+        (Some(_), Some(_)) => Err(format!("{word:?} ends before it begins")),
+        _ => Err(wrong()),
+    }
+}
+
+/// Who calls.
+#[derive(Debug, Clone, Copy)]
+pub enum Caller<'a> {
+    /// A container of ours.
+    Container(&'a Record),
+    /// Anybody else.
+    Stranger(IpAddr),
+}
+
+/// Whether the caller may reach the container on any port at all: it is of the same tenant, or a rule says so.
+#[must_use]
+pub fn may_call(caller: Caller<'_>, called: &Record) -> bool {
+    let same_tenant = |record: &Record| record.tenant() == called.tenant();
+    matches!(caller, Caller::Container(record) if same_tenant(record))
+        || called.traits.allow.iter().any(|grant| grant.who.means(caller))
+}
+
+impl Who {
+    /// Whether it speaks of this caller.
+    #[must_use]
+    pub fn means(&self, caller: Caller<'_>) -> bool {
+        match (self, caller) {
+            (Self::Anyone, _) => true,
+            (Self::Network(network), Caller::Stranger(address)) => network.contains(&address),
+            (Self::Network(network), Caller::Container(record)) => {
+                network.contains(&IpAddr::V4(record.address))
+            }
+            (_, Caller::Stranger(_)) => false,
+            (Self::Tenant(tenant), Caller::Container(record)) => **tenant == *record.tenant(),
+            (Self::App(path), Caller::Container(record)) => {
+                record.traits.app.as_deref().is_some_and(|app| is_at_or_below(app, path))
+            }
+            (Self::Name(name), Caller::Container(record)) => record.names.contains(name),
+        }
+    }
+}
+
+/// Whether the app is the one of this path or in the group of this path.
+fn is_at_or_below(app: &str, path: &str) -> bool {
+    app.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Everything that a rule could call this container, as rules are written: `tenant:shop`, `app:/shop`,
+/// `app:/shop/front`, `name:web`.
+#[must_use]
+pub fn callings(record: &Record) -> Vec<String> {
+    let app = record.traits.app.as_deref().unwrap_or_default();
+    let ends = app.char_indices().skip(1).filter(|(_, c)| *c == '/').map(|(place, _)| place);
+    let paths = ends.chain((!app.is_empty()).then_some(app.len())).filter_map(|end| app.get(..end));
+    let mut all = vec![Who::Tenant(record.tenant().into()).to_string()];
+    all.extend(paths.map(|path| Who::App(path.into()).to_string()));
+    all.extend(record.names.iter().map(|name| Who::Name(name.clone()).to_string()));
+    all
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tenant(tenant) => write!(f, "tenant:{tenant}"),
+            Self::App(path) => write!(f, "app:{path}"),
+            Self::Name(name) => write!(f, "name:{name}"),
+            Self::Network(network) => write!(f, "cidr:{network}"),
+            Self::Anyone => f.write_str("any"),
+        }
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, last, protocol } = self;
+        if first == last { write!(f, "{first}/{protocol}") } else { write!(f, "{first}-{last}/{protocol}") }
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.who)?;
+        self.ports.iter().try_for_each(|ports| write!(f, " {ports}"))
+    }
+}
+
+/// The rules as a text that [`parse`] reads back.
+#[must_use]
+pub fn text(grants: &[Grant]) -> String {
+    grants.iter().map(Grant::to_string).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn rules_are_read_and_written_back() {
+        for (given, canonical) in [
+            ("tenant:web", "tenant:web"),
+            (" tenant:web  5432/tcp 8000-8100/udp ", "tenant:web 5432/tcp 8000-8100/udp"),
+            ("app:/shop/front/, name:Grafana 80", "app:/shop/front,name:grafana 80/tcp"),
+            ("cidr:10.0.0.0/8,cidr:10.1.2.3,cidr:fd00::/8", "cidr:10.0.0.0/8,cidr:10.1.2.3/32,cidr:fd00::/8"),
+            ("any 443-443/tcp", "any 443/tcp"),
+            ("", ""),
+        ] {
+            let grants = parse(given).unwrap();
+            assert_eq!(text(&grants), canonical);
+            assert_eq!(parse(canonical).unwrap(), grants);
+        }
+    }
+
+    #[test]
+    fn an_error_says_its_column() {
+        for (given, column) in [
+            ("tennant:web", 1),
+            ("tenant:", 8),
+            ("tenant:web,", 12),
+            ("any, ,any", 6),
+            ("tenant:web 5432/sctp", 12),
+            ("tenant:wéb", 8),
+            ("tenant:web 80,app:shop", 19),
+            ("any 90-80/tcp", 5),
+            ("any 0/tcp", 5),
+            ("any 80/tcp 65536", 12),
+            ("name:a..b", 6),
+            ("cidr:10.0.0.1/8", 6),
+            ("cidr:ten", 6),
+        ] {
+            let error = parse(given).unwrap_err();
+            assert_eq!(error.column, column, "{given:?}: {error}");
+        }
+    }
+
+    fn record(tenant: &str, app: Option<&str>, name: &str, allow: &str) -> Record {
+        let mut record = Record::new(name, Ipv4Addr::new(10, 32, 0, 1), vec![Name::parse(name).unwrap()]);
+        record.traits.tenant = Some(tenant.into());
+        record.traits.app = app.map(Into::into);
+        record.traits.allow = parse(allow).unwrap().into();
+        record
+    }
+
+    #[test]
+    fn who_may_call_whom() {
+        let web = record("shop", Some("/shop/front/web"), "web", "");
+        for (tenant, allow, expected) in [
+            ("shop", "", true),
+            ("bank", "", false),
+            ("bank", "tenant:shop 80/tcp", true),
+            ("bank", "tenant:other", false),
+            ("bank", "app:/shop/front", true),
+            ("bank", "app:/shop/front/web", true),
+            ("bank", "app:/shop/fro", false),
+            ("bank", "name:web", true),
+            ("bank", "cidr:10.32.0.0/16", true),
+            ("bank", "cidr:10.33.0.0/16", false),
+            ("bank", "any", true),
+        ] {
+            let called = record(tenant, None, "db", allow);
+            assert_eq!(may_call(Caller::Container(&web), &called), expected, "{tenant} {allow}");
+            let listed =
+                called.traits.allow.iter().any(|grant| callings(&web).contains(&grant.who.to_string()));
+            let by_address = allow.starts_with("cidr") || allow == "any" || tenant == "shop";
+            assert_eq!(listed, expected && !by_address, "what the kernel is told: {tenant} {allow}");
+        }
+        let stranger = Caller::Stranger(Ipv4Addr::new(192, 168, 0, 9).into());
+        assert!(!may_call(stranger, &record("shop", None, "db", "tenant:shop")));
+        assert!(may_call(stranger, &record("shop", None, "db", "cidr:192.168.0.0/24")));
+    }
+}
