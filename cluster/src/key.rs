@@ -7,9 +7,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
-use selvedge_registry::name::Name;
-use selvedge_registry::record::Record;
 use serde::{Deserialize, Serialize};
+
+mod record;
+pub(crate) use record::record_id;
+pub use record::{read_record, write_record};
 
 /// The folders below the prefix.
 pub const FOLDERS: [&str; 6] = ["hosts", "live", "blocks", "addresses", "names", "gone"];
@@ -151,44 +153,6 @@ pub enum Verdict {
     Refused,
 }
 
-/// How much of a container's id stands in a record, as everywhere in Docker.
-const SHORT_ID: usize = 12;
-
-/// A record as text: `ID;a=10.32.5.7;n=web.shop;n=web1`. Fields that a reader does not know are passed over, so
-/// that later versions may say more.
-#[must_use]
-pub fn write_record(record: &Record) -> String {
-    let id = record.id.get(..SHORT_ID).unwrap_or(&record.id);
-    let mut text = format!("{id};a={}", record.address);
-    for name in &record.names {
-        text.push_str(";n=");
-        text.push_str(&name.to_string());
-    }
-    text
-}
-
-/// Whose record it is: the first field of its text.
-#[must_use]
-pub(crate) fn record_id(text: &str) -> &str {
-    text.split(';').next().unwrap_or_default()
-}
-
-/// The record of a host's container; its id is `HOST/ID`.
-#[must_use]
-pub fn read_record(host: &str, text: &str) -> Option<Record> {
-    let mut fields = text.split(';');
-    let id = fields.next().filter(|id| !id.is_empty())?;
-    let (mut address, mut names) = (None, Vec::new());
-    for field in fields {
-        match field.split_once('=')? {
-            ("a", value) => address = Some(value.parse().ok()?),
-            ("n", value) => names.push(Name::parse(value).ok()?),
-            _ => {}
-        }
-    }
-    Some(Record::new(format!("{host}/{id}"), address?, names))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,12 +195,5 @@ mod tests {
         ] {
             assert_eq!(Key::parse(text), None, "{text:?}");
         }
-    }
-
-    #[test]
-    fn a_record_of_a_later_version_is_understood_as_far_as_it_goes() {
-        let record = read_record("h", "0123456789ab;t=shop;a=10.32.5.7;x=;n=web").unwrap();
-        assert_eq!((record.id.as_str(), record.address.to_string()), ("h/0123456789ab", "10.32.5.7".into()));
-        assert_eq!(record.names, [Name::parse("web").unwrap()]);
     }
 }
