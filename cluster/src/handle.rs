@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::claim::ClaimError;
 use crate::key::write_record;
 use crate::member::{Identity, Member};
+use crate::names::Names;
 use crate::store::Servers;
 use crate::store::etcd::Etcd;
 use crate::store::memory::Memory;
@@ -77,7 +78,7 @@ impl Cluster {
     pub fn start(
         kind: Kind,
         identity: Identity,
-        table: SharedTable,
+        names: Names,
         owner: Owner,
         memory: Option<File>,
     ) -> std::io::Result<Self> {
@@ -85,21 +86,21 @@ impl Cluster {
         let (told, views) = watch::channel(Arc::new(View::default()));
         let channels = (received, told);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (shared, address) = (Arc::clone(&table), identity.info.address);
+        let (Names { table, others }, address) = (names, identity.info.address);
         std::thread::Builder::new().name("registry".to_owned()).spawn(move || match kind {
             Kind::Local(store) => {
                 runtime
-                    .block_on(Member::new(store, identity, shared, owner, channels).recalling(memory).run());
+                    .block_on(Member::new(store, identity, others, owner, channels).recalling(memory).run());
             }
             Kind::Zookeeper(servers) => {
                 let store = Zookeeper::new(servers);
                 runtime
-                    .block_on(Member::new(store, identity, shared, owner, channels).recalling(memory).run());
+                    .block_on(Member::new(store, identity, others, owner, channels).recalling(memory).run());
             }
             Kind::Etcd(servers) => {
                 let store = Etcd::new(servers);
                 runtime
-                    .block_on(Member::new(store, identity, shared, owner, channels).recalling(memory).run());
+                    .block_on(Member::new(store, identity, others, owner, channels).recalling(memory).run());
             }
         })?;
         Ok(Self { table, commands, views, address })

@@ -7,6 +7,7 @@ pub mod claim;
 pub mod handle;
 pub mod key;
 pub mod member;
+pub mod names;
 mod probe;
 mod recall;
 pub mod store;

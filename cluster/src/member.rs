@@ -14,7 +14,6 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use ipnet::Ipv4Net;
-use selvedge_registry::table::SharedTable;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::info;
@@ -22,6 +21,7 @@ use tracing::info;
 use crate::claim::{self, ClaimError};
 use crate::handle::{Command, Owner};
 use crate::key::{HostInfo, Key, Settings};
+use crate::names::Others;
 use crate::recall::Recall;
 use crate::store::{Lifetime, News, Reader, Store, StoreError, Writer};
 use crate::view::{Registry, View};
@@ -142,11 +142,11 @@ impl<S: Store + 'static> Member<S> {
     pub(crate) fn new(
         store: S,
         identity: Identity,
-        table: SharedTable,
+        others: Box<dyn Others>,
         owner: Owner,
         (commands, views): (mpsc::UnboundedReceiver<Command>, watch::Sender<Arc<View>>),
     ) -> Self {
-        let world = World::new(&identity.host, table);
+        let world = World::new(&identity.host, others);
         Self {
             store: Some(store),
             opening: None,

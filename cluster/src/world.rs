@@ -6,12 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
-use std::sync::PoisonError;
 
 use ipnet::Ipv4Net;
-use selvedge_registry::table::SharedTable;
 
 use crate::key::{Claim, HostInfo, Key, Settings, read_record};
+use crate::names::Others;
 use crate::store::News;
 use crate::view::{PeerView, View};
 
@@ -31,10 +30,9 @@ pub(crate) struct OwnInStore {
 }
 
 /// Everything.
-#[derive(Debug)]
 pub(crate) struct World {
     me: String,
-    table: SharedTable,
+    names: Box<dyn Others>,
     pub(crate) settings: Option<Settings>,
     pub(crate) own: OwnInStore,
     pub(crate) peers: BTreeMap<String, Peer>,
@@ -56,10 +54,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(me: &str, table: SharedTable) -> Self {
+    pub(crate) fn new(me: &str, names: Box<dyn Others>) -> Self {
         Self {
             me: me.to_owned(),
-            table,
+            names,
             settings: None,
             own: OwnInStore::default(),
             peers: BTreeMap::new(),
@@ -161,7 +159,7 @@ impl World {
                 self.own.instances.insert(instance.clone());
             }
             Key::Live { host, instance } => {
-                let came = self.on_peer(host, |peer, table| peer.comes(instance, table));
+                let came = self.on_peer(host, |peer, names| peer.comes(instance, names));
                 if came {
                     self.end_hold_over(host);
                 }
@@ -177,7 +175,7 @@ impl World {
                 self.own.records.insert(text.clone());
             }
             Key::Record { host, text } => {
-                self.on_peer(host, |peer, table| peer.hold(text, table));
+                self.on_peer(host, |peer, names| peer.hold(text, names));
                 self.stray(host, text);
             }
             Key::Gone(host) => {
@@ -205,7 +203,7 @@ impl World {
             Key::Address(address) => _ = self.claims.remove(address),
             Key::Record { host, text } if *host == self.me => _ = self.own.records.remove(text),
             Key::Record { host, text } => {
-                let stray = self.on_peer(host, |peer, table| peer.release(text, table));
+                let stray = self.on_peer(host, |peer, names| peer.release(text, names));
                 self.changed |= stray;
                 self.drop_nobody(host);
             }
@@ -221,18 +219,14 @@ impl World {
         if !answered && !peer.is_in_doubt(cut_off) {
             return false;
         }
-        let changed = self.on_peer(host, |peer, table| peer.asked(answered, table));
+        let changed = self.on_peer(host, |peer, names| peer.asked(answered, names));
         self.changed |= changed;
         changed
     }
 
-    fn on_peer<T>(
-        &mut self,
-        host: &str,
-        change: impl FnOnce(&mut Peer, &mut selvedge_registry::table::Table) -> T,
-    ) -> T {
+    fn on_peer<T>(&mut self, host: &str, change: impl FnOnce(&mut Peer, &mut dyn Others) -> T) -> T {
         let peer = self.peers.entry(host.to_owned()).or_insert_with(|| Peer::new(host));
-        change(peer, &mut self.table.write().unwrap_or_else(PoisonError::into_inner))
+        change(peer, self.names.as_mut())
     }
 
     fn drop_nobody(&mut self, host: &str) {

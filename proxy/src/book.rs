@@ -11,6 +11,7 @@ use ipnet::Ipv4Net;
 use selvedge_cluster::handle::Reserve;
 use selvedge_registry::pool::{AddressBook, AddressError};
 
+use crate::docker::life::moment;
 use crate::docker::model;
 use crate::docker::wording::Failure;
 use crate::note::Note;
@@ -41,6 +42,10 @@ pub(crate) struct Entry {
     pub(crate) note: Note,
     /// How far it is.
     pub(crate) phase: Phase,
+    /// Its HEALTHCHECK does not say that it is healthy.
+    pub(crate) unhealthy: bool,
+    /// When it was started last, in milliseconds since 1970; 0 = not looked at.
+    pub(crate) since: u64,
     /// The process that was wired last: another one is another life of the container.
     pub(crate) pid: Option<u32>,
     /// The start of it failed for want of a program.
@@ -217,6 +222,19 @@ impl Book {
         self.set_phase(id, Phase::Wired);
     }
 
+    /// Sets how a container fares.
+    pub(crate) fn set_health(&self, id: &str, unhealthy: bool) {
+        self.with(id, |entry| entry.unhealthy = unhealthy);
+    }
+
+    /// Writes down what the engine says of a container's life.
+    pub(crate) fn set_life(&self, id: &str, state: &model::State) {
+        self.with(id, |entry| {
+            entry.unhealthy = state.health.as_ref().is_some_and(model::Health::is_bad);
+            entry.since = moment(&state.started_at) / 1_000_000;
+        });
+    }
+
     /// Sets how far a container is.
     pub(crate) fn set_phase(&self, id: &str, phase: Phase) {
         self.with(id, |entry| {
@@ -289,6 +307,8 @@ impl Inner {
                     name,
                     note,
                     phase: Phase::Stopped,
+                    unhealthy: false,
+                    since: 0,
                     pid: None,
                     never_ran: None,
                     expected: 0,

@@ -172,6 +172,9 @@ pub(crate) struct Options {
     /// IPv6 network whose last 32 bits are a container's IPv4 address; containers then have both [default: none]
     #[arg(long, env = "SELVEDGE_POOL6", value_name = "CIDR")]
     pub(crate) pool6: Option<String>,
+    /// How many groups of a Marathon app make its tenant: with 1, /shop/front/web is of the tenant shop [default: 1]
+    #[arg(long, env = "SELVEDGE_TENANT_DEPTH", value_name = "NUMBER")]
+    pub(crate) tenant_depth: Option<u8>,
     /// How much is logged: error, warn, info, debug, or tracing's filter syntax [default: info]
     #[arg(long, env = "SELVEDGE_LOG", value_name = "FILTER")]
     pub(crate) log: Option<String>,
@@ -211,6 +214,7 @@ impl Options {
             vxlan_port: self.vxlan_port.or(others.vxlan_port),
             vxlan_id: self.vxlan_id.or(others.vxlan_id),
             pool6: self.pool6.or(others.pool6),
+            tenant_depth: self.tenant_depth.or(others.tenant_depth),
             log: self.log.or(others.log),
             log_format: self.log_format.or(others.log_format),
         }

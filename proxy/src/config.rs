@@ -10,7 +10,9 @@ use selvedge_registry::name::Name;
 use crate::cli::Options;
 
 mod cluster;
+mod policy;
 pub(crate) use cluster::ClusterConfig;
+pub(crate) use policy::PolicyConfig;
 
 /// The address of every host towards its containers (design section 6).
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -61,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) block_size: u8,
     /// The other hosts.
     pub(crate) cluster: ClusterConfig,
+    /// Who may talk to whom.
+    pub(crate) policy: PolicyConfig,
     /// The DNS domain.
     pub(crate) domain: Name,
     /// Where DNS is answered.
@@ -87,6 +91,7 @@ impl Config {
             None => options,
         };
         let cluster = ClusterConfig::new(&options)?;
+        let policy = PolicyConfig::new(&options)?;
         let runtime_dir = options.runtime_dir.unwrap_or_else(|| "/run/selvedge".into());
         let runtime_dir = std::path::absolute(&runtime_dir).unwrap_or(runtime_dir);
         let pool = parse("pool", options.pool.as_deref().unwrap_or("10.32.0.0/12"), check_pool)?;
@@ -101,6 +106,7 @@ impl Config {
             block: block(pool, block_size, options.block.as_deref(), cluster.is_local())?,
             block_size,
             cluster,
+            policy,
             domain: parse("domain", options.domain.as_deref().unwrap_or("selvedge.internal"), check_domain)?,
             dns_listen: parse(
                 "dns-listen",

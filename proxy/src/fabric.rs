@@ -16,9 +16,9 @@ use selvedge_cluster::claim::{ClaimError, block_of};
 use selvedge_cluster::handle::Cluster;
 use selvedge_cluster::key::HostInfo;
 use selvedge_cluster::member::Identity;
+use selvedge_cluster::names::Names;
 use selvedge_cluster::view::{PeerView, Registry, View};
 use selvedge_netsetup::{Datapath, Fabric, Network, Peer};
-use selvedge_registry::table::SharedTable;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, info, warn};
 
@@ -40,7 +40,7 @@ const SHORT: u32 = 8;
 pub(crate) async fn join(
     config: &Config,
     network: &Network,
-    table: &SharedTable,
+    names: Names,
     book: &Arc<Book>,
     memory: Option<OwnedFd>,
 ) -> anyhow::Result<Cluster> {
@@ -70,9 +70,8 @@ pub(crate) async fn join(
     let owner = Arc::clone(book);
     let owner =
         Box::new(move |address, wish: selvedge_cluster::handle::Reserve<'_>| owner.reserve(address, wish));
-    let joined =
-        Cluster::start(cluster.registry.clone(), identity, Arc::clone(table), owner, memory.map(File::from))
-            .context("cannot start the registry's thread")?;
+    let joined = Cluster::start(cluster.registry.clone(), identity, names, owner, memory.map(File::from))
+        .context("cannot start the registry's thread")?;
     // What the kernel remembers counts until the registry says something else.
     let mut blocks: BTreeSet<Ipv4Net> = config.block.into_iter().collect();
     if !cluster.is_local() {

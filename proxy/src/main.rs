@@ -21,6 +21,8 @@ mod reconcile;
 mod rewrite;
 mod route;
 mod run;
+mod services;
+mod tenant;
 mod watch;
 mod worker;
 

@@ -30,9 +30,21 @@ pub(crate) struct Note {
     /// The container's own DNS servers; none: the host's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) upstreams: Vec<IpAddr>,
-    /// Who the container belongs to.
+    /// Who the container belongs to; none on containers that an early version made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) tenant: Option<String>,
+    /// The Marathon app it is an instance of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) app: Option<String>,
+    /// Who else may call it, as the label `selvedge.allow` is written.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) allow: String,
+    /// Its named ports, as `http=8080/tcp`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ports: Vec<String>,
+    /// Only the newest healthy one of its name is answered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) exclusive: bool,
     /// Where `wait` is mounted.
     pub(crate) wait: String,
     /// The create's own number (`rewrite::Asked`): one that is asked again finds by it what it has made.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use selvedge_netsetup::WireSpec;
+use selvedge_registry::allow;
 use selvedge_registry::name::Name;
-use selvedge_registry::record::{Record, Traits};
+use selvedge_registry::record::{DEFAULT_TENANT, NamedPort, Record, Traits};
 use tracing::{debug, info, warn};
 
 use crate::book::{Entry, Phase};
@@ -64,8 +65,9 @@ pub(crate) async fn container(worker: &Arc<Worker>, id: &str) -> Result<Outcome,
         }
         Err(error) => return Err(error.into()),
     };
-    let Some(entry) = worker.book.entry(id) else { return Ok(Outcome::NotRunning) };
     worker.book.rename(id, found.name.trim_start_matches('/'));
+    worker.book.set_life(id, &found.state);
+    let Some(entry) = worker.book.entry(id) else { return Ok(Outcome::NotRunning) };
     if !found.state.running || found.state.pid == 0 {
         stopped(worker, id);
         return Ok(Outcome::NotRunning);
@@ -116,13 +118,11 @@ async fn connect(
 
 /// `anew`: the engine has just written its /etc/hosts, in which our names are not yet.
 fn name(worker: &Worker, entry: &Entry, found: &model::Container, anew: bool) -> Result<(), ReconcileError> {
-    let mut entry = entry.clone();
-    found.name.trim_start_matches('/').clone_into(&mut entry.name);
-    publish(worker, &found.id, &entry);
+    publish(worker, &found.id, entry);
     let (hostname, domain) = (&found.config.hostname, &found.config.domainname);
     // A domain that the user gave stays the canonical one: the first name of the line is `hostname -f`.
     let users = (!domain.is_empty()).then(|| format!("{hostname}.{domain}"));
-    let ours = names(&entry).into_iter().map(|name| format!("{name}.{}", worker.config.domain));
+    let ours = names(entry).into_iter().map(|name| format!("{name}.{}", worker.config.domain));
     let fqdns: Vec<String> = users.into_iter().chain(ours).collect();
     let users_own = found.mounts.iter().any(|mount| mount.destination == "/etc/hosts");
     if found.hosts_path.is_empty() || users_own || !anew {
@@ -142,14 +142,25 @@ pub(crate) fn names(entry: &Entry) -> Vec<Name> {
 
 /// Lets the container's names be answered.
 pub(crate) fn publish(worker: &Worker, id: &str, entry: &Entry) {
-    let upstreams = entry.note.upstreams.iter().map(|ip| SocketAddr::new(*ip, 53)).collect();
-    worker.put_name(Record {
-        id: id.to_owned(),
-        address: entry.note.address,
-        names: names(entry),
-        upstreams,
-        traits: Traits::default(),
-    });
+    worker.put_name(record(id, entry));
+}
+
+/// What everybody shall know of the container.
+fn record(id: &str, entry: &Entry) -> Record {
+    let note = &entry.note;
+    let traits = Traits {
+        tenant: note.tenant.as_deref().filter(|tenant| *tenant != DEFAULT_TENANT).map(Into::into),
+        app: note.app.as_deref().map(Into::into),
+        // It was checked when it was written.
+        allow: allow::parse(&note.allow).unwrap_or_default().into(),
+        ports: note.ports.iter().filter_map(|port| NamedPort::parse(port)).collect(),
+        unhealthy: entry.unhealthy,
+        exclusive: note.exclusive,
+        // Nobody else's matters, and each start would be another record.
+        since: if note.exclusive { entry.since } else { 0 },
+    };
+    let upstreams = note.upstreams.iter().map(|ip| SocketAddr::new(*ip, 53)).collect();
+    Record { upstreams, traits, ..Record::new(id, note.address, names(entry)) }
 }
 
 /// A container has ended: its names go at once, its wire with its namespace.

@@ -128,6 +128,7 @@ async fn sync(worker: &Arc<Worker>) -> Result<(), SessionError> {
         }
     }
     fabric::remember_blocks(worker);
+    look_at_exclusive(worker, &ours).await;
     let trusted = ours.into_iter().filter_map(|container| settle(worker, container, &wires)).collect();
     tokio::spawn(verify(Arc::clone(worker), trusted));
     for (id, _) in worker.book.all() {
@@ -141,6 +142,17 @@ async fn sync(worker: &Arc<Worker>) -> Result<(), SessionError> {
     Ok(())
 }
 
+/// Which of several is the newest must be known before any is answered.
+async fn look_at_exclusive(worker: &Worker, containers: &[&Listed]) {
+    for container in containers {
+        if worker.book.note(&container.id).is_some_and(|note| note.exclusive)
+            && let Ok(found) = worker.engine.inspect(&container.id).await
+        {
+            worker.book.set_life(&container.id, &found.state);
+        }
+    }
+}
+
 /// A wire that was finished is taken as it is, without a look into the container; it is given back, to be
 /// looked at when there is time.
 fn settle(worker: &Arc<Worker>, container: &Listed, wires: &[Wire]) -> Option<(String, Wire)> {
@@ -151,6 +163,7 @@ fn settle(worker: &Arc<Worker>, container: &Listed, wires: &[Wire]) -> Option<(S
         }
         return None;
     }
+    worker.book.set_health(id, container.is_unhealthy());
     let entry = worker.book.entry(id)?;
     let is_its =
         |wire: &&Wire| id.starts_with(&wire.container_prefix) && wire.address == Some(entry.note.address);
@@ -253,7 +266,20 @@ async fn event(worker: &Arc<Worker>, line: &[u8]) {
         "die" => drop(tokio::spawn(died(Arc::clone(worker), id.to_owned()))),
         "destroy" => reconcile::gone(worker, id),
         "rename" => renamed(worker, id, name),
-        _ => {}
+        // `health_status: healthy`, as every engine writes it.
+        action => {
+            if let Some(health) = action.strip_prefix("health_status:") {
+                fares(worker, id, health.trim() != "healthy");
+            }
+        }
+    }
+}
+
+fn fares(worker: &Worker, id: &str, unhealthy: bool) {
+    worker.book.set_health(id, unhealthy);
+    if let Some(entry) = worker.book.entry(id).filter(|entry| entry.phase == Phase::Wired) {
+        info!(container = short(id), unhealthy, "its HEALTHCHECK says something new");
+        reconcile::publish(worker, id, &entry);
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use selvedge_cluster::handle::Cluster;
+use selvedge_cluster::names::Names;
 use selvedge_keeper::link::{Link, Order};
 use selvedge_netsetup::{Datapath, Network};
 use selvedge_registry::name::fnv1a;
@@ -236,7 +237,7 @@ async fn assemble(config: Config, keeper: Keeper, memory: Option<OwnedFd>) -> an
     }
     let table: SharedTable = Arc::new(std::sync::RwLock::new(table));
     let book = Arc::new(Book::new(config.runtime_dir.clone(), config.pool));
-    let cluster = fabric::join(&config, &network, &table, &book, memory).await?;
+    let cluster = fabric::join(&config, &network, Names::at_once(Arc::clone(&table)), &book, memory).await?;
     Ok(Worker {
         upstream: Upstream::new(config.engine.clone(), config.engine_wait),
         engine: Engine::new(&config.engine),

@@ -1,6 +1,7 @@
 //! One container's entry in the table. It must never hold what neither DNS nor the policy needs: the rest is in labels
 //! and the kernel.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::allow::{Grant, Protocol};
@@ -53,6 +54,27 @@ pub struct NamedPort {
     pub number: u16,
     /// TCP or UDP.
     pub protocol: Protocol,
+}
+
+impl NamedPort {
+    /// The port that `http:8080/tcp` says.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (name, port) = text.split_once(':')?;
+        let (number, protocol) = port.split_once('/')?;
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => return None,
+        };
+        Some(Self { name: name.into(), number: number.parse().ok()?, protocol })
+    }
+}
+
+impl fmt::Display for NamedPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}/{}", self.name, self.number, self.protocol)
+    }
 }
 
 impl Record {

@@ -2,7 +2,7 @@
 //! understands it.
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
-use selvedge_registry::allow::{self, Protocol};
+use selvedge_registry::allow;
 use selvedge_registry::name::Name;
 use selvedge_registry::record::{NamedPort, Record, Traits};
 
@@ -30,9 +30,7 @@ pub fn write_record(record: &Record) -> String {
     if !traits.allow.is_empty() {
         write('w', &allow::text(&traits.allow));
     }
-    for NamedPort { name, number, protocol } in &traits.ports {
-        write('s', &format!("{name}:{number}:{protocol}"));
-    }
+    traits.ports.iter().for_each(|port| write('s', &port.to_string()));
     if traits.unhealthy {
         write('h', "0");
     }
@@ -58,7 +56,7 @@ pub fn read_record(host: &str, text: &str) -> Option<Record> {
         match field {
             "a" => address = Some(value.parse().ok()?),
             "n" => names.push(Name::parse(&value).ok()?),
-            "s" => ports.extend(port(&value)),
+            "s" => ports.extend(NamedPort::parse(&value)),
             _ => read_trait(&mut traits, field, &value),
         }
     }
@@ -79,17 +77,6 @@ fn read_trait(traits: &mut Traits, field: &str, value: &str) {
     }
 }
 
-fn port(text: &str) -> Option<NamedPort> {
-    let mut parts = text.split(':');
-    let (name, number, protocol) = (parts.next()?, parts.next()?, parts.next()?);
-    let protocol = match protocol {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        _ => return None,
-    };
-    Some(NamedPort { name: name.into(), number: number.parse().ok()?, protocol })
-}
-
 /// Whose record it is: the first field of its text.
 #[must_use]
 pub(crate) fn record_id(text: &str) -> &str {
@@ -98,6 +85,8 @@ pub(crate) fn record_id(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use selvedge_registry::allow::Protocol;
+
     use super::*;
 
     #[test]

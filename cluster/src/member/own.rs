@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn an_old_record_stays_until_the_new_one_is_written() {
         let domain = Name::parse("selvedge.internal").unwrap();
-        let mut world = World::new("a", Arc::new(RwLock::new(Table::new(domain))));
+        let mut world = World::new("a", Box::new(Arc::new(RwLock::new(Table::new(domain)))));
         let (old, new) = ("aaaaaaaaaaaa;a=10.32.1.5;n=one", "aaaaaaaaaaaa;a=10.32.1.5;n=two");
         let mut own = Own::default();
         own.publish("a", "id".to_owned(), old.to_owned());

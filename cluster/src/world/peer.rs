@@ -3,9 +3,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
 
-use selvedge_registry::table::Table;
-
 use crate::key::{HostInfo, read_record};
+use crate::names::Others;
 
 /// How often a host must leave a question unanswered before it is taken for dead.
 const MISSES: u8 = 2;
@@ -93,24 +92,24 @@ impl Peer {
     }
 
     /// It has been read: what it does not hold is gone, if the host is there to say so, and else held over.
-    pub(crate) fn finish_anew(&mut self, table: &mut Table) {
+    pub(crate) fn finish_anew(&mut self, names: &mut dyn Others) {
         let missing = std::mem::take(&mut self.before);
         if self.is_live() || !self.alive {
-            missing.iter().for_each(|text| _ = self.release(text, table));
+            missing.iter().for_each(|text| _ = self.release(text, names));
         } else {
             self.held_over.extend(missing);
         }
     }
 
     /// A worker of the host is there; whether it is the first.
-    pub(crate) fn comes(&mut self, instance: &str, table: &mut Table) -> bool {
+    pub(crate) fn comes(&mut self, instance: &str, names: &mut dyn Others) -> bool {
         let first = self.instances.is_empty();
         self.instances.insert(instance.to_owned());
         self.misses = 0;
-        self.revive(table);
+        self.revive(names);
         if first {
             let over = std::mem::take(&mut self.held_over);
-            over.iter().for_each(|text| _ = self.release(text, table));
+            over.iter().for_each(|text| _ = self.release(text, names));
         }
         first
     }
@@ -122,11 +121,11 @@ impl Peer {
     }
 
     /// The host was asked itself; whether that changed anything.
-    pub(crate) fn asked(&mut self, answered: bool, table: &mut Table) -> bool {
+    pub(crate) fn asked(&mut self, answered: bool, names: &mut dyn Others) -> bool {
         if answered {
             self.proved = true;
             self.misses = 0;
-            return self.revive(table);
+            return self.revive(names);
         }
         self.misses = self.misses.saturating_add(1);
         if self.misses < MISSES || !self.alive {
@@ -134,9 +133,9 @@ impl Peer {
         }
         self.alive = false;
         let over = std::mem::take(&mut self.held_over);
-        over.iter().for_each(|text| _ = self.release(text, table));
+        over.iter().for_each(|text| _ = self.release(text, names));
         for id in self.records.keys() {
-            table.remove(&format!("{}/{id}", self.name));
+            names.remove(&format!("{}/{id}", self.name));
         }
         true
     }
@@ -149,18 +148,18 @@ impl Peer {
         }
     }
 
-    fn revive(&mut self, table: &mut Table) -> bool {
+    fn revive(&mut self, names: &mut dyn Others) -> bool {
         if std::mem::replace(&mut self.alive, true) {
             return false;
         }
         for text in self.records.values().filter_map(|texts| texts.last()) {
-            table.put_quietly(&self.name, text);
+            put(names, &self.name, text);
         }
         true
     }
 
     /// A record is there.
-    pub(crate) fn hold(&mut self, text: &str, table: &mut Table) {
+    pub(crate) fn hold(&mut self, text: &str, names: &mut dyn Others) {
         self.before.remove(text);
         self.held_over.remove(text);
         let Some((id, _)) = text.split_once(';') else { return };
@@ -170,23 +169,23 @@ impl Peer {
         }
         texts.push(text.to_owned());
         if self.alive {
-            table.put_quietly(&self.name, text);
+            put(names, &self.name, text);
         }
     }
 
     /// A record is not there any more; whether a route went with it.
-    pub(crate) fn release(&mut self, text: &str, table: &mut Table) -> bool {
+    pub(crate) fn release(&mut self, text: &str, names: &mut dyn Others) -> bool {
         self.held_over.remove(text);
         let Some((id, _)) = text.split_once(';') else { return false };
         let Some(texts) = self.records.get_mut(id) else { return false };
         texts.retain(|known| known != text);
         let gone = read_record(&self.name, text);
         match texts.last() {
-            Some(newest) if self.alive => table.put_quietly(&self.name, newest),
+            Some(newest) if self.alive => put(names, &self.name, newest),
             Some(_) => {}
             None => {
                 self.records.remove(id);
-                table.remove(&format!("{}/{id}", self.name));
+                names.remove(&format!("{}/{id}", self.name));
             }
         }
         let others =
@@ -217,16 +216,8 @@ impl Peer {
     }
 }
 
-/// Puts another host's record into the table.
-trait PutQuietly {
-    fn put_quietly(&mut self, host: &str, text: &str);
-}
-
-impl PutQuietly for Table {
-    fn put_quietly(&mut self, host: &str, text: &str) {
-        // Names that are none were told on the host that has them.
-        if let Some(record) = read_record(host, text) {
-            let _ = self.put(record);
-        }
+fn put(names: &mut dyn Others, host: &str, text: &str) {
+    if let Some(record) = read_record(host, text) {
+        names.put(record);
     }
 }

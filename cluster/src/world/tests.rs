@@ -3,7 +3,7 @@
 use std::sync::{Arc, RwLock};
 
 use selvedge_registry::name::Name;
-use selvedge_registry::table::{Found, Table};
+use selvedge_registry::table::{Found, SharedTable, Table};
 
 use super::*;
 
@@ -17,7 +17,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let table: SharedTable = Arc::new(RwLock::new(Table::new(Name::parse("d").unwrap())));
-        Self { world: World::new("me", Arc::clone(&table)), table }
+        Self { world: World::new("me", Box::new(Arc::clone(&table))), table }
     }
 
     /// All that the registry holds, by the epoch and further keys.

@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use selvedge_cluster::handle::{self, Cluster, Reserve};
 use selvedge_cluster::key::HostInfo;
 use selvedge_cluster::member::Identity;
+use selvedge_cluster::names::Names;
 use selvedge_cluster::store::memory::Memory;
 use selvedge_cluster::store::{Lifetime, Servers, Store, Writer, etcd::Etcd, zookeeper::Zookeeper};
 use selvedge_cluster::view::{PeerView, View};
@@ -124,7 +125,8 @@ impl Lab {
         let book = Arc::clone(&reserved);
         let owner = Box::new(move |address: Ipv4Addr, wish: Reserve<'_>| heed(&book, address, wish));
         let cluster =
-            Cluster::start(self.registry.clone(), identity, Arc::clone(&table), owner, None).unwrap();
+            Cluster::start(self.registry.clone(), identity, Names::at_once(Arc::clone(&table)), owner, None)
+                .unwrap();
         Host { cluster, table, reserved, listener: wanted.answers.then_some(listener) }
     }
 

@@ -1,9 +1,10 @@
 //! The few fields that we read of the engine's answers. Every field may be missing, none is an enum: next
 //! year's engine may say more, and must not break us.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// `GET /containers/{id}/json`, the part that we read.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -32,10 +33,20 @@ pub(crate) struct State {
     pub(crate) restarting: bool,
     /// In the engine's pid namespace; 0 when it does not run.
     pub(crate) pid: u32,
+    /// Only with a HEALTHCHECK.
+    pub(crate) health: Option<Health>,
     /// RFC 3339; the year 1 for never.
     pub(crate) started_at: String,
     /// RFC 3339; the year 1 for never.
     pub(crate) finished_at: String,
+}
+
+/// `State.Health` of an inspect.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Health {
+    /// `none`, `starting`, `healthy` or `unhealthy`.
+    pub(crate) status: String,
 }
 
 /// `Config` of an inspect, of a container or of an image.
@@ -48,6 +59,7 @@ pub(crate) struct Config {
     pub(crate) entrypoint: Option<Vec<String>>,
     pub(crate) cmd: Option<Vec<String>>,
     pub(crate) tty: bool,
+    pub(crate) exposed_ports: Option<BTreeMap<String, IgnoredAny>>,
 }
 
 /// One of `Mounts` of an inspect.
@@ -73,6 +85,8 @@ pub(crate) struct Listed {
     pub(crate) names: Vec<String>,
     /// `running`, `exited`, ...
     pub(crate) state: String,
+    /// For people: `Up 5 minutes (healthy)`.
+    pub(crate) status: String,
     pub(crate) labels: Option<HashMap<String, String>>,
 }
 
@@ -95,7 +109,19 @@ pub(crate) struct Actor {
     pub(crate) attributes: HashMap<String, String>,
 }
 
+impl Health {
+    /// Whether a container with this HEALTHCHECK is not (yet) healthy.
+    pub(crate) fn is_bad(&self) -> bool {
+        matches!(self.status.as_str(), "starting" | "unhealthy")
+    }
+}
+
 impl Listed {
+    /// Whether it has a HEALTHCHECK that does not say that it is healthy.
+    pub(crate) fn is_unhealthy(&self) -> bool {
+        self.status.ends_with("(unhealthy)") || self.status.ends_with("(health: starting)")
+    }
+
     /// Its own name, without the slash.
     pub(crate) fn name(&self) -> &str {
         self.names

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use selvedge_registry::allow;
 use selvedge_registry::pool::AddressError;
+use selvedge_registry::record::NamedPort;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
@@ -20,7 +23,12 @@ use crate::front::message::Answer;
 use crate::naming;
 use crate::note::{Kept, LABEL, Note, Original};
 use crate::route::percent_encode;
+use crate::services;
+use crate::tenant;
 use crate::worker::Worker;
+
+mod command;
+use command::{Command, without_wait};
 
 const TOP: &[&str] = &[
     "Image",
@@ -30,6 +38,7 @@ const TOP: &[&str] = &[
     "Labels",
     "Hostname",
     "Domainname",
+    "ExposedPorts",
     "HostConfig",
     "NetworkingConfig",
 ];
@@ -69,7 +78,7 @@ pub(crate) async fn answer(worker: &Worker, request: &Request<'_>) -> Result<Ans
     if !wanted || command.is_empty() {
         return without_wire(worker, request, body, &config, command).await;
     }
-    with_wire(worker, request, body, command).await
+    with_wire(worker, request, body, (command, &config)).await
 }
 
 /// The answer of a create that is asked again and has been done: by its own number, or, where there is no wire, by a
@@ -121,8 +130,8 @@ impl Body {
                 return Err(BodyError::Twice(key.to_owned()).into());
             }
         }
-        let env = top.get("Env")?.unwrap_or_default();
-        let wishes = labels::read(&labels)?;
+        let env: Vec<String> = top.get("Env")?.unwrap_or_default();
+        let wishes = labels::read(&labels, &env)?;
         Ok(Self { top, host, labels, wishes, env })
     }
 
@@ -176,66 +185,6 @@ fn wants_wire(body: &Body) -> Result<bool, Refusal> {
     }
 }
 
-/// Entrypoint and command as the engine itself would merge them (moby: `merge` in `daemon/commit.go` and
-/// `verifyContainerConfig`): null, `[]`, `[""]` and a bare string all mean different things.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Command {
-    entrypoint: Option<Vec<String>>,
-    cmd: Option<Vec<String>>,
-}
-
-impl Command {
-    fn merge(body: &Body, image: &model::Config) -> Result<Self, BodyError> {
-        let mut entrypoint = words(&body.top, "Entrypoint")?;
-        let mut cmd = words(&body.top, "Cmd")?;
-        if entrypoint.as_ref().is_none_or(Vec::is_empty) {
-            if cmd.as_ref().is_none_or(Vec::is_empty) {
-                cmd.clone_from(&image.cmd);
-            }
-            if entrypoint.is_none() {
-                entrypoint = without_wait(inherited(image));
-            }
-        }
-        if entrypoint.as_ref().is_some_and(|words| words.len() == 1 && words[0].is_empty()) {
-            entrypoint = None;
-        }
-        Ok(Self { entrypoint, cmd })
-    }
-
-    fn is_empty(&self) -> bool {
-        [&self.entrypoint, &self.cmd].into_iter().flatten().all(Vec::is_empty)
-    }
-}
-
-/// A list of words, or one word (moby: `strslice.StrSlice`).
-fn words(object: &Object, key: &str) -> Result<Option<Vec<String>>, BodyError> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Words {
-        Many(Vec<Option<String>>),
-        One(String),
-    }
-    Ok(object.get::<Words>(key)?.map(|words| match words {
-        Words::Many(list) => list.into_iter().map(Option::unwrap_or_default).collect(),
-        Words::One(word) => vec![word],
-    }))
-}
-
-/// An image's entrypoint; the empty list that our commits write for null is null again.
-fn inherited(image: &model::Config) -> Option<Vec<String>> {
-    let committed = image.labels.as_ref().is_some_and(|labels| labels.contains_key(LABEL));
-    image.entrypoint.clone().filter(|words| !(committed && words.is_empty()))
-}
-
-/// An image that was committed behind our back carries our own entrypoint.
-fn without_wait(entrypoint: Option<Vec<String>>) -> Option<Vec<String>> {
-    let mut words = entrypoint?;
-    if words.first().is_some_and(|word| [WAIT_IN_DEV, WAIT_ELSEWHERE].contains(&word.as_str())) {
-        words.remove(0);
-    }
-    Some(words)
-}
-
 /// Passes a create that gets no wire; its body is only touched where the image would make it look like ours.
 async fn without_wire(
     worker: &Worker,
@@ -264,7 +213,7 @@ async fn with_wire(
     worker: &Worker,
     request: &Request<'_>,
     mut body: Body,
-    command: Command,
+    started: (Command, &model::Config),
 ) -> Result<Answer, Refusal> {
     let name = request
         .query_value("name")
@@ -273,7 +222,7 @@ async fn with_wire(
     // Until the engine has given an id, the address is held under a name that no container can have.
     let holder = format!("create {}", worker.counters.next());
     let address = take_address(worker, body.wishes.address, &holder).await?;
-    let note = rewrite(worker, &mut body, name.as_deref(), (address, command));
+    let note = rewrite(worker, &mut body, name.as_deref(), (address, started));
     let note = note.map(|note| sign(&mut body, Note { asked: request.asked.when, ..note }));
     let result = match note {
         Ok(note) => request.ask(worker, &body.top.to_bytes()).await.map(|answer| (answer, note)),
@@ -336,9 +285,9 @@ fn rewrite(
     worker: &Worker,
     body: &mut Body,
     name: Option<&str>,
-    granted: (Ipv4Addr, Command),
+    granted: (Ipv4Addr, (Command, &model::Config)),
 ) -> Result<Note, BodyError> {
-    let (address, command) = granted;
+    let (address, (command, image)) = granted;
     let wait = if covers_dev(&body.host)? { WAIT_ELSEWHERE } else { WAIT_IN_DEV };
     mount_wait(worker, &mut body.host, wait)?;
     let upstreams = rewrite_dns(worker, &mut body.host)?;
@@ -361,13 +310,35 @@ fn rewrite(
         runtime: worker.config.runtime_dir.clone(),
         names,
         upstreams,
-        tenant: body.wishes.tenant.clone(),
+        tenant: Some(tenant_of(worker, body)),
+        app: body.env("MARATHON_APP_ID").filter(|app| app.starts_with('/')).map(str::to_owned),
+        allow: allow::text(&body.wishes.allow),
+        ports: ports(body, image)?,
+        exclusive: body.wishes.exclusive,
         wait: wait.to_owned(),
         asked: 0,
         original: Original { entrypoint: command.entrypoint, cmd: command.cmd, dns, dns_search },
     };
     body.top.set("HostConfig", &body.host);
     Ok(note)
+}
+
+fn tenant_of(worker: &Worker, body: &Body) -> String {
+    tenant::of(&tenant::Sources {
+        label: body.wishes.tenant.as_deref(),
+        app: body.env("MARATHON_APP_ID"),
+        project: body.wishes.compose_project.as_deref(),
+        depth: worker.config.policy.tenant_depth,
+    })
+}
+
+/// The named ports, as the note has them.
+fn ports(body: &Body, image: &model::Config) -> Result<Vec<String>, BodyError> {
+    let exposed: Option<BTreeMap<String, IgnoredAny>> = body.top.get("ExposedPorts")?;
+    let mut exposed: Vec<String> = exposed.into_iter().flatten().map(|(port, _)| port).collect();
+    exposed.extend(image.exposed_ports.iter().flatten().map(|(port, _)| port.clone()));
+    let ports = services::ports(body.wishes.ports.clone(), &body.env, &exposed);
+    Ok(ports.iter().map(NamedPort::to_string).collect())
 }
 
 fn sign(body: &mut Body, note: Note) -> Note {

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use selvedge_registry::allow::{self, Grant, Protocol};
 use selvedge_registry::name::Name;
+use selvedge_registry::record::NamedPort;
 
 use crate::docker::error::Refusal;
 use crate::docker::object::Object;
 use crate::note::OWN_PREFIX;
+use crate::services;
 
 /// What a user asked for by labels.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,8 +23,16 @@ pub(crate) struct Wishes {
     pub(crate) names: Vec<String>,
     /// `selvedge.tenant`.
     pub(crate) tenant: Option<String>,
+    /// `selvedge.allow`.
+    pub(crate) allow: Vec<Grant>,
+    /// `selvedge.port.NAME`.
+    pub(crate) ports: Vec<NamedPort>,
+    /// `selvedge.exclusive`.
+    pub(crate) exclusive: bool,
     /// Compose's service.
     pub(crate) compose_service: Option<String>,
+    /// Compose's project.
+    pub(crate) compose_project: Option<String>,
 }
 
 /// Whether a container wants a wire.
@@ -33,46 +44,82 @@ pub(crate) enum Wanted {
     None,
 }
 
-const KNOWN: &str = "selvedge.network, .ip, .name, .tenant, .port.NAME";
-const LATER: [&str; 3] = ["allow", "vip", "exclusive"];
+const KNOWN: &str = "selvedge.network, .ip, .name, .tenant, .allow, .exclusive, .port.NAME";
+const LATER: [&str; 1] = ["vip"];
+/// As which Marathon hands an app's label `selvedge.X` to its tasks: upper case, and `_` for all that is no letter or
+/// digit.
+const MARATHON: &str = "MARATHON_APP_LABEL_SELVEDGE_";
 
-/// Reads the labels of a create's body.
+/// Reads the labels of a create's body, and those of its Marathon app. A container's own counts more.
 ///
 /// # Errors
 /// A refusal with 400 that names the label.
-pub(crate) fn read(labels: &BTreeMap<String, String>) -> Result<Wishes, Refusal> {
+pub(crate) fn read(labels: &BTreeMap<String, String>, env: &[String]) -> Result<Wishes, Refusal> {
     let mut wishes = Wishes::default();
-    for (key, value) in labels {
-        if key == "com.docker.compose.service" {
-            wishes.compose_service = Some(value.clone());
+    for (variable, value) in env.iter().filter_map(|pair| pair.split_once('=')) {
+        let Some(key) = variable.strip_prefix(MARATHON).map(marathon_key) else { continue };
+        if !labels.contains_key(&format!("selvedge.{key}")) {
+            wishes.note(&key, value).map_err(|why| refusal(variable, value, &why))?;
         }
-        if let Some(key) = key.strip_prefix("selvedge.") {
-            wishes.note(key, value)?;
+    }
+    for (label, value) in labels {
+        match label.as_str() {
+            "com.docker.compose.service" => wishes.compose_service = Some(value.clone()),
+            "com.docker.compose.project" => wishes.compose_project = Some(value.clone()),
+            _ => {
+                if let Some(key) = label.strip_prefix("selvedge.") {
+                    let refuse = |why: String| refusal(&format!("label {label}"), value, &why);
+                    wishes.note(key, value).map_err(refuse)?;
+                }
+            }
         }
     }
     Ok(wishes)
 }
 
+fn refusal(source: &str, value: &str, why: &str) -> Refusal {
+    Refusal::new(400, format!("{source}={value:?}: {why}"))
+}
+
+/// `PORT_HTTP` is `port.http`.
+fn marathon_key(rest: &str) -> String {
+    let key = rest.to_ascii_lowercase();
+    match key.strip_prefix("port_") {
+        Some(name) => format!("port.{}", name.replace('_', "-")),
+        None => key,
+    }
+}
+
 impl Wishes {
-    fn note(&mut self, key: &str, value: &str) -> Result<(), Refusal> {
-        let refuse = |why: &str| Err(Refusal::new(400, format!("label selvedge.{key}={value:?}: {why}")));
+    /// Takes in the label `selvedge.KEY`, or says what is wrong with it.
+    fn note(&mut self, key: &str, value: &str) -> Result<(), String> {
         match key {
             "network" if value == "none" => self.network = Some(Wanted::None),
             "network" if value == "default" => self.network = Some(Wanted::Default),
-            "network" => return refuse("must be \"default\" or \"none\""),
-            "ip" => match value.parse() {
-                Ok(address) => self.address = Some(address),
-                Err(_) => return refuse("is not an IPv4 address"),
-            },
-            "name" => self.names = names(value).or_else(|why| refuse(&why).map(|()| Vec::new()))?,
-            "tenant" if value.is_empty() => return refuse("is empty"),
-            "tenant" => self.tenant = Some(value.to_owned()),
-            _ if key.strip_prefix("port.").is_some_and(|name| !name.is_empty()) => port(key, value)?,
-            _ if key.starts_with("internal.") => return refuse("is written by Selvedge alone"),
-            _ if LATER.contains(&key) => return refuse("is not supported by this version"),
-            _ => return refuse(&format!("is not a label of Selvedge ({KNOWN})")),
+            "network" => return Err("must be \"default\" or \"none\"".to_owned()),
+            "ip" => self.address = Some(value.parse().map_err(|_| "is not an IPv4 address".to_owned())?),
+            "name" => self.names = names(value)?,
+            "tenant" => self.tenant = Some(allow::tenant(value)?.into()),
+            "allow" => self.allow = allow::parse(value).map_err(|error| error.to_string())?,
+            "exclusive" => self.exclusive = truth(value)?,
+            _ if key.starts_with("port.") => {
+                let port = port(&key["port.".len()..], value)?;
+                self.ports.retain(|other| other.name != port.name || other.protocol != port.protocol);
+                self.ports.push(port);
+            }
+            _ if key.starts_with("internal.") => return Err("is written by Selvedge alone".to_owned()),
+            _ if LATER.contains(&key) => return Err("is not supported by this version".to_owned()),
+            _ => return Err(format!("is not a label of Selvedge ({KNOWN})")),
         }
         Ok(())
+    }
+}
+
+fn truth(value: &str) -> Result<bool, String> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("must be true or false".to_owned()),
     }
 }
 
@@ -86,13 +133,20 @@ fn names(value: &str) -> Result<Vec<String>, String> {
     names.and_then(|names| if names.is_empty() { Err("is empty".to_owned()) } else { Ok(names) })
 }
 
-fn port(key: &str, value: &str) -> Result<(), Refusal> {
+/// A named port, from the label's last part and its value.
+fn port(name: &str, value: &str) -> Result<NamedPort, String> {
     let (number, protocol) = value.split_once('/').unwrap_or((value, "tcp"));
-    let valid = number.parse::<u16>().is_ok_and(|n| n > 0) && matches!(protocol, "tcp" | "udp");
-    if valid {
-        return Ok(());
-    }
-    Err(Refusal::new(400, format!("label selvedge.{key}={value:?}: must be like 8080/tcp or 53/udp")))
+    let number = number.parse::<u16>().ok().filter(|number| *number > 0);
+    let protocol = match protocol {
+        "tcp" => Some(Protocol::Tcp),
+        "udp" => Some(Protocol::Udp),
+        _ => None,
+    };
+    let (Some(number), Some(protocol)) = (number, protocol) else {
+        return Err("must be like 8080/tcp or 53/udp".to_owned());
+    };
+    let name = services::label(name).ok_or("a port's name is 1 to 62 letters, digits and '-'")?;
+    Ok(NamedPort { name, number, protocol })
 }
 
 /// Takes our own labels out of a `Labels` object; whether there were any.
@@ -107,7 +161,7 @@ mod tests {
     use super::*;
 
     fn wishes(pairs: &[(&str, &str)]) -> Result<Wishes, Refusal> {
-        read(&pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+        read(&pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(), &[])
     }
 
     #[test]
@@ -134,12 +188,32 @@ mod tests {
             ("selvedge.network", "yes"),
             ("selvedge.port.http", "0"),
             ("selvedge.port.http", "80/sctp"),
-            ("selvedge.allow", "any"),
+            ("selvedge.port._x", "80"),
+            ("selvedge.allow", "anybody"),
+            ("selvedge.exclusive", "yes"),
+            ("selvedge.tenant", ""),
+            ("selvedge.vip", "db:80"),
             ("selvedge.internal.wire", ""),
         ] {
             let refusal = wishes(&[(key, value)]).unwrap_err();
             assert_eq!(refusal.status, 400);
             assert!(refusal.message.contains(key), "{}", refusal.message);
         }
+    }
+    #[test]
+    fn an_app_s_labels_count_unless_the_container_has_its_own() {
+        let labels = BTreeMap::from([("selvedge.tenant".to_owned(), "bank".to_owned())]);
+        let env = ["ALLOW=any 443", "TENANT=shop", "PORT_ADMIN_UI=8081", "EXCLUSIVE=true"];
+        let env = env.map(|pair| format!("{MARATHON}{pair}"));
+        let wishes = read(&labels, &env).unwrap();
+        assert_eq!(wishes.tenant.as_deref(), Some("bank"));
+        assert_eq!(allow::text(&wishes.allow), "any 443/tcp");
+        assert_eq!((&*wishes.ports[0].name, wishes.ports[0].number), ("admin-ui", 8081));
+        assert!(wishes.exclusive);
+        let refusal = read(&labels, &[format!("{MARATHON}ALLOW=any 80/tcp,nobody")]).unwrap_err();
+        assert!(
+            refusal.message.contains("MARATHON_APP_LABEL_SELVEDGE_ALLOW")
+                && refusal.message.contains("column 12")
+        );
     }
 }
