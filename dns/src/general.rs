@@ -4,11 +4,13 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::op::{Edns as HickoryEdns, Message, OpCode, Query as HickoryQuery, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, NS, PTR, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, NS, PTR, SOA, SRV};
 use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder};
+use ipnet::Ipv6Net;
 use rand::seq::SliceRandom;
 use selvedge_registry::table::pool6;
+use selvedge_registry::table::sight::Service;
 
 use crate::plain::{HOSTMASTER, SOA_TIMES, Terms};
 use crate::query::{Edns, IN, OUR_SIZE, PLAIN_SIZE, Query, WireName, flag, kind, put_header, rcode, word};
@@ -105,6 +107,9 @@ pub(crate) fn write(query: &Query, answer: &Answer<'_>, terms: &Terms<'_>, limit
     question.set_query_class(DNSClass::IN);
     message.add_query(question);
     message.answers = answers(query, &owner, answer, terms)?;
+    if let Answer::Services(services, pool6) = answer {
+        message.additionals = targets(services, *pool6, terms)?;
+    }
     if let Answer::NoData(Some(zone)) | Answer::NxDomain(Some(zone)) = answer {
         message.add_authority(soa(query, *zone, terms)?);
     }
@@ -131,6 +136,13 @@ fn answers(
         }
         Answer::Loopback6 => vec![record(RData::AAAA(AAAA(Ipv6Addr::LOCALHOST)))],
         Answer::Pointer(name) => vec![record(RData::PTR(PTR(hickory_name(name.wire())?)))],
+        Answer::Services(services, _) => {
+            // One weight for all: any order is as good (RFC 2782).
+            let srv = |one: &Service| {
+                Some(record(RData::SRV(SRV::new(0, 0, one.port, hickory_name(one.target.wire())?))))
+            };
+            services.iter().map(srv).collect::<Option<_>>()?
+        }
         Answer::Apex { zone, soa: with_soa, ns } => {
             let mut records = Vec::new();
             if *with_soa {
@@ -144,6 +156,20 @@ fn answers(
         Answer::NoData(_) | Answer::NxDomain(_) | Answer::Unread { .. } => vec![],
     };
     records.shuffle(&mut rand::rng());
+    Some(records)
+}
+
+/// The addresses of services' instances, which a client would ask for next.
+fn targets(services: &[Service], pool6: Option<Ipv6Net>, terms: &Terms<'_>) -> Option<Vec<Record>> {
+    let mut records = Vec::new();
+    for service in services {
+        let owner = hickory_name(service.target.wire())?;
+        records.push(Record::from_rdata(owner.clone(), terms.ttl, RData::A(A(service.address))));
+        if let Some(pool6) = pool6 {
+            let address = AAAA(pool6::derived(pool6, service.address));
+            records.push(Record::from_rdata(owner, terms.ttl, RData::AAAA(address)));
+        }
+    }
     Some(records)
 }
 
@@ -162,6 +188,11 @@ fn fit(mut message: Message, limit: usize) -> Option<Vec<u8>> {
         let bytes = encode(&message)?;
         if bytes.len() <= limit {
             return Some(bytes);
+        }
+        // What was not asked for goes first, and is no loss (RFC 2181 section 9).
+        if !message.additionals.is_empty() {
+            message.additionals.clear();
+            continue;
         }
         message.metadata.truncation = true;
         // hickory compresses only so many names, so that a record's length is not known beforehand.

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use selvedge_registry::allow::Caller;
 use selvedge_registry::table::Table;
+use selvedge_registry::table::sight::Sight;
 
 use crate::general::{self, Read};
 use crate::plain::{self, Terms};
@@ -80,7 +82,8 @@ impl Handler {
                 }
             },
         };
-        match self.zones.answer(table, &query.lower, query.kind) {
+        let sight = Sight::new(table, self.caller(table, asker));
+        match self.zones.answer(sight, &query.lower, query.kind) {
             Some(answer) if !self.better_asked_elsewhere(table, &answer, asker) => {
                 let unread = matches!(answer, Answer::Unread { .. });
                 if unread { &self.stats.servfail } else { &self.stats.local }.one();
@@ -89,6 +92,19 @@ impl Handler {
             }
             _ => Outcome::Forward(Box::new(self.forward(table, query, asker))),
         }
+    }
+
+    /// Who asks, where that makes a difference. This host itself sees everything.
+    fn caller<'t>(&self, table: &'t Table, asker: IpAddr) -> Option<Caller<'t>> {
+        let asker = asker.to_canonical();
+        if !table.is_isolated() || self.zones.is_host(asker) {
+            return None;
+        }
+        let container = match asker {
+            IpAddr::V4(address) => table.owner(address),
+            IpAddr::V6(_) => None,
+        };
+        Some(container.map_or(Caller::Stranger(asker), Caller::Container))
     }
 
     fn terms<'t>(&self, table: &'t Table) -> Terms<'t> {

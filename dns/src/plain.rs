@@ -83,11 +83,11 @@ pub(crate) fn write(
 ) -> bool {
     match answer {
         Answer::Addresses(addresses) if query.kind == kind::A => {
-            write_addresses(query, (addresses, |address| address.octets()), terms, limit, out);
+            write_addresses(query, (&**addresses, |address| address.octets()), terms, limit, out);
         }
         Answer::Derived(addresses, pool6) if query.kind == kind::AAAA => {
             let octets = |address| pool6::derived(*pool6, address).octets();
-            write_addresses(query, (addresses, octets), terms, limit, out);
+            write_addresses(query, (&**addresses, octets), terms, limit, out);
         }
         Answer::Pointer(name) if query.kind == kind::PTR => write_pointer(query, name, terms, out),
         Answer::NoData(Some(zone)) => write_negative(query, rcode::NOERROR, *zone, terms, out),

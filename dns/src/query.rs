@@ -44,6 +44,7 @@ pub(crate) mod kind {
     pub(crate) const SOA: u16 = 6;
     pub(crate) const PTR: u16 = 12;
     pub(crate) const AAAA: u16 = 28;
+    pub(crate) const SRV: u16 = 33;
     pub(crate) const OPT: u16 = 41;
     pub(crate) const DS: u16 = 43;
     pub(crate) const RRSIG: u16 = 46;

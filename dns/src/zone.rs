@@ -1,11 +1,13 @@
 //! What the answer to a question about our own names is: the one place that decides it, for both encoders. It must
 //! never write a message, and never answer for a name that is not ours.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use selvedge_registry::name::{Name, parent};
-use selvedge_registry::table::{Found, Table};
+use selvedge_registry::table::Found;
+use selvedge_registry::table::sight::{Computed, Service, Sight};
 
 use crate::query::{WireName, kind};
 
@@ -33,15 +35,17 @@ pub(crate) type Apex = usize;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer<'t> {
     /// These addresses, in any order.
-    Addresses(&'t [Ipv4Addr]),
+    Addresses(Cow<'t, [Ipv4Addr]>),
     /// The IPv6 addresses that follow from these in this network, in any order.
-    Derived(&'t [Ipv4Addr], Ipv6Net),
+    Derived(Cow<'t, [Ipv4Addr]>, Ipv6Net),
     /// Both these addresses and the IPv6 ones that follow from them, in any order.
-    Both(&'t [Ipv4Addr], Ipv6Net),
+    Both(Cow<'t, [Ipv4Addr]>, Ipv6Net),
     /// `::1`.
     Loopback6,
     /// This name.
     Pointer(Name),
+    /// These instances of a service, in any order, and their addresses beside them; IPv6 ones too in this network.
+    Services(Vec<Service>, Option<Ipv6Net>),
     /// The zone's SOA, NS or both.
     Apex { zone: Apex, soa: bool, ns: bool },
     /// The name exists, without such a record. Without a zone there is no SOA to tell.
@@ -64,14 +68,19 @@ impl Zones {
     }
 
     /// The answer, or nothing when the question is not ours: it is to be forwarded.
-    pub(crate) fn answer<'t>(&'t self, table: &'t Table, name: &WireName, asked: u16) -> Option<Answer<'t>> {
-        let wire = name.wire();
+    pub(crate) fn answer<'t>(
+        &'t self,
+        table: impl Into<Sight<'t>>,
+        name: &WireName,
+        asked: u16,
+    ) -> Option<Answer<'t>> {
+        let (wire, table) = (name.wire(), table.into());
         match table.lookup(wire) {
             Found::Addresses(addresses) => Some(
                 of_addresses(table, addresses, asked).unwrap_or_else(|| Answer::NoData(zone_of(table, wire))),
             ),
             Found::Empty => Some(self.empty(table, wire, asked)),
-            Found::Missing => Some(missing(table, zone_of(table, wire))),
+            Found::Missing => Some(computed(table, wire, asked)),
             Found::Outside if reverse::is_reverse(wire) => reverse::answer(self, table, wire, asked),
             Found::Outside if is_below(wire, LOCALHOST) => Some(localhost(asked)),
             Found::Outside => dotless(table, wire, asked),
@@ -79,20 +88,25 @@ impl Zones {
     }
 
     /// A domain of ours itself, or an empty name in it.
-    fn empty<'t>(&'t self, table: &'t Table, wire: &[u8], asked: u16) -> Answer<'t> {
+    fn empty<'t>(&'t self, table: Sight<'t>, wire: &[u8], asked: u16) -> Answer<'t> {
         let zone = zone_of(table, wire);
         match zone {
             Some(length) if length == wire.len() => match asked {
-                kind::A if !self.apex.is_empty() => Answer::Addresses(&self.apex),
+                kind::A if !self.apex.is_empty() => Answer::Addresses(Cow::Borrowed(&self.apex)),
                 _ => at_apex(length, asked),
             },
             _ => without_address(table, zone, asked),
         }
     }
+
+    /// Whether a question from there comes from this host itself.
+    pub(crate) fn is_host(&self, asker: IpAddr) -> bool {
+        asker.is_loopback() || matches!(asker, IpAddr::V4(asker) if self.apex.contains(&asker))
+    }
 }
 
 /// What a name with these addresses has of the kind that is asked for.
-fn of_addresses<'t>(table: &Table, addresses: &'t [Ipv4Addr], asked: u16) -> Option<Answer<'t>> {
+fn of_addresses<'t>(table: Sight<'t>, addresses: Cow<'t, [Ipv4Addr]>, asked: u16) -> Option<Answer<'t>> {
     match (asked, table.pool6()) {
         (kind::A, _) | (kind::ANY, None) => Some(Answer::Addresses(addresses)),
         (kind::AAAA, Some(pool6)) => Some(Answer::Derived(addresses, pool6)),
@@ -101,19 +115,34 @@ fn of_addresses<'t>(table: &Table, addresses: &'t [Ipv4Addr], asked: u16) -> Opt
     }
 }
 
+/// The answer for a name in a domain of ours that no container has: an instance's own name, a service's, or none.
+fn computed<'t>(table: Sight<'t>, wire: &[u8], asked: u16) -> Answer<'t> {
+    let zone = zone_of(table, wire);
+    match table.compute(wire) {
+        Some(Computed::Instance(address)) => {
+            of_addresses(table, Cow::Owned(vec![address]), asked).unwrap_or(Answer::NoData(zone))
+        }
+        Some(Computed::Services(services)) if matches!(asked, kind::SRV | kind::ANY) => {
+            Answer::Services(services, table.pool6())
+        }
+        Some(Computed::Services(_) | Computed::Empty) => Answer::NoData(zone),
+        None => missing(table, zone),
+    }
+}
+
 /// The answer for a name that is not in the table, which is no proof while the table is not whole.
-fn missing<'t>(table: &Table, zone: Option<Apex>) -> Answer<'t> {
+fn missing<'t>(table: Sight<'_>, zone: Option<Apex>) -> Answer<'t> {
     if table.is_partial() { Answer::Unread { ours: zone.is_some() } } else { Answer::NxDomain(zone) }
 }
 
 /// The answer for a name that exists only because others are below it. While the table is not whole, there may be a
 /// container that is called so: its addresses cannot be denied, all else can.
-fn without_address<'t>(table: &Table, zone: Option<Apex>, asked: u16) -> Answer<'t> {
-    let could_have = table.is_partial() && of_addresses(table, &[], asked).is_some();
+fn without_address<'t>(table: Sight<'_>, zone: Option<Apex>, asked: u16) -> Answer<'t> {
+    let could_have = table.is_partial() && of_addresses(table, Cow::Borrowed(&[]), asked).is_some();
     if could_have { Answer::Unread { ours: true } } else { Answer::NoData(zone) }
 }
 
-fn zone_of(table: &Table, wire: &[u8]) -> Option<Apex> {
+fn zone_of(table: Sight<'_>, wire: &[u8]) -> Option<Apex> {
     table.domain_of(wire).map(|domain| domain.wire().len())
 }
 
@@ -125,7 +154,7 @@ fn at_apex<'t>(zone: Apex, asked: u16) -> Answer<'t> {
 /// `localhost` and all below it (RFC 6761 section 6.3): never forwarded, and never a container that is called so.
 fn localhost<'t>(asked: u16) -> Answer<'t> {
     match asked {
-        kind::A | kind::ANY => Answer::Addresses(LOOPBACK),
+        kind::A | kind::ANY => Answer::Addresses(Cow::Borrowed(LOOPBACK)),
         kind::AAAA => Answer::Loopback6,
         _ => Answer::NoData(Some(LOCALHOST.len())),
     }
@@ -145,7 +174,7 @@ fn is_below(wire: &[u8], ancestor: &[u8]) -> bool {
 /// world), so it is NXDOMAIN without SOA, that is: not to be kept in a cache. dnsmasq does so too (`domain-needed`).
 /// The caller forwards it after all for askers with upstreams of their own. What resolvers ask about top-level
 /// domains (NS, DS, ...) is always forwarded.
-fn dotless<'t>(table: &'t Table, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
+fn dotless<'t>(table: Sight<'t>, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
     let infrastructure = matches!(
         asked,
         kind::NS | kind::SOA | kind::DS | kind::RRSIG | kind::NSEC | kind::DNSKEY | kind::ANY

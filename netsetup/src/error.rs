@@ -97,6 +97,12 @@ pub enum Error {
         /// What it printed.
         message: String,
     },
+    /// nft refused a change of our rules, or is not there.
+    #[error("nft: {message}")]
+    Nft {
+        /// What it said.
+        message: String,
+    },
     /// The network thread has ended, which it does only when the process ends or a bug made it panic.
     #[error("the network thread has ended")]
     Stopped,

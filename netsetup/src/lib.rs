@@ -16,6 +16,7 @@ mod lane;
 mod netlink;
 mod netns;
 mod network;
+pub mod policy;
 mod pool6;
 mod preflight;
 mod query;

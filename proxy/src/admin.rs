@@ -9,6 +9,7 @@ use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use selvedge_registry::record::DEFAULT_TENANT;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::net::UnixListener;
@@ -32,7 +33,11 @@ pub(crate) struct Shown {
     /// `stopped`, `starting`, `wired`.
     pub(crate) state: String,
     /// Whom it belongs to.
-    pub(crate) tenant: Option<String>,
+    pub(crate) tenant: String,
+    /// Whether its HEALTHCHECK, if it has one, says that it is well.
+    pub(crate) healthy: bool,
+    /// Whether only the newest of its name is answered.
+    pub(crate) exclusive: bool,
 }
 
 /// Answers for ever.
@@ -82,14 +87,16 @@ fn told(result: Result<Value, String>) -> (StatusCode, Vec<u8>) {
     }
 }
 
-/// What would be changed in the kernel's routes to other hosts, one line each.
+/// What would be changed in the kernel's rules, and in its routes to other hosts, one line each.
 async fn plan(worker: &Worker) -> Result<Value, String> {
-    if worker.config.cluster.is_local() {
-        return Ok(Value::Array(Vec::new()));
+    let told = |error: selvedge_netsetup::Error| error.to_string();
+    let mut lines = worker.guard.plan().await.map_err(told)?;
+    if !worker.config.cluster.is_local() {
+        let view = Arc::clone(&worker.cluster.views().borrow());
+        let fabric = fabric::fabric(worker, &view).ok_or("the registry has not been read yet")?;
+        lines.extend(worker.network.plan(&fabric).await.map_err(told)?);
     }
-    let view = Arc::clone(&worker.cluster.views().borrow());
-    let fabric = fabric::fabric(worker, &view).ok_or("the registry has not been read yet")?;
-    worker.network.plan(&fabric).await.map(Value::from).map_err(|error| error.to_string())
+    Ok(Value::from(lines))
 }
 
 async fn forget<B>(worker: &Worker, request: &Request<B>) -> Result<Value, String> {
@@ -129,6 +136,8 @@ async fn status(worker: &Worker) -> Value {
             serde_json::json!({"block": block, "free": free})
         }).collect::<Vec<_>>(),
         "cluster": cluster(worker),
+        "policy": worker.guard.status(),
+        "doubles": worker.doubles(),
         "addresses_taken": worker.book.addresses_taken(),
         "domain": config.domain.to_string(),
         "dns": worker.dns_counts().map(|counts| dns(&counts)),
@@ -180,7 +189,9 @@ fn containers(worker: &Worker) -> Vec<Shown> {
                 .ok()
                 .and_then(|v| v.as_str().map(str::to_owned))
                 .unwrap_or_default(),
-            tenant: entry.note.tenant.clone(),
+            tenant: entry.note.tenant.clone().unwrap_or_else(|| DEFAULT_TENANT.to_owned()),
+            healthy: !entry.unhealthy,
+            exclusive: entry.note.exclusive,
             name: entry.name,
         })
         .collect();

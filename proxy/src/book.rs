@@ -3,7 +3,7 @@
 //! Pure memory. It must never be the only place where something is known: a worker may die at any moment.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -46,6 +46,8 @@ pub(crate) struct Entry {
     pub(crate) unhealthy: bool,
     /// When it was started last, in milliseconds since 1970; 0 = not looked at.
     pub(crate) since: u64,
+    /// The addresses that the engine has given it on its own networks.
+    pub(crate) aliases: Vec<IpAddr>,
     /// The process that was wired last: another one is another life of the container.
     pub(crate) pid: Option<u32>,
     /// The start of it failed for want of a program.
@@ -227,11 +229,20 @@ impl Book {
         self.with(id, |entry| entry.unhealthy = unhealthy);
     }
 
+    /// Writes down what the engine says in a list.
+    pub(crate) fn set_listed(&self, container: &model::Listed) {
+        self.with(&container.id, |entry| {
+            entry.unhealthy = container.is_unhealthy();
+            entry.aliases = container.network_settings.addresses();
+        });
+    }
+
     /// Writes down what the engine says of a container's life.
-    pub(crate) fn set_life(&self, id: &str, state: &model::State) {
+    pub(crate) fn set_life(&self, id: &str, container: &model::Container) {
         self.with(id, |entry| {
-            entry.unhealthy = state.health.as_ref().is_some_and(model::Health::is_bad);
-            entry.since = moment(&state.started_at) / 1_000_000;
+            entry.unhealthy = container.state.health.as_ref().is_some_and(model::Health::is_bad);
+            entry.since = moment(&container.state.started_at) / 1_000_000;
+            entry.aliases = container.network_settings.addresses();
         });
     }
 
@@ -309,6 +320,7 @@ impl Inner {
                     phase: Phase::Stopped,
                     unhealthy: false,
                     since: 0,
+                    aliases: Vec::new(),
                     pid: None,
                     never_ran: None,
                     expected: 0,

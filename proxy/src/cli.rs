@@ -117,6 +117,10 @@ pub(crate) struct Options {
     /// The DNS domain of container names [default: selvedge.internal]
     #[arg(long, env = "SELVEDGE_DOMAIN", value_name = "NAME")]
     pub(crate) domain: Option<String>,
+    /// Further names of Marathon's apps: `mesos` also answers those of Mesos-DNS (db-shop.marathon.mesos) [default:
+    /// selvedge]
+    #[arg(long, env = "SELVEDGE_DNS_STYLE", value_name = "STYLE")]
+    pub(crate) dns_style: Option<String>,
     /// Where containers ask for names [default: 169.254.1.1:53]
     #[arg(long, env = "SELVEDGE_DNS_LISTEN", value_name = "ADDRESS")]
     pub(crate) dns_listen: Option<String>,
@@ -172,6 +176,23 @@ pub(crate) struct Options {
     /// IPv6 network whose last 32 bits are a container's IPv4 address; containers then have both [default: none]
     #[arg(long, env = "SELVEDGE_POOL6", value_name = "CIDR")]
     pub(crate) pool6: Option<String>,
+    /// Who may talk to whom: open (everybody), or tenant (containers of one tenant, and whom the called one's label
+    /// selvedge.allow names) [default: open]
+    #[arg(long, env = "SELVEDGE_POLICY", value_name = "POLICY")]
+    pub(crate) policy: Option<String>,
+    /// With --policy tenant: may hosts and containers talk to each other: allow or deny [default: allow]
+    #[arg(long, env = "SELVEDGE_POLICY_HOST", value_name = "VERDICT")]
+    pub(crate) policy_host: Option<String>,
+    /// With --policy tenant: may anybody connect to a published port: allow, or deny for those that the label does
+    /// not name [default: allow]
+    #[arg(long, env = "SELVEDGE_POLICY_PUBLISHED", value_name = "VERDICT")]
+    pub(crate) policy_published: Option<String>,
+    /// With --policy tenant: may containers talk to the world outside: allow or deny [default: allow]
+    #[arg(long, env = "SELVEDGE_POLICY_OUT", value_name = "VERDICT")]
+    pub(crate) policy_out: Option<String>,
+    /// With --policy tenant: may containers ask for names: allow or deny [default: allow]
+    #[arg(long, env = "SELVEDGE_POLICY_DNS", value_name = "VERDICT")]
+    pub(crate) policy_dns: Option<String>,
     /// How many groups of a Marathon app make its tenant: with 1, /shop/front/web is of the tenant shop [default: 1]
     #[arg(long, env = "SELVEDGE_TENANT_DEPTH", value_name = "NUMBER")]
     pub(crate) tenant_depth: Option<u8>,
@@ -197,6 +218,7 @@ impl Options {
             block_size: self.block_size.or(others.block_size),
             block: self.block.or(others.block),
             domain: self.domain.or(others.domain),
+            dns_style: self.dns_style.or(others.dns_style),
             dns_listen: self.dns_listen.or(others.dns_listen),
             mtu: self.mtu.or(others.mtu),
             engine_wait: self.engine_wait.or(others.engine_wait),
@@ -214,6 +236,11 @@ impl Options {
             vxlan_port: self.vxlan_port.or(others.vxlan_port),
             vxlan_id: self.vxlan_id.or(others.vxlan_id),
             pool6: self.pool6.or(others.pool6),
+            policy: self.policy.or(others.policy),
+            policy_host: self.policy_host.or(others.policy_host),
+            policy_published: self.policy_published.or(others.policy_published),
+            policy_out: self.policy_out.or(others.policy_out),
+            policy_dns: self.policy_dns.or(others.policy_dns),
             tenant_depth: self.tenant_depth.or(others.tenant_depth),
             log: self.log.or(others.log),
             log_format: self.log_format.or(others.log_format),

@@ -40,7 +40,8 @@ pub(crate) fn ps(query: &Query) -> anyhow::Result<String> {
     let head = ["CONTAINER ID", "NAME", "ADDRESS", "STATE", "TENANT", "NAMES"].map(str::to_owned);
     let rows = containers.into_iter().map(|c| {
         let id = c.id.get(..12).unwrap_or(&c.id).to_owned();
-        [id, c.name, c.address, c.state, c.tenant.unwrap_or_else(|| "-".to_owned()), c.names.join(" ")]
+        let state = if c.healthy { c.state } else { format!("{}, unhealthy", c.state) };
+        [id, c.name, c.address, state, c.tenant, c.names.join(" ")]
     });
     Ok(table(&std::iter::once(head).chain(rows).collect::<Vec<_>>()))
 }
@@ -161,8 +162,10 @@ fn status_text(status: &Value) -> String {
         ("domain", text("/domain")),
         ("requests", requests),
         ("dns", dns),
+        ("policy", text("/policy/mode")),
     ];
-    for (name, value) in rows.into_iter().chain(cluster(status)) {
+    for (name, value) in rows.into_iter().chain(policy(status)).chain(cluster(status)).chain(doubles(status))
+    {
         // Writing to a string does not fail.
         let _ = writeln!(out, "{name:<9} {value}");
     }
@@ -177,6 +180,37 @@ fn blocks(status: &Value) -> String {
         [one] => format!("block {one}"),
         several => format!("blocks {}", several.join(" ")),
     }
+}
+
+/// What is wrong with the rules between tenants, and who was refused.
+fn policy(status: &Value) -> Vec<(&'static str, String)> {
+    let trouble = status.pointer("/policy/trouble").and_then(Value::as_str);
+    let trouble = trouble.map(|reason| ("", format!("NOT IN FORCE: {reason}")));
+    let refused = status.pointer("/policy/refused").and_then(Value::as_array);
+    let line = |pair: &Value| {
+        let text = |key: &str| pair[key].as_str().unwrap_or("-").to_owned();
+        (
+            "",
+            format!(
+                "{} to {}: {} packets refused in the last day",
+                text("from"),
+                text("to"),
+                pair["packets"]
+            ),
+        )
+    };
+    trouble.into_iter().chain(refused.into_iter().flatten().map(line)).collect()
+}
+
+/// A warning for each name of which there shall be one container, and there are more.
+fn doubles(status: &Value) -> Vec<(&'static str, String)> {
+    let line = |double: &Value| {
+        let ids = double["containers"].as_array().map_or(&[][..], Vec::as_slice);
+        let ids: Vec<&str> = ids.iter().filter_map(Value::as_str).collect();
+        let name = double["name"].as_str().unwrap_or("-");
+        ("WARNING", format!("{name} is exclusive, and {} containers have it: {}", ids.len(), ids.join(", ")))
+    };
+    status.pointer("/doubles").and_then(Value::as_array).into_iter().flatten().map(line).collect()
 }
 
 /// The registry, and a line for each host that is not well.

@@ -67,6 +67,8 @@ pub(crate) struct Config {
     pub(crate) policy: PolicyConfig,
     /// The DNS domain.
     pub(crate) domain: Name,
+    /// Whether apps also have the names that Mesos-DNS gives them.
+    pub(crate) dns_style_mesos: bool,
     /// Where DNS is answered.
     pub(crate) dns_listen: SocketAddrV4,
     /// MTU of wires, if not the host's.
@@ -108,6 +110,11 @@ impl Config {
             cluster,
             policy,
             domain: parse("domain", options.domain.as_deref().unwrap_or("selvedge.internal"), check_domain)?,
+            dns_style_mesos: parse(
+                "dns-style",
+                options.dns_style.as_deref().unwrap_or("selvedge"),
+                dns_style,
+            )?,
             dns_listen: parse(
                 "dns-listen",
                 options.dns_listen.as_deref().unwrap_or("169.254.1.1:53"),
@@ -211,6 +218,14 @@ fn block(pool: Ipv4Net, size: u8, chosen: Option<&str>, alone: bool) -> Result<O
 
 fn check_domain(text: &str) -> Result<Name, String> {
     Name::parse(text.trim_end_matches('.')).map_err(|error| error.to_string())
+}
+
+fn dns_style(text: &str) -> Result<bool, String> {
+    match text {
+        "selvedge" => Ok(false),
+        "mesos" => Ok(true),
+        _ => Err("must be selvedge or mesos".to_owned()),
+    }
 }
 
 fn dns_listen(text: &str) -> Result<SocketAddrV4, String> {

@@ -142,6 +142,7 @@ pub(crate) async fn keep(worker: Arc<Worker>) {
             _ = look.tick() => {}
         }
         let view = Arc::clone(&views.borrow_and_update());
+        worker.guard.hosts(host_address(&worker.config, &view.own_blocks), &view);
         // A create that finds no room tells its client.
         let _ = follow(&worker, &view).await;
         let trouble = weave(&worker, &view).await.err().map(|error| error.to_string());

@@ -11,6 +11,7 @@ mod counters;
 mod docker;
 mod fabric;
 mod front;
+mod guard;
 mod handover;
 mod held;
 mod hosts;

@@ -37,6 +37,15 @@ pub(crate) fn names(sources: &Sources<'_>) -> Vec<String> {
     names
 }
 
+/// The domain of the names that Mesos-DNS serves.
+pub(crate) const MESOS: &str = "mesos.";
+
+/// What Mesos-DNS calls an app of Marathon, whole: `/shop/db` is `db-shop.marathon.mesos.`.
+pub(crate) fn of_mesos(app: &str) -> Option<Name> {
+    let task = Name::from_app_id_flat(app).ok()?;
+    Name::parse(&format!("{task}.marathon.{MESOS}")).ok()
+}
+
 /// A name without our domain at its end.
 fn relative(name: &str, domain: &str) -> String {
     name.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.')).unwrap_or(name).to_owned()

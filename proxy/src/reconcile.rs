@@ -18,6 +18,7 @@ use crate::docker::engine::EngineError;
 use crate::docker::model;
 use crate::docker::wording::Lookup;
 use crate::hosts;
+use crate::naming;
 use crate::program::{self, Program};
 use crate::rewrite::create::short;
 use crate::worker::Worker;
@@ -66,7 +67,7 @@ pub(crate) async fn container(worker: &Arc<Worker>, id: &str) -> Result<Outcome,
         Err(error) => return Err(error.into()),
     };
     worker.book.rename(id, found.name.trim_start_matches('/'));
-    worker.book.set_life(id, &found.state);
+    worker.book.set_life(id, &found);
     let Some(entry) = worker.book.entry(id) else { return Ok(Outcome::NotRunning) };
     if !found.state.running || found.state.pid == 0 {
         stopped(worker, id);
@@ -99,6 +100,7 @@ async fn connect(
         (Err(selvedge_netsetup::Error::Gone { .. }), _) => return Ok(Outcome::NotRunning),
         (made, _) => made?,
     }
+    worker.guard.admit(&record(worker, &found.id, entry), &entry.aliases).await?;
     let anew = entry.phase != Phase::Wired || entry.pid != Some(pid);
     name(worker, entry, found, anew)?;
     match worker.network.release(&wire).await {
@@ -142,11 +144,11 @@ pub(crate) fn names(entry: &Entry) -> Vec<Name> {
 
 /// Lets the container's names be answered.
 pub(crate) fn publish(worker: &Worker, id: &str, entry: &Entry) {
-    worker.put_name(record(id, entry));
+    worker.put_name(record(worker, id, entry), &entry.aliases);
 }
 
 /// What everybody shall know of the container.
-fn record(id: &str, entry: &Entry) -> Record {
+fn record(worker: &Worker, id: &str, entry: &Entry) -> Record {
     let note = &entry.note;
     let traits = Traits {
         tenant: note.tenant.as_deref().filter(|tenant| *tenant != DEFAULT_TENANT).map(Into::into),
@@ -160,7 +162,11 @@ fn record(id: &str, entry: &Entry) -> Record {
         since: if note.exclusive { entry.since } else { 0 },
     };
     let upstreams = note.upstreams.iter().map(|ip| SocketAddr::new(*ip, 53)).collect();
-    Record { upstreams, traits, ..Record::new(id, note.address, names(entry)) }
+    let mut names = names(entry);
+    if let Some(app) = note.app.as_deref().filter(|_| worker.config.dns_style_mesos) {
+        names.extend(naming::of_mesos(app));
+    }
+    Record { upstreams, traits, ..Record::new(id, note.address, names) }
 }
 
 /// A container has ended: its names go at once, its wire with its namespace.

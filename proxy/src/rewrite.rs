@@ -10,6 +10,7 @@ pub(crate) mod labels;
 pub(crate) mod list;
 pub(crate) mod start;
 pub(crate) mod top;
+mod weave;
 
 use std::sync::Arc;
 

@@ -137,6 +137,7 @@ async fn sync(worker: &Arc<Worker>) -> Result<(), SessionError> {
         }
     }
     worker.cluster.settled();
+    worker.saw_all();
     sweep_with(worker, wires).await?;
     info!(containers = known.len(), took = ?began.elapsed(), "read the engine's containers and the kernel's wires");
     Ok(())
@@ -148,7 +149,7 @@ async fn look_at_exclusive(worker: &Worker, containers: &[&Listed]) {
         if worker.book.note(&container.id).is_some_and(|note| note.exclusive)
             && let Ok(found) = worker.engine.inspect(&container.id).await
         {
-            worker.book.set_life(&container.id, &found.state);
+            worker.book.set_life(&container.id, &found);
         }
     }
 }
@@ -163,7 +164,7 @@ fn settle(worker: &Arc<Worker>, container: &Listed, wires: &[Wire]) -> Option<(S
         }
         return None;
     }
-    worker.book.set_health(id, container.is_unhealthy());
+    worker.book.set_listed(container);
     let entry = worker.book.entry(id)?;
     let is_its =
         |wire: &&Wire| id.starts_with(&wire.container_prefix) && wire.address == Some(entry.note.address);

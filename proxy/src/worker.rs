@@ -2,7 +2,7 @@
 //! read back by the next one.
 
 use std::collections::HashMap;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use selvedge_cluster::handle::Cluster;
-use selvedge_cluster::names::Names;
 use selvedge_keeper::link::{Link, Order};
 use selvedge_netsetup::{Datapath, Network};
-use selvedge_registry::name::fnv1a;
+use selvedge_registry::name::{Name, fnv1a};
 use selvedge_registry::record::Record;
 use selvedge_registry::table::{SharedTable, Table};
 use tokio::net::UnixListener;
@@ -31,9 +30,11 @@ use crate::docker::life::Life;
 use crate::docker::wording::Wordings;
 use crate::front;
 use crate::front::upstream::Upstream;
+use crate::guard::{self, Guard};
 use crate::handover::Keeper;
 use crate::held::resume::{Parked, resume};
-use crate::{admin, fabric, watch};
+use crate::rewrite::create::short;
+use crate::{admin, fabric, naming, watch};
 
 /// What all tasks of a worker share.
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub(crate) struct Worker {
     pub(crate) book: Arc<Book>,
     /// The other hosts.
     pub(crate) cluster: Cluster,
+    /// Who may talk to whom.
+    pub(crate) guard: Guard,
     /// What is counted.
     pub(crate) counters: Counters,
     /// The engine's words for missing programs.
@@ -65,12 +68,14 @@ pub(crate) struct Worker {
     dns: Mutex<Option<selvedge_dns::Server>>,
     table: SharedTable,
     engine_up: AtomicBool,
+    seen: AtomicBool,
     leaving: tokio::sync::watch::Sender<bool>,
 }
 
 impl Worker {
-    /// Lets names be answered.
-    pub(crate) fn put_name(&self, record: Record) {
+    /// Lets a container's names be answered, whose rules are told to the kernel meanwhile.
+    pub(crate) fn put_name(&self, record: Record, aliases: &[IpAddr]) {
+        self.guard.note(&record, aliases);
         for error in self.cluster.publish(record) {
             warn!(%error, "a name is left out");
         }
@@ -79,11 +84,36 @@ impl Worker {
     /// Lets a container's names be answered no longer.
     pub(crate) fn forget_name(&self, id: &str) {
         self.cluster.withdraw(id);
+        self.guard.dismiss(id);
+    }
+
+    /// Whether all containers of this host and of the others have been seen: what else is there is old.
+    pub(crate) fn all_is_seen(&self) -> bool {
+        let others = self.config.cluster.is_local() || self.cluster.views().borrow().read;
+        self.seen.load(Relaxed) && others
+    }
+
+    /// All containers of the engine have been seen.
+    pub(crate) fn saw_all(&self) {
+        self.seen.store(true, Relaxed);
     }
 
     /// Whether names of other hosts are known: before, what we do not know cannot be denied.
     pub(crate) fn names_are_known(&self, known: bool) {
         self.table.write().unwrap_or_else(PoisonError::into_inner).set_partial(!known);
+    }
+
+    /// Names of which there shall be one container, and there are more; for `selvedge status`.
+    pub(crate) fn doubles(&self) -> serde_json::Value {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let told = |(name, ids): (Name, Vec<String>)| {
+            let ids: Vec<&str> = ids
+                .iter()
+                .map(|id| id.get(..64).filter(|_| !id.contains('/')).map_or(id.as_str(), short))
+                .collect();
+            serde_json::json!({"name": name.to_string().trim_end_matches('.'), "containers": ids})
+        };
+        table.doubles().into_iter().map(told).collect()
     }
 
     /// What DNS has counted; `None` when it has been stopped.
@@ -176,12 +206,14 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
     };
     let worker = Arc::new(assemble(config, keeper, sockets.remove(socket::MEMORY)).await?);
     let fabric = tokio::spawn(fabric::keep(Arc::clone(&worker)));
+    let guard = tokio::spawn(guard::keep(Arc::clone(&worker)));
     let (told, synced) = tokio::sync::oneshot::channel();
     let follower = tokio::spawn(watch::follow(Arc::clone(&worker), told));
     if tokio::time::timeout(FIRST_SYNC, synced).await.is_err() {
         warn!(engine = %worker.config.engine.display(), "the engine does not answer; serving without it until it does");
     }
     fabric::first_look(&worker, FIRST_SYNC).await;
+    worker.guard.catch_up(FIRST_SYNC).await;
     worker.start_dns(udp, tcp)?;
     let mut tasks = JoinSet::new();
     for (name, listener) in api {
@@ -197,6 +229,7 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
     tasks.shutdown().await;
     // The next worker looks after routes and blocks; two that give a block back and take from it would not agree.
     fabric.abort();
+    guard.abort();
     leave(&worker, order).await;
     follower.abort();
     Ok(())
@@ -235,9 +268,17 @@ async fn assemble(config: Config, keeper: Keeper, memory: Option<OwnedFd>) -> an
     if let Some(pool6) = config.pool6 {
         table = table.with_pool6(pool6);
     }
+    if config.dns_style_mesos {
+        table = table.with_domain(Name::parse(naming::MESOS).context("the domain of Mesos-DNS")?);
+    }
     let table: SharedTable = Arc::new(std::sync::RwLock::new(table));
     let book = Arc::new(Book::new(config.runtime_dir.clone(), config.pool));
-    let cluster = fabric::join(&config, &network, Names::at_once(Arc::clone(&table)), &book, memory).await?;
+    let (guard, names) = Guard::new(&config, &table);
+    guard.begin(&config).await.with_context(|| match config.policy.tenants {
+        true => "cannot put --policy tenant in force",
+        false => "cannot take out the rules of an earlier --policy tenant",
+    })?;
+    let cluster = fabric::join(&config, &network, names, &book, memory).await?;
     Ok(Worker {
         upstream: Upstream::new(config.engine.clone(), config.engine_wait),
         engine: Engine::new(&config.engine),
@@ -253,6 +294,8 @@ async fn assemble(config: Config, keeper: Keeper, memory: Option<OwnedFd>) -> an
         table,
         since,
         engine_up: AtomicBool::new(false),
+        seen: AtomicBool::new(false),
+        guard,
         leaving: tokio::sync::watch::Sender::new(false),
         config,
     })
@@ -276,7 +319,7 @@ pub(crate) fn network_settings(config: &Config) -> selvedge_netsetup::Settings {
 
 // Tells the interfaces of several Selvedges in one network namespace apart. Not 0, which is every interface's group,
 // and below 2^30.
-fn group(runtime_dir: &Path) -> u32 {
+pub(crate) fn group(runtime_dir: &Path) -> u32 {
     (fnv1a(runtime_dir.as_os_str().as_encoded_bytes()) >> 2) | 1
 }
 

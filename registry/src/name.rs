@@ -98,6 +98,16 @@ impl Name {
         Ok(Self { wire: wire.into() })
     }
 
+    /// The name of one label, in lower case, in front of an absolute name's wire bytes; nothing if it is too long.
+    #[must_use]
+    pub fn below(label: &[u8], wire: &[u8]) -> Option<Self> {
+        let length = u8::try_from(label.len())
+            .ok()
+            .filter(|length| (1..=MAX_LABEL).contains(&usize::from(*length)))?;
+        let wire: Box<[u8]> = [&[length], label, wire].concat().into();
+        (wire.len() <= MAX_WIRE).then_some(Self { wire })
+    }
+
     /// The same name with a dot at its end.
     #[must_use]
     pub fn into_absolute(self) -> Self {

@@ -1,6 +1,7 @@
 //! All records of this host and its peers, indexed for what DNS asks: a name's addresses, an address's name, an asker's
 //! own name servers. No lookup and no change may cost more because the table is large, or do I/O.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, RwLock};
@@ -11,7 +12,9 @@ use crate::error::Error;
 use crate::name::{Name, parent};
 use crate::record::Record;
 
+mod choice;
 pub mod pool6;
+pub mod sight;
 
 /// The table as the writer of the names and the DNS thread share it. Both hold the lock for microseconds only.
 pub type SharedTable = Arc<RwLock<Table>>;
@@ -20,7 +23,7 @@ pub type SharedTable = Arc<RwLock<Table>>;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found<'a> {
     /// The name has these addresses: at least one, each once.
-    Addresses(&'a [Ipv4Addr]),
+    Addresses(Cow<'a, [Ipv4Addr]>),
     /// The name has no address, but there are names below it, or it is a domain of ours: NODATA, not NXDOMAIN
     /// (RFC 8020).
     Empty,
@@ -44,6 +47,7 @@ pub struct Table {
     by_prefix: HashMap<Ipv4Net, u32>,
     pool6: Option<Ipv6Net>,
     partial: bool,
+    isolated: bool,
     version: u64,
 }
 
@@ -52,6 +56,10 @@ struct Node {
     addresses: Addresses,
     /// How many names one label below exist.
     children: u32,
+    /// How many of the records with this name are unhealthy or exclusive.
+    special: u32,
+    /// Which of the addresses are answered; nothing = all.
+    chosen: Option<Box<[Ipv4Addr]>>,
 }
 
 /// A name's addresses, each once. Mostly it is one, which is kept here itself: among 100,000 names each pointer that a
@@ -74,6 +82,7 @@ impl Table {
             by_prefix: HashMap::new(),
             pool6: None,
             partial: false,
+            isolated: false,
             version: 1,
         }
     }
@@ -112,6 +121,17 @@ impl Table {
         self.partial
     }
 
+    /// Says whether an asker sees only whom it may call; see [`sight::Sight`].
+    pub fn set_isolated(&mut self, isolated: bool) {
+        self.isolated = isolated;
+    }
+
+    /// Whether an asker sees only whom it may call.
+    #[must_use]
+    pub fn is_isolated(&self) -> bool {
+        self.isolated
+    }
+
     /// The domain of relative names, absolute itself.
     #[must_use]
     pub fn domain(&self) -> &Name {
@@ -139,7 +159,9 @@ impl Table {
         for prefix in prefixes(record.address) {
             *self.by_prefix.entry(prefix).or_default() += 1;
         }
+        let traits = record.traits.clone();
         self.records.insert(record.id.clone(), record);
+        names.iter().for_each(|name| self.choose(name, &traits, true));
         self.version += 1;
         refused
     }
@@ -179,7 +201,7 @@ impl Table {
     pub fn lookup(&self, wire: &[u8]) -> Found<'_> {
         match self.nodes.get(wire) {
             Some(node) if node.addresses.all().is_empty() => Found::Empty,
-            Some(node) => Found::Addresses(node.addresses.all()),
+            Some(node) => Found::Addresses(Cow::Borrowed(node.answered())),
             None => match self.domain_of(wire) {
                 Some(domain) if domain.wire().len() == wire.len() => Found::Empty,
                 Some(_) => Found::Missing,
@@ -268,12 +290,14 @@ impl Table {
             .filter_map(|id| self.records.get(id))
             .flat_map(|other| self.absolute_names(other).0)
             .collect();
-        for name in self.absolute_names(&record).0.iter().filter(|name| !kept.contains(name)) {
+        let names = self.absolute_names(&record).0;
+        for name in names.iter().filter(|name| !kept.contains(name)) {
             self.release(name, record.address);
         }
         if !others.is_empty() {
             self.by_address.insert(record.address, others);
         }
+        names.iter().for_each(|name| self.choose(name, &record.traits, false));
         for prefix in prefixes(record.address) {
             if let Some(count) = self.by_prefix.get_mut(&prefix).filter(|count| **count > 1) {
                 *count -= 1;

@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod host;
 pub mod http;
 pub mod mesos;
+pub mod reach;
 pub mod reaper;
 pub mod selvedge;
 pub mod shell;

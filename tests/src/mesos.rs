@@ -4,6 +4,7 @@
 //! everything, holds one foreground `docker run` per task, and judges by exit codes alone. It must never be kinder than
 //! Mesos: nothing is tried again that Mesos does not try again.
 
+pub mod database;
 pub mod scenario;
 pub mod task;
 

@@ -14,6 +14,7 @@ fn no_task_notices_upgrades_kills_and_engine_restarts() {
     let outcome = scenario::run(&lab, &lab, size);
     println!("{}: {:?}", scenario::verdicts(&outcome), outcome.table());
     assert_eq!(outcome.reports.len(), 10);
+    assert!(outcome.database.was_answered && outcome.database.containers == 1, "{:?}", outcome.database);
     let wrong: Vec<_> = outcome.table().into_iter().filter(|(_, count)| *count > 0).collect();
     assert!(wrong.is_empty(), "{wrong:?}\n{}", outcome.complaints().join("\n"));
     assert!(outcome.reports.iter().all(|one| one.address.starts_with("10.32.")), "not our addresses");

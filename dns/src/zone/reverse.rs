@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use selvedge_registry::name::parent;
-use selvedge_registry::table::Table;
+use selvedge_registry::table::sight::Sight;
 
 use super::{Answer, Apex, Zones, at_apex, is_below, missing, wire_labels};
 use crate::query::kind;
@@ -21,11 +21,11 @@ pub(super) fn is_reverse(wire: &[u8]) -> bool {
 }
 
 /// The answer for a reverse name, or nothing when the question is not ours.
-pub(super) fn answer<'t>(zones: &Zones, table: &'t Table, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
+pub(super) fn answer<'t>(zones: &Zones, table: Sight<'t>, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
     if wire.ends_with(REVERSE) { of_ipv4(zones, table, wire, asked) } else { of_ipv6(table, wire, asked) }
 }
 
-fn of_ipv4<'t>(zones: &Zones, table: &'t Table, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
+fn of_ipv4<'t>(zones: &Zones, table: Sight<'t>, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
     let Reverse { address, octets, more } = Reverse::read(wire);
     if octets == 4 && !more && is_pointer(asked) {
         // Also addresses outside the pool: a container can have one, and our own is always outside.
@@ -43,7 +43,7 @@ fn of_ipv4<'t>(zones: &Zones, table: &'t Table, wire: &[u8], asked: u16) -> Opti
     Some(in_zone(table, wire, (zone, meant), asked))
 }
 
-fn of_ipv6<'t>(table: &'t Table, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
+fn of_ipv6<'t>(table: Sight<'t>, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
     let pool6 = table.pool6()?;
     let name = Reverse6::read(wire);
     // As for IPv4, a pool of 62 bits has four zones, of 16 nibbles each.
@@ -59,7 +59,7 @@ fn of_ipv6<'t>(table: &'t Table, wire: &[u8], asked: u16) -> Option<Answer<'t>> 
 /// The answer for a name within a reverse zone of ours, which means the containers with these IPv4 addresses; nothing
 /// if there can never be one.
 fn in_zone<'t>(
-    table: &'t Table,
+    table: Sight<'t>,
     wire: &[u8],
     (zone, meant): (Apex, Option<Ipv4Net>),
     asked: u16,

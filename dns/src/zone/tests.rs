@@ -1,6 +1,7 @@
 //! Tests of what is ours and what the answer is.
 
-use selvedge_registry::record::Record;
+use selvedge_registry::record::{NamedPort, Record};
+use selvedge_registry::table::Table;
 
 use super::*;
 
@@ -37,6 +38,9 @@ fn ask(table: &Table, pool: &str, text: &str, asked: u16) -> String {
         Some(Answer::Both(addresses, pool6)) => format!("{addresses:?} and in {pool6}"),
         Some(Answer::Loopback6) => "::1".to_owned(),
         Some(Answer::Pointer(name)) => name.to_string(),
+        Some(Answer::Services(services, _)) => {
+            services.iter().map(|one| format!("{}:{}", one.target, one.port)).collect::<Vec<_>>().join(" ")
+        }
         Some(Answer::Apex { zone, soa, ns }) => format!("soa {soa} ns {ns} of {}", end(&zone)),
         Some(Answer::NoData(Some(zone))) => format!("nodata of {}", end(&zone)),
         Some(Answer::NxDomain(Some(zone))) => format!("nxdomain of {}", end(&zone)),
@@ -311,4 +315,29 @@ fn a_label_that_looks_like_the_end_of_a_name_is_none() {
         let name = WireName::read(wire, 0).unwrap();
         assert!(matches!(zones.answer(&table, &name, kind::PTR), None | Some(Answer::NxDomain(None))));
     }
+}
+
+#[test]
+fn services_are_found_by_their_ports_names() {
+    let mut table = table();
+    let mut record = Record::new("w", [10, 32, 5, 9].into(), vec![name("web"), name("www")]);
+    record.traits.ports = [NamedPort::parse("http:8080/tcp").unwrap()].into();
+    table.put(record);
+    let zone = "nodata of selvedge.internal";
+    let none = "nxdomain of selvedge.internal";
+    check_in(
+        &table,
+        &[
+            ("_http._tcp.web.selvedge.internal.", kind::SRV, "10-32-5-9.web.selvedge.internal.:8080"),
+            ("_http._tcp.www.selvedge.internal.", kind::ANY, "10-32-5-9.www.selvedge.internal.:8080"),
+            ("_http._tcp.web.selvedge.internal.", kind::A, zone),
+            ("_http._udp.web.selvedge.internal.", kind::SRV, none),
+            ("_ftp._tcp.web.selvedge.internal.", kind::SRV, none),
+            ("_tcp.web.selvedge.internal.", kind::SRV, zone),
+            ("web.selvedge.internal.", kind::SRV, zone),
+            ("10-32-5-9.web.selvedge.internal.", kind::A, "[10.32.5.9]"),
+            ("10-32-5-9.web.selvedge.internal.", kind::SRV, zone),
+            ("10-32-5-7.web.selvedge.internal.", kind::A, none),
+        ],
+    );
 }

@@ -2,6 +2,7 @@
 //! year's engine may say more, and must not break us.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -23,6 +24,7 @@ pub(crate) struct Container {
     pub(crate) state: State,
     pub(crate) config: Config,
     pub(crate) mounts: Vec<Mount>,
+    pub(crate) network_settings: NetworkSettings,
 }
 
 /// `State` of an inspect.
@@ -88,6 +90,39 @@ pub(crate) struct Listed {
     /// For people: `Up 5 minutes (healthy)`.
     pub(crate) status: String,
     pub(crate) labels: Option<HashMap<String, String>>,
+    pub(crate) network_settings: NetworkSettings,
+}
+
+/// `NetworkSettings` of an inspect and of a list.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct NetworkSettings {
+    pub(crate) networks: Option<HashMap<String, Option<Endpoint>>>,
+}
+
+/// A container's end on one of the engine's networks.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Endpoint {
+    /// Empty when it has none.
+    #[serde(rename = "IPAddress")]
+    pub(crate) ip_address: String,
+    /// Empty when it has none.
+    #[serde(rename = "GlobalIPv6Address")]
+    pub(crate) global_ipv6_address: String,
+}
+
+impl NetworkSettings {
+    /// The addresses that the engine gave.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        let ends = self.networks.iter().flatten().filter_map(|(_, end)| end.as_ref());
+        let mut addresses: Vec<IpAddr> = ends
+            .flat_map(|end| [&end.ip_address, &end.global_ipv6_address])
+            .filter_map(|text| text.parse().ok())
+            .collect();
+        addresses.sort_unstable();
+        addresses
+    }
 }
 
 /// One line of `GET /events`.

@@ -11,8 +11,8 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use super::Request;
 use super::labels::{self, Wanted, Wishes};
+use super::{Request, weave};
 use crate::docker::engine::EngineError;
 use crate::docker::error::Refusal;
 use crate::docker::life::moment;
@@ -70,9 +70,13 @@ pub(crate) async fn answer(worker: &Worker, request: &Request<'_>) -> Result<Ans
     {
         return Ok(answer);
     }
-    let body = Body::read(request.body)?;
+    let mut body = Body::read(request.body)?;
     let image = image(worker, &body).await?;
     let wanted = wants_wire(&body)?;
+    if wanted && let Some(value) = body.env(weave::VARIABLE).map(str::to_owned) {
+        let refuse = |why| Refusal::new(400, format!("{}={value:?}: {why}", weave::VARIABLE));
+        weave::take_in(&mut body.wishes, &value).map_err(refuse)?;
+    }
     let Some(config) = image else { return request.ask(worker, request.body).await };
     let command = Command::merge(&body, &config)?;
     if !wanted || command.is_empty() {
@@ -171,7 +175,7 @@ fn wants_wire(body: &Body) -> Result<bool, Refusal> {
             ),
         )),
         Some(Wanted::Default) => Ok(true),
-        None if body.env("WEAVE_CIDR").map(str::trim) == Some("none") => Ok(false),
+        None if weave::is_none(body.env(weave::VARIABLE)) => Ok(false),
         None => {
             let wire = !never && matches!(mode.as_str(), "" | "default" | "bridge" | "none");
             match wishes.address {

@@ -28,7 +28,7 @@ fn names_above_a_name_exist_and_go_with_it() {
     assert_eq!(table.put(record("a", 1, &["db.eu.shop"])), []);
     assert_eq!(
         table.lookup(name("db.eu.shop.selvedge.internal.").wire()),
-        Found::Addresses(&[Ipv4Addr::new(10, 32, 0, 1)])
+        Found::Addresses(vec![Ipv4Addr::new(10, 32, 0, 1)].into())
     );
     assert_eq!(table.lookup(name("eu.shop.selvedge.internal.").wire()), Found::Empty);
     assert_eq!(table.lookup(name("shop.selvedge.internal.").wire()), Found::Empty);

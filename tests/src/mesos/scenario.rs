@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use super::database::{self, Most};
 use super::recover;
 use super::task::{self, Gate, Report, Spec, State};
 use crate::Lab;
@@ -43,6 +44,8 @@ pub struct Outcome {
     pub orphaned_wires: Vec<String>,
     /// The keeper's descriptors before and after.
     pub descriptors: (usize, usize),
+    /// The database, of which there must be one.
+    pub database: Most,
     /// Recoveries of the agent that failed.
     pub recoveries: Vec<String>,
     /// How long it took.
@@ -57,6 +60,7 @@ impl Outcome {
         BTreeMap::from([
             ("tasks failed that did not fail themselves", count(&Report::is_wronged)),
             ("tasks told to be over whose container ran on", count(&|one| one.orphaned)),
+            ("databases that ran, or were answered, beside another", self.database.duplicates()),
             ("wrong inspect answers", self.reports.iter().map(|one| one.wrong_inspects.len()).sum()),
             ("tasks with output lost or repeated", count(&Report::is_garbled)),
             ("tasks killed for their health", count(&|one| one.unhealthy >= 3)),
@@ -192,6 +196,10 @@ impl Between for StandIn {
     }
 }
 
+/// The task that is a database; a second one of it has this and a thousand.
+const DATABASE: u32 = 4;
+const TASKS_MOST: u32 = 1000;
+
 /// Task number N: short ones that succeed or fail, checked ones, and those that run until they are killed.
 fn spec(number: u32) -> Spec {
     let count = |lines: u32, end: &str| {
@@ -204,7 +212,10 @@ fn spec(number: u32) -> Spec {
         3 => (count(40, "exit 0"), Some(0), true),
         _ => (count(100_000, ""), None, false),
     };
-    let options = vec![format!("--label=selvedge.tenant=soak-{}", number % 3)];
+    let mut options = vec![format!("--label=selvedge.tenant=soak-{}", number % 3)];
+    if number % TASKS_MOST == DATABASE {
+        options.extend(database::options());
+    }
     Spec { number, script: format!("trap 'exit 0' TERM; {script}"), ends, checked, options }
 }
 
@@ -224,22 +235,36 @@ pub fn run(lab: &Lab, between: &dyn Between, size: Size) -> Outcome {
         while let Some(number) = take(&next, size.tasks) {
             // The last ones live until all has happened.
             let last = number as usize + size.at_once >= size.tasks as usize;
-            let report = one(&docker, number, &gate, || !last || calm.load(Relaxed));
+            let is_database = number == DATABASE;
+            let may_end = || if is_database || last { calm.load(Relaxed) } else { true };
+            let report = one(&docker, number, &gate, may_end);
+            // What Marathon does when it is told that a task has failed.
+            let again = is_database && report.is_wronged() && !calm.load(Relaxed);
             reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+            if again {
+                let report = one(&docker, number + TASKS_MOST, &gate, may_end);
+                reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+            }
         }
     };
+    let (watched, mut database) = (AtomicBool::new(false), Most::default());
     std::thread::scope(|scope| {
-        for _ in 0..size.at_once {
-            scope.spawn(row);
-        }
+        let watch = scope.spawn(|| database::watch(lab, &watched));
+        let rows: Vec<_> = (0..size.at_once).map(|_| scope.spawn(row)).collect();
         happen(lab, between, size, (&gate, &recoveries));
         calm.store(true, Relaxed);
+        for row in rows {
+            row.join().expect("a row of tasks ends well");
+        }
+        watched.store(true, Relaxed);
+        database = watch.join().expect("it has watched");
     });
     let reports = reports.into_inner().unwrap_or_default();
     settle(lab);
     Outcome {
         reports,
         orphaned_wires: lab.host.wires(),
+        database,
         descriptors: (before, descriptors(lab.selvedge.keeper())),
         recoveries: recoveries.into_inner().unwrap_or_default(),
         took: began.elapsed(),

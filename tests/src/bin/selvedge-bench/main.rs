@@ -10,6 +10,7 @@ mod engine;
 mod fast;
 mod fleet;
 mod idle;
+mod policy;
 mod process;
 mod relay;
 mod report;
@@ -93,6 +94,8 @@ enum Part {
     Fleet,
     /// Names on ten hosts.
     Spread,
+    /// What tenants cost.
+    Policy,
 }
 
 #[derive(Debug, clap::Args)]
@@ -226,6 +229,9 @@ fn measure(
     }
     if wanted(Part::Spread) {
         spread::measure(effort, report).context("names on ten hosts")?;
+    }
+    if wanted(Part::Policy) {
+        policy::measure(effort, report).context("tenants")?;
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! How long it takes until a container that was started on one of ten hosts is known on the nine others, and until one
 //! that was killed is not known any more.
 //!
-//! From the moment at which the answer of the start, or of the kill, has been read; all hosts are real ones.
+//! From the moment at which the answer of the start, or of the kill, has been read; all hosts are real ones. With
+//! `--policy tenant` a name is answered only when its container's rules are in force on the host that answers: so it is
+//! also how long those take.
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -18,13 +20,18 @@ use crate::report::{Aim, Report, SELVEDGE, Scale, percentile};
 const HOSTS: usize = 10;
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Measures with ZooKeeper and with etcd.
+/// Measures with ZooKeeper and with etcd, without and with tenants.
 ///
 /// # Errors
 /// Something does not start, or never gets known.
 pub(crate) fn measure(effort: Effort, report: &mut Report) -> anyhow::Result<()> {
-    for (kind, name) in [(StoreKind::Zookeeper, "ZooKeeper"), (StoreKind::Etcd, "etcd")] {
-        let plan = Plan { hosts: HOSTS, links: 2, store: Some(kind), ..Plan::default() };
+    for (kind, name, policy) in [
+        (StoreKind::Zookeeper, "ZooKeeper", "open"),
+        (StoreKind::Etcd, "etcd", "open"),
+        (StoreKind::Etcd, "etcd, --policy tenant", "tenant"),
+    ] {
+        let options = ["--policy", policy].map(str::to_owned).to_vec();
+        let plan = Plan { hosts: HOSTS, links: 2, store: Some(kind), options, ..Plan::default() };
         let fleet = Fleet::new(&plan);
         let (mut known, mut gone) = (Vec::new(), Vec::new());
         let rounds = effort.starts * 2;

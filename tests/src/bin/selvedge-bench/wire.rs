@@ -15,7 +15,8 @@ use selvedge_netsetup::{Network, Settings, WireSpec, host_interface, inode_of};
 use crate::Effort;
 use crate::report::{Aim, Report, SELVEDGE, Scale, again, median};
 
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+pub(crate) const GROUP: u32 = 7001;
 const IP: &str = "ip -batch, twice";
 
 /// Measures it.
@@ -27,7 +28,7 @@ pub(crate) fn measure(effort: Effort, report: &mut Report) -> anyhow::Result<()>
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).context("root may leave its network namespace")?;
-            run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
+            up()?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(wires(effort, report))
         });
@@ -35,19 +36,27 @@ pub(crate) fn measure(effort: Effort, report: &mut Report) -> anyhow::Result<()>
     })
 }
 
-async fn wires(effort: Effort, report: &mut Report) -> anyhow::Result<()> {
-    let pool = "10.32.0.0/12".parse()?;
-    let settings = Settings {
-        pool,
+/// The loopback of a namespace that was just made.
+pub(crate) fn up() -> anyhow::Result<()> {
+    run(Command::new("ip").args(["link", "set", "lo", "up"]))
+}
+
+/// What wires have in common here.
+pub(crate) fn settings() -> anyhow::Result<Settings> {
+    Ok(Settings {
+        pool: "10.32.0.0/12".parse()?,
         gateway: GATEWAY,
         dns: GATEWAY,
-        group: 7001,
+        group: GROUP,
         mtu: None,
         pool6: None,
         underlay: None,
         encapsulated: false,
-    };
-    let network = Network::open(settings).await?;
+    })
+}
+
+async fn wires(effort: Effort, report: &mut Report) -> anyhow::Result<()> {
+    let network = Network::open(settings()?).await?;
     network.prepare_host().await?;
     let scale = Scale {
         name: "one wire: until packets go through and the program may start".into(),
@@ -75,9 +84,9 @@ async fn wires(effort: Effort, report: &mut Report) -> anyhow::Result<()> {
 }
 
 /// A process in a network namespace of its own. Ended when dropped; its wire ends with its namespace.
-struct Container {
+pub(crate) struct Container {
     child: Child,
-    spec: WireSpec,
+    pub(crate) spec: WireSpec,
 }
 
 impl Drop for Container {
@@ -88,7 +97,7 @@ impl Drop for Container {
 }
 
 impl Container {
-    fn start(number: u32) -> anyhow::Result<Self> {
+    pub(crate) fn start(number: u32) -> anyhow::Result<Self> {
         let child = Command::new("unshare").args(["--net", "sleep", "600"]).stdin(Stdio::null()).spawn()?;
         let [_, b, c, d] = (number + 1).to_be_bytes();
         let spec = WireSpec {

@@ -1,0 +1,358 @@
+//! Which containers may talk to each other, as one nftables table of ours.
+//!
+//! What shall be is noted (`wanted`), what the kernel has is known or read back (`have`), and only the difference is sent,
+//! as one transaction. Must never touch a table that is not this Selvedge's, and never take out what another worker of it
+//! may have put in a moment ago.
+
+mod difference;
+mod generation;
+mod have;
+mod nft;
+mod rules;
+mod wanted;
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::error::Error;
+use crate::policy::difference::Difference;
+use crate::policy::have::Have;
+use crate::policy::rules::Base;
+use crate::policy::wanted::Wanted;
+use crate::sysctl::{self, Setting};
+
+/// Whether something may pass that no container's rules speak of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may.
+    Allow,
+    /// It may not, unless the called container's rules say so.
+    Deny,
+}
+
+/// What is the same for all containers.
+#[derive(Debug, Clone)]
+pub struct PolicySettings {
+    /// The link group of our wires' host ends; also names the table.
+    pub group: u32,
+    /// All container addresses of all hosts.
+    pub pool: Ipv4Net,
+    /// The network of their IPv6 addresses, if they have such.
+    pub pool6: Option<Ipv6Net>,
+    /// Where containers ask for names.
+    pub dns: SocketAddr,
+    /// Hosts and containers, both ways.
+    pub host: Verdict,
+    /// What comes in by a published port of the engine's.
+    pub published: Verdict,
+    /// What containers send out of the pool.
+    pub out: Verdict,
+    /// Containers' questions to `dns`.
+    pub names: Verdict,
+}
+
+/// A container of any host, as rules see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Party {
+    /// Its address; the IPv6 one follows.
+    pub address: Ipv4Addr,
+    /// What rules may call it when it is the caller. Any text.
+    pub groups: BTreeSet<String>,
+    /// Who may call it.
+    pub grants: Vec<Grant>,
+    /// Other addresses at which it is reached on this host: those of the engine's own networks.
+    pub aliases: Vec<IpAddr>,
+}
+
+/// Somebody may call, on some ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Who.
+    pub who: Who,
+    /// On which; none = on all, and by any protocol.
+    pub ports: Vec<Ports>,
+}
+
+/// Whom a rule speaks of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who {
+    /// All parties of this group.
+    Group(String),
+    /// All callers with an address in here.
+    Network(IpNet),
+    /// Everybody.
+    Anyone,
+}
+
+/// Ports from the first to the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// Of which protocol.
+    pub protocol: Protocol,
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+}
+
+/// A protocol with ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// Packets that were refused, between two addresses, in the last day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// Who opened the connection.
+    pub from: IpAddr,
+    /// Whom it was for.
+    pub to: IpAddr,
+    /// How many.
+    pub packets: u64,
+}
+
+/// What is strange must have been so for this long before it goes: during an upgrade another worker may know it.
+const STRANGE_FOR: Duration = Duration::from_secs(2);
+/// Reading all elements may take this part of the time: one in so many.
+const READING: u32 = 10;
+
+/// The rules of one Selvedge on this host. All of it happens in the network namespace of the calling thread.
+#[derive(Debug)]
+pub struct Policy {
+    base: Arc<Base>,
+    wanted: Mutex<Wanted>,
+    /// Who holds it talks to the kernel: one at a time.
+    kernel: Arc<tokio::sync::Mutex<Kernel>>,
+}
+
+/// What is known of the kernel's side.
+#[derive(Debug, Default)]
+struct Kernel {
+    /// `None` = not read yet.
+    have: Option<Have>,
+    /// The kernel's generation when `have` was true.
+    generation: Option<u32>,
+    /// Something may be wrong, whatever the generation says.
+    suspicious: bool,
+    /// Everything has been noted once.
+    settled: bool,
+    strange_since: Option<Instant>,
+    /// Before this the elements are not read again.
+    read_at: Option<Instant>,
+}
+
+impl Policy {
+    /// Notes the settings; the kernel is not asked yet.
+    #[must_use]
+    pub fn new(settings: PolicySettings) -> Self {
+        let wanted = Mutex::new(Wanted::new(settings.pool6));
+        Self { base: Arc::new(Base::new(settings)), wanted, kernel: Arc::default() }
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A party is there, in place of the one with its id. It is in force after the next [`Policy::apply`].
+    pub fn put(&self, id: &str, party: Party) {
+        self.wanted().put(id, party);
+    }
+
+    /// A party is not there any more.
+    pub fn remove(&self, id: &str) {
+        self.wanted().remove(id);
+    }
+
+    /// The hosts' own addresses inside the pool.
+    pub fn set_hosts(&self, addresses: BTreeSet<Ipv4Addr>) {
+        self.wanted().set_hosts(addresses);
+    }
+
+    /// All parties have been put once: what else the kernel has is old, and goes when it has been strange for a while.
+    pub async fn settled(&self) {
+        let mut kernel = self.kernel.lock().await;
+        if !std::mem::replace(&mut kernel.settled, true) {
+            kernel.suspicious = true;
+        }
+    }
+
+    /// Returns when all that was noted before is in force. Those who wait at the same time share a transaction.
+    ///
+    /// # Errors
+    /// [`Error::Nft`]; what was noted stays noted, for the next time.
+    pub async fn apply(&self) -> Result<(), Error> {
+        let mut kernel = Arc::clone(&self.kernel).lock_owned().await;
+        match self.send(&mut kernel).await {
+            Ok(()) => Ok(()),
+            // Somebody may have changed what this was the difference to: once more, with a look first.
+            Err(_) => self.send(&mut kernel).await,
+        }
+    }
+
+    async fn send(&self, kernel: &mut Kernel) -> Result<(), Error> {
+        if kernel.have.is_none() {
+            self.begin(kernel).await?;
+        }
+        let Some(have) = &mut kernel.have else { return Ok(()) };
+        let Difference { text, after, .. } = difference::noted(&self.base, &mut self.wanted(), have);
+        if text.is_empty() {
+            return Ok(());
+        }
+        let before = kernel.generation;
+        match blocking(move || transact(&text, before)).await {
+            Ok(generation) => {
+                have.become_so(after);
+                kernel.generation = generation;
+                Ok(())
+            }
+            Err(error) => {
+                kernel.have = None;
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads what an earlier worker left.
+    async fn begin(&self, kernel: &mut Kernel) -> Result<(), Error> {
+        let base = Arc::clone(&self.base);
+        let (have, generation) = blocking(move || {
+            sysctl::ensure(&bridges()).map_err(crate::error::Failure::of_host)?;
+            let generation = generation::now()?;
+            Ok((Have::read(&base)?, generation))
+        })
+        .await?;
+        kernel.have = Some(have);
+        kernel.generation = Some(generation);
+        kernel.suspicious = true;
+        self.wanted().touch_all();
+        Ok(())
+    }
+
+    /// Looks whether somebody has changed the rules, and makes them right; gives the number of things that were not.
+    /// Costs one question to the kernel when nothing has happened anywhere.
+    ///
+    /// # Errors
+    /// [`Error::Nft`], or the kernel does not say.
+    pub async fn check(&self) -> Result<u64, Error> {
+        let mut kernel = Arc::clone(&self.kernel).lock_owned().await;
+        let now = blocking(generation::now).await?;
+        if kernel.have.is_none() || (kernel.generation == Some(now) && !kernel.suspicious) {
+            return Ok(0);
+        }
+        // What was noted and not sent yet is nobody's damage.
+        let noted = self.wanted().touched.is_some();
+        if noted {
+            return self.send(&mut kernel).await.map(|()| 0);
+        }
+        self.look(&mut kernel).await?;
+        let Some(have) = &kernel.have else { return Ok(0) };
+        let may_remove =
+            kernel.settled && kernel.strange_since.is_some_and(|since| since.elapsed() >= STRANGE_FOR);
+        let difference = difference::whole(&self.base, &mut self.wanted(), have, may_remove);
+        kernel.strange_since = difference.strange.then(|| kernel.strange_since.unwrap_or_else(Instant::now));
+        // The elements may not have been read this time.
+        let unread = kernel.read_at.is_some_and(|at| Instant::now() < at) && kernel.generation != Some(now);
+        kernel.suspicious = difference.strange || unread;
+        kernel.generation = Some(now);
+        if difference.text.is_empty() {
+            return Ok(0);
+        }
+        let (text, count) = (difference.text, difference.count);
+        let generation = blocking(move || transact(&text, Some(now))).await?;
+        if let Some(have) = &mut kernel.have {
+            have.become_so(difference.after);
+        }
+        kernel.generation = generation;
+        Ok(count)
+    }
+
+    /// Reads the table's structure, and its elements if that is not too often.
+    async fn look(&self, kernel: &mut Kernel) -> Result<(), Error> {
+        let base = Arc::clone(&self.base);
+        if kernel.read_at.is_none_or(|at| Instant::now() >= at) {
+            let began = Instant::now();
+            kernel.have = Some(blocking(move || Have::read(&base)).await?);
+            kernel.read_at = Some(Instant::now() + began.elapsed() * READING);
+            return Ok(());
+        }
+        let structure = blocking(move || Have::read_structure(&base)).await?;
+        if let Some(have) = &mut kernel.have {
+            have.keep_only(structure);
+        }
+        Ok(())
+    }
+
+    /// What [`Policy::check`] would do now, as lines for people; empty when all is right.
+    ///
+    /// # Errors
+    /// [`Error::Nft`].
+    pub async fn plan(&self) -> Result<Vec<String>, Error> {
+        let kernel = self.kernel.lock().await;
+        let base = Arc::clone(&self.base);
+        let have = blocking(move || Have::read(&base)).await?;
+        let mut wanted = self.wanted();
+        let difference = difference::whole(&self.base, &mut wanted, &have, kernel.settled);
+        Ok(difference.text.lines().map(|line| format!("nft {line}")).collect())
+    }
+
+    /// Who was refused, as the kernel has counted.
+    ///
+    /// # Errors
+    /// [`Error::Nft`].
+    pub async fn refused(&self) -> Result<Vec<Refused>, Error> {
+        let base = Arc::clone(&self.base);
+        blocking(move || have::refused(&base)).await
+    }
+
+    /// Takes the table out, if it is there: everybody may talk to everybody.
+    ///
+    /// # Errors
+    /// [`Error::Nft`].
+    pub async fn withdraw(&self) -> Result<(), Error> {
+        let mut kernel = Arc::clone(&self.kernel).lock_owned().await;
+        let base = Arc::clone(&self.base);
+        blocking(move || match have::is_there(&base)? {
+            true => nft::run(&format!("delete table {}\n", base.table)),
+            false => Ok(()),
+        })
+        .await?;
+        *kernel = Kernel::default();
+        Ok(())
+    }
+}
+
+/// Sends a transaction; gives the generation after it, if nobody else has changed anything since `before`.
+fn transact(text: &str, before: Option<u32>) -> Result<Option<u32>, Error> {
+    nft::run(text)?;
+    let now = generation::now()?;
+    Ok(before.filter(|before| before.wrapping_add(1) == now).map(|_| now))
+}
+
+/// So that the rules see what passes from port to port of a bridge of the engine's.
+fn bridges() -> Vec<Setting> {
+    let names = ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"];
+    let setting = |name| Setting {
+        step: "let the rules see packets on bridges",
+        path: format!("bridge/{name}"),
+        value: "1",
+        optional: true,
+    };
+    names.map(setting).into()
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Stopped))
+}
+
+/// By address: in which group, or of which class.
+type ByAddress<T> = HashMap<IpAddr, T>;

@@ -1,0 +1,255 @@
+//! What the kernel has of our table, as nft lists it.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::error::Error;
+use crate::policy::rules::{Base, class_of_name, group_of_name};
+use crate::policy::{ByAddress, Refused, nft};
+
+/// The table.
+#[derive(Debug, Default)]
+pub(super) struct Have {
+    /// Whether there is one.
+    pub(super) there: bool,
+    /// The names of its sets and maps.
+    pub(super) sets: HashSet<String>,
+    /// Its chains, each with the marks of its rules; empty for a rule without a mark.
+    pub(super) chains: HashMap<String, Vec<String>>,
+    /// By which class the callers of an address are judged; 0 for a chain that is no class.
+    pub(super) called: ByAddress<u64>,
+    pub(super) known: HashSet<IpAddr>,
+    pub(super) groups: HashMap<u64, HashSet<IpAddr>>,
+    pub(super) hosts: BTreeSet<Ipv4Addr>,
+}
+
+/// What a transaction changes in it.
+#[derive(Debug, Default)]
+pub(super) struct After {
+    pub(super) sets: Vec<(String, bool)>,
+    /// The marks of a chain's rules; nothing = no such chain any more.
+    pub(super) chains: Vec<(String, Option<Vec<String>>)>,
+    pub(super) called: Vec<(IpAddr, Option<u64>)>,
+    pub(super) known: Vec<(IpAddr, bool)>,
+    pub(super) members: Vec<(u64, IpAddr, bool)>,
+    pub(super) gone_groups: Vec<u64>,
+    pub(super) hosts: Option<BTreeSet<Ipv4Addr>>,
+}
+
+#[derive(Deserialize)]
+struct Listing {
+    nftables: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    table: Option<Named>,
+    set: Option<Set>,
+    map: Option<Set>,
+    chain: Option<Named>,
+    rule: Option<Rule>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Set {
+    name: String,
+    #[serde(default)]
+    elem: Vec<Element>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Element {
+    Address(IpAddr),
+    Verdict(IpAddr, Verdict),
+    Counted { elem: Counted },
+    Other(IgnoredAny),
+}
+
+#[derive(Deserialize)]
+struct Verdict {
+    goto: Option<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    target: String,
+}
+
+#[derive(Deserialize)]
+struct Counted {
+    val: Pair,
+    counter: Option<Counter>,
+}
+
+#[derive(Deserialize)]
+struct Pair {
+    concat: (IpAddr, IpAddr),
+}
+
+#[derive(Deserialize)]
+struct Counter {
+    packets: u64,
+}
+
+#[derive(Deserialize)]
+struct Rule {
+    chain: String,
+    comment: Option<String>,
+}
+
+impl Have {
+    /// All of it.
+    pub(super) fn read(base: &Base) -> Result<Self, Error> {
+        let listing = listing(&["list", "table", "inet", base.table_name()])?;
+        Ok(listing.map(Self::of).unwrap_or_default())
+    }
+
+    /// All but the elements, which there may be many of.
+    pub(super) fn read_structure(base: &Base) -> Result<Self, Error> {
+        let listing = listing(&["-t", "list", "table", "inet", base.table_name()])?;
+        Ok(listing.map(Self::of).unwrap_or_default())
+    }
+
+    fn of(listing: Listing) -> Self {
+        let mut have = Self { there: true, ..Self::default() };
+        for item in listing.nftables {
+            if let Some(chain) = item.chain {
+                have.chains.entry(chain.name).or_default();
+            }
+            if let Some(rule) = item.rule {
+                have.chains.entry(rule.chain).or_default().push(rule.comment.unwrap_or_default());
+            }
+            item.set.into_iter().chain(item.map).for_each(|set| have.take(set));
+        }
+        have
+    }
+
+    fn take(&mut self, set: Set) {
+        let addresses = |element: &Element| match element {
+            Element::Address(address) => Some(*address),
+            _ => None,
+        };
+        match set.name.as_str() {
+            "called4" | "called6" => self.called.extend(set.elem.iter().filter_map(verdict)),
+            "known4" | "known6" => self.known.extend(set.elem.iter().filter_map(addresses)),
+            "hosts4" => self.hosts.extend(set.elem.iter().filter_map(addresses).filter_map(four)),
+            name => {
+                if let Some((group, _)) = group_of_name(name) {
+                    self.groups.entry(group).or_default().extend(set.elem.iter().filter_map(addresses));
+                }
+            }
+        }
+        self.sets.insert(set.name);
+    }
+
+    /// What is not in the structure is not there, nor what was in it.
+    pub(super) fn keep_only(&mut self, structure: Self) {
+        if !structure.there {
+            *self = Self::default();
+            return;
+        }
+        let (sets, has) = (&structure.sets, |name: &str| structure.sets.contains(name));
+        self.called.retain(|address, _| has(if address.is_ipv4() { "called4" } else { "called6" }));
+        self.known.retain(|address| has(if address.is_ipv4() { "known4" } else { "known6" }));
+        if !has("hosts4") {
+            self.hosts.clear();
+        }
+        let lost = self.sets.difference(sets).filter_map(|name| group_of_name(name)).map(|(group, _)| group);
+        for group in lost {
+            self.groups.remove(&group);
+        }
+        (self.sets, self.chains) = (structure.sets, structure.chains);
+    }
+
+    /// A transaction has been made.
+    pub(super) fn become_so(&mut self, after: After) {
+        self.there = true;
+        for (name, there) in after.sets {
+            if there { _ = self.sets.insert(name) } else { _ = self.sets.remove(&name) }
+        }
+        for (name, marks) in after.chains {
+            match marks {
+                Some(marks) => _ = self.chains.insert(name, marks),
+                None => _ = self.chains.remove(&name),
+            }
+        }
+        for (address, class) in after.called {
+            match class {
+                Some(class) => _ = self.called.insert(address, class),
+                None => _ = self.called.remove(&address),
+            }
+        }
+        for (address, known) in after.known {
+            if known { _ = self.known.insert(address) } else { _ = self.known.remove(&address) }
+        }
+        for (group, address, there) in after.members {
+            let members = self.groups.entry(group).or_default();
+            if there { _ = members.insert(address) } else { _ = members.remove(&address) }
+        }
+        for group in after.gone_groups {
+            self.groups.remove(&group);
+        }
+        if let Some(hosts) = after.hosts {
+            self.hosts = hosts;
+        }
+    }
+}
+
+fn verdict(element: &Element) -> Option<(IpAddr, u64)> {
+    match element {
+        Element::Verdict(address, verdict) => {
+            let class = verdict.goto.as_ref().and_then(|target| class_of_name(&target.target));
+            Some((*address, class.unwrap_or(0)))
+        }
+        _ => None,
+    }
+}
+
+fn four(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(four) => Some(four),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// Whether our table is there.
+pub(super) fn is_there(base: &Base) -> Result<bool, Error> {
+    let listing = listing(&["list", "tables", "inet"])?;
+    let tables = listing.into_iter().flat_map(|listing| listing.nftables).filter_map(|item| item.table);
+    Ok(tables.map(|table| table.name).any(|name| name == base.table_name()))
+}
+
+/// What the sets have counted.
+pub(super) fn refused(base: &Base) -> Result<Vec<Refused>, Error> {
+    let mut refused = Vec::new();
+    for name in ["refused4", "refused6"] {
+        let listing = listing(&["list", "set", "inet", base.table_name(), name])?;
+        let sets = listing.into_iter().flat_map(|listing| listing.nftables).filter_map(|item| item.set);
+        refused.extend(sets.flat_map(|set| set.elem).filter_map(counted));
+    }
+    Ok(refused)
+}
+
+fn counted(element: Element) -> Option<Refused> {
+    match element {
+        Element::Counted { elem: Counted { val: Pair { concat: (from, to) }, counter } } => {
+            Some(Refused { from, to, packets: counter?.packets })
+        }
+        _ => None,
+    }
+}
+
+fn listing(arguments: &[&str]) -> Result<Option<Listing>, Error> {
+    let Some(json) = nft::list(arguments)? else { return Ok(None) };
+    let listing = serde_json::from_slice(&json);
+    listing.map(Some).map_err(|error| Error::Nft { message: format!("its JSON cannot be read: {error}") })
+}

@@ -1,0 +1,69 @@
+//! Runs nft: a text in, a text out. Must never leave a child behind, and blocks for some milliseconds.
+
+use std::io::{self, Write};
+use std::process::{Child, Command, Output, Stdio};
+
+use crate::error::Error;
+
+/// Services are often started without the sbin directories in PATH.
+const PROGRAMS: [&str; 3] = ["nft", "/usr/sbin/nft", "/sbin/nft"];
+
+/// Makes all of the text so, or nothing.
+///
+/// # Errors
+/// [`Error::Nft`] with what it says.
+pub(super) fn run(text: &str) -> Result<(), Error> {
+    let output = feed(&["-f", "-"], text).map_err(|error| told(&error.to_string()))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(told(&String::from_utf8_lossy(&output.stderr))),
+    }
+}
+
+/// What it lists, as JSON; nothing if there is no such thing, or no nft.
+///
+/// # Errors
+/// [`Error::Nft`] with what it says.
+pub(super) fn list(arguments: &[&str]) -> Result<Option<Vec<u8>>, Error> {
+    let output = match feed(&[&["-j"], arguments].concat(), "") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        output => output.map_err(|error| told(&error.to_string()))?,
+    };
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    match output.status.success() {
+        true => Ok(Some(output.stdout)),
+        false if complaint.contains("No such file or directory") => Ok(None),
+        false => Err(told(&complaint)),
+    }
+}
+
+fn feed(arguments: &[&str], text: &str) -> io::Result<Output> {
+    let mut child = start(arguments)?;
+    // It may end before it has read all, and says why.
+    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(text.as_bytes()));
+    let output = child.wait_with_output()?;
+    if output.status.success() {
+        written?;
+    }
+    Ok(output)
+}
+
+fn start(arguments: &[&str]) -> io::Result<Child> {
+    let mut last = io::ErrorKind::NotFound.into();
+    for program in PROGRAMS {
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => last = error,
+            outcome => return outcome,
+        }
+    }
+    Err(last)
+}
+
+/// The first line of what it says names the place; the others draw it.
+fn told(complaint: &str) -> Error {
+    let message =
+        complaint.lines().find(|line| !line.trim().is_empty()).unwrap_or("it failed and says nothing");
+    Error::Nft { message: message.trim().to_owned() }
+}

@@ -1,0 +1,287 @@
+//! The rules as nft reads them. Each carries a hash of its own text as a comment, by which it is known again.
+//!
+//! What is judged is the connection: who opened it (`ct original saddr`), and whom it led to in the end (`ct reply
+//! saddr`, behind any DNAT). So both directions get one verdict, and a rule that goes cuts what it had let in.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use crate::policy::{Grant, PolicySettings, Ports, Protocol, Verdict, Who};
+use crate::pool6;
+
+/// Before Docker's and firewalld's own chains: whoever is refused shall hear of it.
+const PRIORITY: &str = "filter - 5";
+
+/// What does not change while a worker lives.
+#[derive(Debug)]
+pub(super) struct Base {
+    /// `inet selvedge_0000abcd`.
+    pub(super) table: String,
+    settings: PolicySettings,
+}
+
+/// A chain as it shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Chain {
+    pub(super) name: String,
+    /// `{ type filter hook ... }`, if it hangs in one.
+    pub(super) hook: Option<String>,
+    pub(super) rules: Vec<String>,
+}
+
+/// IPv4 or IPv6, as the ends of sets' names.
+pub(super) const FAMILIES: [(&str, &str, &str); 2] = [("4", "ip", "ipv4_addr"), ("6", "ip6", "ipv6_addr")];
+
+impl Base {
+    pub(super) fn new(settings: PolicySettings) -> Self {
+        Self { table: format!("inet selvedge_{:08x}", settings.group), settings }
+    }
+
+    /// The name of the table alone.
+    pub(super) fn table_name(&self) -> &str {
+        self.table.trim_start_matches("inet ")
+    }
+
+    /// All container addresses, by family.
+    fn pool(&self, family: &str) -> Option<String> {
+        let PolicySettings { pool, pool6, .. } = &self.settings;
+        match family {
+            "4" => Some(pool.trunc().to_string()),
+            _ => pool6.map(|pool6| pool6::block6(pool6, *pool).to_string()),
+        }
+    }
+
+    /// The sets and maps that are always there, as nft declares them.
+    pub(super) fn sets() -> Vec<(String, String)> {
+        let of = |(end, _, kind): (&str, &str, &str)| {
+            [
+                (format!("called{end}"), format!("map {{}} {{ type {kind} : verdict; }}")),
+                (format!("known{end}"), format!("set {{}} {{ type {kind}; }}")),
+                (
+                    format!("refused{end}"),
+                    format!(
+                        "set {{}} {{ type {kind} . {kind}; flags dynamic, timeout; timeout 1d; size 16384; counter; }}"
+                    ),
+                ),
+            ]
+        };
+        let hosts = ("hosts4".to_owned(), "set {} { type ipv4_addr; }".to_owned());
+        FAMILIES.into_iter().flat_map(of).chain([hosts]).collect()
+    }
+
+    /// The chains that are always there; whoever is jumped to comes first.
+    pub(super) fn chains(&self) -> Vec<Chain> {
+        let mut chains = vec![refused(), self.strangers(), self.forward()];
+        if self.settings.host == Verdict::Deny || self.settings.names == Verdict::Deny {
+            chains.push(self.input());
+        }
+        if self.settings.host == Verdict::Deny {
+            let judge = |(end, ip, _)| format!("ct direction original ct reply {ip} saddr vmap @called{end}");
+            chains.push(hooked("output", "output", FAMILIES.map(judge).into()));
+        }
+        chains
+    }
+
+    fn forward(&self) -> Chain {
+        let mut rules = Vec::new();
+        if self.settings.published == Verdict::Allow {
+            rules.extend(FAMILIES.map(|family| self.published(family)));
+        }
+        rules.extend(FAMILIES.map(|(end, ip, _)| format!("ct reply {ip} saddr vmap @called{end}")));
+        // Whoever is in the pool and unknown here is nobody's yet.
+        let group = self.settings.group;
+        if let Some(pool) = self.pool("4") {
+            rules.push(format!(
+                "iifgroup {group} ct direction original ct reply ip saddr {pool} ct reply ip saddr != @hosts4 goto refused"
+            ));
+        }
+        if let Some(pool) = self.pool("6") {
+            rules.push(format!(
+                "iifgroup {group} ct direction original ct reply ip6 saddr {pool} goto refused"
+            ));
+        }
+        if self.settings.out == Verdict::Deny {
+            for (end, ip, _) in FAMILIES {
+                rules.push(format!(
+                    "ct direction original ct original {ip} saddr @known{end} ct reply {ip} saddr != @known{end} goto refused"
+                ));
+            }
+        }
+        hooked("forward", "forward", rules)
+    }
+
+    /// What was led by the engine's DNAT to an address that is none of ours. What our own leads somewhere stays judged.
+    fn published(&self, (end, ip, _): (&str, &str, &str)) -> String {
+        let outside =
+            self.pool(end).map(|pool| format!(" ct reply {ip} saddr != {pool}")).unwrap_or_default();
+        format!("meta nfproto {} ct status dnat{outside} accept", protocol_of(end))
+    }
+
+    /// Callers of whom the called container's rules do not speak.
+    fn strangers(&self) -> Chain {
+        let verdict = if self.settings.host == Verdict::Allow { "accept" } else { "goto refused" };
+        let mut rules = vec![format!("ct original ip saddr @hosts4 {verdict}")];
+        // A container that we have not heard of: its own host has, and has let it pass.
+        for (end, ip, _) in FAMILIES {
+            rules.extend(self.pool(end).map(|pool| {
+                format!("ct original {ip} saddr {pool} ct original {ip} saddr != @known{end} accept")
+            }));
+        }
+        rules.push("goto refused".to_owned());
+        Chain { name: "strangers".to_owned(), hook: None, rules }
+    }
+
+    fn input(&self) -> Chain {
+        let (dns, port) = (self.settings.dns.ip(), self.settings.dns.port());
+        let ip = if dns.is_ipv4() { "ip" } else { "ip6" };
+        let asks = format!("{ip} daddr {dns} meta l4proto {{ tcp, udp }} th dport {port}");
+        let mut rules = vec!["ct direction reply accept".to_owned()];
+        rules.extend(FAMILIES.map(|(end, ip, _)| match self.settings.names {
+            Verdict::Allow => format!("{asks} ct original {ip} saddr @known{end} accept"),
+            Verdict::Deny => format!("{asks} ct original {ip} saddr @known{end} goto refused"),
+        }));
+        if self.settings.host == Verdict::Deny {
+            rules.extend(
+                FAMILIES.map(|(end, ip, _)| format!("ct original {ip} saddr @known{end} goto refused")),
+            );
+        }
+        hooked("input", "input", rules)
+    }
+}
+
+fn protocol_of(end: &str) -> &'static str {
+    if end == "4" { "ipv4" } else { "ipv6" }
+}
+
+fn hooked(name: &str, hook: &str, rules: Vec<String>) -> Chain {
+    let hook = format!("{{ type filter hook {hook} priority {PRIORITY}; policy accept; }}");
+    Chain { name: name.to_owned(), hook: Some(hook), rules }
+}
+
+fn refused() -> Chain {
+    let count = |(end, ip, _)| {
+        let family = if end == "4" { "ipv4" } else { "ipv6" };
+        format!(
+            "meta nfproto {family} update @refused{end} {{ ct original {ip} saddr . ct reply {ip} saddr }}"
+        )
+    };
+    let mut rules: Vec<String> = FAMILIES.map(count).into();
+    rules.push("meta l4proto tcp reject with tcp reset".to_owned());
+    rules.push("reject with icmpx admin-prohibited".to_owned());
+    Chain { name: "refused".to_owned(), hook: None, rules }
+}
+
+/// The chain of all containers with these grants.
+pub(super) fn class(grants: &[Grant]) -> Chain {
+    let mut rules: Vec<String> = grants.iter().flat_map(rules_of).collect();
+    rules.push("goto strangers".to_owned());
+    Chain { name: class_name(class_hash(grants)), hook: None, rules }
+}
+
+fn rules_of(grant: &Grant) -> Vec<String> {
+    let who = match &grant.who {
+        Who::Anyone => vec![String::new()],
+        Who::Network(IpNet::V4(network)) => vec![format!("ct original ip saddr {} ", network.trunc())],
+        Who::Network(IpNet::V6(network)) => vec![format!("ct original ip6 saddr {} ", network.trunc())],
+        Who::Group(text) => {
+            let hash = hash(text.as_bytes());
+            FAMILIES.map(|(end, ip, _)| format!("ct original {ip} saddr @{} ", group_name(hash, end))).into()
+        }
+    };
+    let ports = ports_of(&grant.ports);
+    who.iter().flat_map(|who| ports.iter().map(move |ports| format!("{who}{ports}accept"))).collect()
+}
+
+/// Matches of these ports, one per protocol. As the called container sees them: behind a DNAT, and in both directions.
+fn ports_of(ports: &[Ports]) -> Vec<String> {
+    if ports.is_empty() {
+        return vec![String::new()];
+    }
+    let of = |protocol: Protocol, name: &str| {
+        let mut ranges: Vec<(u16, u16)> = ports
+            .iter()
+            .filter(|ports| ports.protocol == protocol)
+            .map(|ports| (ports.first, ports.last))
+            .collect();
+        ranges.sort_unstable();
+        let text = merged(&ranges).into_iter().map(|(first, last)| match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        });
+        let text = text.collect::<Vec<_>>().join(", ");
+        (!text.is_empty()).then(|| format!("meta l4proto {name} ct reply proto-src {{ {text} }} "))
+    };
+    [of(Protocol::Tcp, "tcp"), of(Protocol::Udp, "udp")].into_iter().flatten().collect()
+}
+
+/// nft takes no ranges that overlap.
+fn merged(sorted: &[(u16, u16)]) -> Vec<(u16, u16)> {
+    let mut merged: Vec<(u16, u16)> = Vec::new();
+    for (first, last) in sorted {
+        match merged.last_mut() {
+            Some((_, end)) if *first <= end.saturating_add(1) => *end = (*end).max(*last),
+            _ => merged.push((*first, *last)),
+        }
+    }
+    merged
+}
+
+/// Tells classes of grants apart.
+pub(super) fn class_hash(grants: &[Grant]) -> u64 {
+    let text: Vec<String> = grants.iter().flat_map(rules_of).collect();
+    hash(text.join("\n").as_bytes())
+}
+
+pub(super) fn class_name(class: u64) -> String {
+    format!("c_{class:016x}")
+}
+
+pub(super) fn class_of_name(name: &str) -> Option<u64> {
+    u64::from_str_radix(name.strip_prefix("c_").filter(|hex| hex.len() == 16)?, 16).ok()
+}
+
+pub(super) fn group_name(group: u64, family: &str) -> String {
+    format!("g_{group:016x}_{family}")
+}
+
+/// The group whose set is called so, and of which family.
+pub(super) fn group_of_name(name: &str) -> Option<(u64, &str)> {
+    let (hex, family) = name.strip_prefix("g_")?.split_once('_')?;
+    Some((u64::from_str_radix(hex, 16).ok()?, family))
+}
+
+/// What stands at a set for people.
+pub(super) fn comment(text: &str) -> String {
+    text.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\')).take(100).collect()
+}
+
+/// A rule's own mark.
+pub(super) fn mark(rule: &str) -> String {
+    format!("{:08x}", hash(rule.as_bytes()) as u32)
+}
+
+/// The end of the names of an address's sets.
+pub(super) fn family_of(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "4" } else { "6" }
+}
+
+/// FNV-1a, 64 bits: written out here, because a later worker must find the same names.
+pub(super) fn hash(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// As they are compared and written: never one for the other.
+pub(super) fn unmapped(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(six) => six.to_ipv4_mapped().map_or(IpAddr::V6(six), IpAddr::V4),
+        four => four,
+    }
+}
+
+/// Addresses that no container's alias is: what is meant is "none".
+pub(super) fn is_nothing(address: IpAddr) -> bool {
+    address == IpAddr::V4(Ipv4Addr::UNSPECIFIED) || address == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+}

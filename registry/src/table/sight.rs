@@ -1,0 +1,317 @@
+//! What one asker sees of the table: everything, or, where tenants are kept apart, only whom it may call.
+//!
+//! Whoever sees everything pays nothing for it.
+
+use std::borrow::Cow;
+use std::net::Ipv4Addr;
+use std::ops::Deref;
+
+use super::{Found, Table};
+use crate::allow::{Caller, Protocol, may_call};
+use crate::name::{MAX_LABEL, Name, parent};
+use crate::record::{NamedPort, Record};
+
+/// The table, as an asker sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Sight<'t> {
+    table: &'t Table,
+    /// Nobody in particular sees everything.
+    caller: Option<Caller<'t>>,
+}
+
+/// One instance of a service (RFC 2782).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// The instance's own name, absolute: its address with dashes, below the name that it is an instance of.
+    pub target: Name,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// The port's number.
+    pub port: u16,
+}
+
+/// What a name means that no container has: computed from those that some have.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Computed {
+    /// The own name of an instance.
+    Instance(Ipv4Addr),
+    /// The instances of a service: at least one.
+    Services(Vec<Service>),
+    /// There are names below it.
+    Empty,
+}
+
+impl<'t> From<&'t Table> for Sight<'t> {
+    fn from(table: &'t Table) -> Self {
+        Self { table, caller: None }
+    }
+}
+
+impl Deref for Sight<'_> {
+    type Target = Table;
+
+    fn deref(&self) -> &Table {
+        self.table
+    }
+}
+
+impl<'t> Sight<'t> {
+    /// As this caller sees it, if tenants are kept apart at all.
+    #[must_use]
+    pub fn new(table: &'t Table, caller: Option<Caller<'t>>) -> Self {
+        Self { table, caller: caller.filter(|_| table.is_isolated()) }
+    }
+
+    /// What is known of an absolute name, given as wire bytes in lower case.
+    #[must_use]
+    pub fn lookup(self, wire: &[u8]) -> Found<'t> {
+        let found = self.table.lookup(wire);
+        match (&found, self.caller) {
+            (Found::Addresses(answered), Some(_)) => self.visible(wire, answered),
+            _ => found,
+        }
+    }
+
+    /// Of a name's answered addresses those that are seen; or of all its addresses, if none of those is.
+    fn visible(self, wire: &[u8], answered: &[Ipv4Addr]) -> Found<'t> {
+        let seen = |addresses: &[Ipv4Addr]| -> Vec<Ipv4Addr> {
+            addresses.iter().copied().filter(|address| self.sees(*address)).collect()
+        };
+        let mut addresses = seen(answered);
+        let node = self.table.nodes.get(wire);
+        // The healthy ones may be others' alone; but of exclusive ones there is one answer for all.
+        if addresses.is_empty() && !self.is_exclusive(wire) {
+            addresses = seen(node.map_or(&[], |node| node.addresses.all()));
+        }
+        match node {
+            _ if !addresses.is_empty() => Found::Addresses(Cow::Owned(addresses)),
+            Some(node) if node.children > 0 => Found::Empty,
+            _ => Found::Missing,
+        }
+    }
+
+    fn is_exclusive(self, wire: &[u8]) -> bool {
+        self.records_at(self.table.nodes.get(wire).map_or(&[], |node| node.addresses.all()))
+            .any(|record| record.traits.exclusive)
+    }
+
+    fn records_at(self, addresses: &'t [Ipv4Addr]) -> impl Iterator<Item = &'t Record> {
+        let ids = addresses.iter().filter_map(move |address| self.table.by_address.get(address)).flatten();
+        ids.filter_map(move |id| self.table.records.get(id))
+    }
+
+    /// Whether the asker may call whoever has the address.
+    fn sees(self, address: Ipv4Addr) -> bool {
+        let Some(caller) = self.caller else { return true };
+        self.table.owner(address).is_some_and(|record| may_call(caller, record))
+    }
+
+    /// The absolute primary name of who has the address, if the asker may call it.
+    #[must_use]
+    pub fn reverse(self, address: Ipv4Addr) -> Option<Name> {
+        self.table.reverse(address).filter(|_| self.sees(address))
+    }
+
+    /// What a name means that [`Sight::lookup`] does not find.
+    #[must_use]
+    pub fn compute(self, wire: &[u8]) -> Option<Computed> {
+        let (label, rest) = split(wire)?;
+        if let Some(address) = address_of(label) {
+            let node = self.table.nodes.get(rest).filter(|node| node.addresses.all().contains(&address));
+            return node.filter(|_| self.sees(address)).map(|_| Computed::Instance(address));
+        }
+        if let Some(protocol) = protocol_of(label) {
+            let any = !self.services(rest, |port| port.protocol == protocol).is_empty();
+            return any.then_some(Computed::Empty);
+        }
+        let (second, below) = split(rest)?;
+        let name = label.strip_prefix(b"_")?;
+        let services = match protocol_of(second) {
+            Some(protocol) => {
+                let is_it = |port: &NamedPort| port.protocol == protocol && port.name.as_bytes() == name;
+                match self.services(below, is_it) {
+                    found if found.is_empty() => {
+                        self.task_s_services(name, below, |port| port.protocol == protocol)
+                    }
+                    found => found,
+                }
+            }
+            None => {
+                let (third, below) = split(below)?;
+                let (protocol, task) = (protocol_of(third)?, second.strip_prefix(b"_")?);
+                let is_it = |port: &NamedPort| port.protocol == protocol && port.name.as_bytes() == name;
+                self.task_s_services(task, below, is_it)
+            }
+        };
+        (!services.is_empty()).then_some(Computed::Services(services))
+    }
+
+    /// As Mesos-DNS has it: `_task._tcp.marathon.mesos` is about `task.marathon.mesos`. Not in our own domain.
+    fn task_s_services(self, task: &[u8], below: &[u8], is_it: impl Fn(&NamedPort) -> bool) -> Vec<Service> {
+        if self.table.domain_of(below).is_none_or(|domain| domain == self.table.domain()) {
+            return Vec::new();
+        }
+        Name::below(task, below).map(|name| self.services(name.wire(), is_it)).unwrap_or_default()
+    }
+
+    /// The ports of the instances that the name is answered with.
+    fn services(self, wire: &[u8], is_it: impl Fn(&NamedPort) -> bool) -> Vec<Service> {
+        let Found::Addresses(addresses) = self.lookup(wire) else { return Vec::new() };
+        let of = |address: &Ipv4Addr| {
+            let (address, record) = (*address, self.table.owner(*address)?);
+            let target = Name::below(label_of(address).as_bytes(), wire)?;
+            let ports = record.traits.ports.iter().filter(|port| is_it(port));
+            Some(
+                ports
+                    .map(move |port| Service { target: target.clone(), address, port: port.number })
+                    .collect::<Vec<_>>(),
+            )
+        };
+        addresses.iter().filter_map(of).flatten().collect()
+    }
+}
+
+/// The first label and the rest of the name.
+fn split(wire: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = parent(wire)?;
+    Some((wire.get(1..wire.len() - rest.len())?, rest))
+}
+
+fn protocol_of(label: &[u8]) -> Option<Protocol> {
+    match label {
+        b"_tcp" => Some(Protocol::Tcp),
+        b"_udp" => Some(Protocol::Udp),
+        _ => None,
+    }
+}
+
+/// `10-32-0-7`.
+fn label_of(address: Ipv4Addr) -> String {
+    address.to_string().replace('.', "-")
+}
+
+fn address_of(label: &[u8]) -> Option<Ipv4Addr> {
+    let text =
+        std::str::from_utf8(label).ok().filter(|text| text.len() <= MAX_LABEL && !text.contains('.'))?;
+    let address = text.replace('-', ".").parse().ok()?;
+    // One name for each, as it is written.
+    (label_of(address) == text).then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::allow;
+    use crate::record::Traits;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn record(last: u8, tenant: &str, names: &[&str], more: impl FnOnce(&mut Traits)) -> Record {
+        let names = names.iter().map(|text| name(text)).collect();
+        let mut record = Record::new(format!("h/{last}"), Ipv4Addr::new(10, 32, 0, last), names);
+        record.traits.tenant = Some(tenant.into());
+        more(&mut record.traits);
+        record
+    }
+
+    fn ports(traits: &mut Traits) {
+        traits.ports = ["http:8080/tcp", "dns:53/udp"].map(|text| NamedPort::parse(text).unwrap()).into();
+    }
+
+    fn table() -> Table {
+        let mut table = Table::new(name("d")).with_domain(name("mesos"));
+        table.put(record(1, "shop", &["web.shop", "web-shop.marathon.mesos."], ports));
+        table.put(record(2, "shop", &["web.shop"], ports));
+        table.put(record(3, "bank", &["vault", "below.web.shop"], |_| ()));
+        table.put(record(4, "bank", &["db"], |traits| {
+            traits.allow = allow::parse("tenant:shop 5432/tcp").unwrap().into();
+        }));
+        table
+    }
+
+    fn told(sight: Sight<'_>, text: &str) -> String {
+        let whole = name(text);
+        let last = |address: &Ipv4Addr| address.octets()[3].to_string();
+        match sight.lookup(whole.wire()) {
+            Found::Addresses(addresses) => addresses.iter().map(last).collect::<Vec<_>>().join(" "),
+            Found::Empty => "empty".to_owned(),
+            Found::Missing | Found::Outside => match sight.compute(whole.wire()) {
+                None => "nothing".to_owned(),
+                Some(Computed::Empty) => "computed empty".to_owned(),
+                Some(Computed::Instance(address)) => format!("instance {}", last(&address)),
+                Some(Computed::Services(services)) => {
+                    let one = |service: &Service| format!("{}:{}", service.target, service.port);
+                    services.iter().map(one).collect::<Vec<_>>().join(" ")
+                }
+            },
+        }
+    }
+
+    #[test]
+    fn a_name_is_seen_by_those_who_may_call_it() {
+        let mut table = table();
+        table.set_isolated(true);
+        let by = |last: u8, text: &str| {
+            let caller = table.owner(Ipv4Addr::new(10, 32, 0, last)).map(Caller::Container);
+            told(Sight::new(&table, caller), text)
+        };
+        for (asker, text, expected) in [
+            (1, "web.shop.d.", "1 2"),
+            (1, "db.d.", "4"),
+            (1, "vault.d.", "nothing"),
+            (1, "10-32-0-3.vault.d.", "nothing"),
+            (3, "vault.d.", "3"),
+            (3, "db.d.", "4"),
+            (3, "web.shop.d.", "empty"),
+            (3, "_http._tcp.web.shop.d.", "nothing"),
+            (3, "below.web.shop.d.", "3"),
+        ] {
+            assert_eq!(by(asker, text), expected, "{asker} asks for {text}");
+        }
+        let stranger = Sight::new(&table, Some(Caller::Stranger([192, 168, 0, 1].into())));
+        assert_eq!(told(stranger, "web.shop.d."), "empty");
+        assert_eq!(told(Sight::from(&table), "vault.d."), "3", "the host itself sees all");
+        assert_eq!(stranger.reverse(Ipv4Addr::new(10, 32, 0, 3)), None);
+        table.set_isolated(false);
+        let caller = table.owner(Ipv4Addr::new(10, 32, 0, 1)).map(Caller::Container);
+        assert_eq!(told(Sight::new(&table, caller), "vault.d."), "3");
+    }
+
+    #[test]
+    fn whoever_sees_none_of_the_healthy_sees_the_others() {
+        let mut table = Table::new(name("d"));
+        table.set_isolated(true);
+        table.put(record(1, "shop", &["web"], |traits| traits.unhealthy = true));
+        table.put(record(2, "bank", &["web"], |_| ()));
+        let of = |last: u8| table.owner(Ipv4Addr::new(10, 32, 0, last)).map(Caller::Container);
+        assert_eq!(told(Sight::new(&table, of(1)), "web.d."), "1");
+        assert_eq!(told(Sight::new(&table, of(2)), "web.d."), "2");
+    }
+
+    #[test]
+    fn services_and_instances_follow_from_the_names_that_there_are() {
+        let table = table();
+        let sight = Sight::from(&table);
+        for (text, expected) in [
+            ("_http._tcp.web.shop.d.", "10-32-0-1.web.shop.d.:8080 10-32-0-2.web.shop.d.:8080"),
+            ("_dns._udp.web.shop.d.", "10-32-0-1.web.shop.d.:53 10-32-0-2.web.shop.d.:53"),
+            ("_http._udp.web.shop.d.", "nothing"),
+            ("_https._tcp.web.shop.d.", "nothing"),
+            ("_http._tcp.vault.d.", "nothing"),
+            ("_tcp.web.shop.d.", "computed empty"),
+            ("_tcp.vault.d.", "nothing"),
+            ("10-32-0-2.web.shop.d.", "instance 2"),
+            ("10-32-0-3.web.shop.d.", "nothing"),
+            ("10-32-0-02.web.shop.d.", "nothing"),
+            ("_web-shop._tcp.marathon.mesos.", "10-32-0-1.web-shop.marathon.mesos.:8080"),
+            ("_http._web-shop._tcp.marathon.mesos.", "10-32-0-1.web-shop.marathon.mesos.:8080"),
+            ("_dns._web-shop._tcp.marathon.mesos.", "nothing"),
+            ("_web._tcp.shop.d.", "nothing"),
+            ("_._tcp.web.shop.d.", "nothing"),
+        ] {
+            assert_eq!(told(sight, text), expected, "{text}");
+        }
+    }
+}

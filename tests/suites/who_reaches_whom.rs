@@ -1,0 +1,295 @@
+//! Who may reach whom, as a table: every cell is tried for real, by IPv4 and IPv6, TCP, UDP and ICMP, on one host and
+//! between two, in both policies, and again after whatever may happen to a host.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use selvedge_tests::fleet::{Fleet, Member, Plan, StoreKind};
+use selvedge_tests::reach::{Answer, Place, TCP, speaks, what_reaches};
+use selvedge_tests::wait::until_true;
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// Name, host, and what `docker run` is told.
+const PARTIES: [(&str, usize, &[&str]); 7] = [
+    ("web", 0, &["-l", "selvedge.tenant=shop"]),
+    ("web2", 1, &["-e", "MARATHON_APP_ID=/shop/front/web2"]),
+    ("vault", 0, &["-l", "com.docker.compose.project=bank", "-p", "8080:80"]),
+    ("vault2", 1, &["-l", "selvedge.tenant=bank"]),
+    ("db", 1, &["-l", "selvedge.tenant=bank", "-l", "selvedge.allow=tenant:shop 5432/tcp"]),
+    (
+        "board",
+        0,
+        &["-l", "selvedge.tenant=board", "-l", "selvedge.allow=app:/shop/front, name:vault2 80/tcp"],
+    ),
+    ("open", 1, &["-e", "MARATHON_APP_ID=/open/x", "-e", "MARATHON_APP_LABEL_SELVEDGE_ALLOW=any"]),
+];
+
+/// Whoever stands on the left reaches whoever stands above by this: see `what_reaches`.
+const TABLE: &str = "
+            web   web2  vault vault2  db    board open
+    web     58iu  58iu  -     -       5     -     58iu
+    web2    58iu  58iu  -     -       5     58iu  58iu
+    vault   -     -     58iu  58iu    58iu  -     58iu
+    vault2  -     -     58iu  58iu    58iu  8     58iu
+    db      -     -     58iu  58iu    58iu  -     58iu
+    board   -     -     -     -       -     58iu  58iu
+    open    -     -     -     -       -     -     58iu
+";
+
+fn cells() -> BTreeMap<(String, String), String> {
+    let mut lines = TABLE.lines().filter(|line| !line.trim().is_empty());
+    let above: Vec<&str> = lines.next().expect("a head").split_whitespace().collect();
+    let row = |line: &'static str| {
+        let mut words = line.split_whitespace();
+        let left = words.next().expect("a name").to_owned();
+        let cell = move |(to, what): (&str, &str)| ((left.clone(), to.to_owned()), what.to_owned());
+        above.clone().into_iter().zip(words).map(cell).collect::<Vec<_>>()
+    };
+    lines.flat_map(row).collect()
+}
+
+/// Two hosts with all of them, whose programs answer.
+struct Town {
+    fleet: Fleet,
+    places: BTreeMap<String, (Place, Ipv4Addr)>,
+}
+
+impl Town {
+    fn new(policy: &str) -> Self {
+        let options = ["--policy", policy, "--pool6", "fd53:1::/96"].map(str::to_owned);
+        let plan =
+            Plan { hosts: 2, store: Some(StoreKind::Etcd), options: options.to_vec(), ..Plan::default() };
+        let town = Self {
+            fleet: Fleet::new(&Plan { engine: vec!["--live-restore".into()], ..plan }),
+            places: BTreeMap::new(),
+        };
+        let places = PARTIES.iter().map(|(name, host, options)| {
+            let place = start(&town.fleet.members[*host], name, options);
+            ((*name).to_owned(), place)
+        });
+        let town = Self { places: places.collect(), ..town };
+        for member in &town.fleet.members {
+            until_true(&format!("{} knows all", member.name), SOON, || town.is_known_to(member));
+        }
+        town
+    }
+
+    fn is_known_to(&self, member: &Member) -> bool {
+        let resolved = |name: &str| member.host.resolve(&first_name(name));
+        self.places.iter().all(|(name, (_, address))| resolved(name) == [address.to_string()])
+    }
+
+    fn place(&self, name: &str) -> (Place, IpAddr) {
+        let (place, address) = self.places[name];
+        (place, address.into())
+    }
+
+    /// Tries every cell; what is not as expected.
+    fn wrong(&self, expected: impl Fn(&str, &str) -> String + Sync) -> Vec<String> {
+        let cell = &|name: &str, place: Place, to: &str, address: IpAddr| {
+            let (seen, expected) = (what_reaches(place, address), expected(name, to));
+            (seen != expected).then(|| format!("{name} to {to} ({address}): {seen} instead of {expected}"))
+        };
+        let cells = self.places.iter().flat_map(|(name, (place, _))| {
+            let to = self.places.iter().flat_map(|(to, (_, four))| both(*four).map(|address| (to, address)));
+            to.map(move |(to, address)| (name, *place, to, address))
+        });
+        // All at once: an echo that is refused is waited for.
+        std::thread::scope(|scope| {
+            let tried: Vec<_> = cells
+                .map(|(name, place, to, address)| scope.spawn(move || cell(name, place, to, address)))
+                .collect();
+            tried.into_iter().filter_map(|cell| cell.join().expect("a cell is tried")).collect()
+        })
+    }
+
+    fn holds(&self, when: &str) {
+        let cells = cells();
+        let wrong = self.wrong(|from, to| cells[&(from.to_owned(), to.to_owned())].clone());
+        let rules = || {
+            self.fleet
+                .members
+                .iter()
+                .map(|m| m.host.sh("nft list ruleset | head -c 20000").stdout)
+                .collect::<String>()
+        };
+        assert!(wrong.is_empty(), "{when}: {wrong:#?}\n{}", rules());
+    }
+}
+
+/// A container's address, and the one that follows from it.
+fn both(four: Ipv4Addr) -> [IpAddr; 2] {
+    [four.into(), IpAddr::V6(format!("fd53:1::{four}").parse().expect("an address"))]
+}
+
+/// By what a party is known: its app's path, where there is one.
+fn first_name(name: &str) -> String {
+    match name {
+        "web2" => "web2.front.shop".to_owned(),
+        "open" => "x.open".to_owned(),
+        _ => name.to_owned(),
+    }
+}
+
+fn start(member: &Member, name: &str, options: &[&str]) -> (Place, Ipv4Addr) {
+    let address = member.run(name, &[options, &["busybox", "sleep", "1d"]].concat());
+    let place = Place::of(&member.selvedge.docker(), name);
+    place.serve();
+    (place, address.parse().expect("an address"))
+}
+
+#[test]
+fn tenants_reach_their_own_and_whoever_lets_them_whatever_happens() {
+    let town = Town::new("tenant");
+    let [a, b] = &town.fleet.members[..] else { panic!("two hosts") };
+    town.holds("at first");
+    a.selvedge.kill_worker();
+    b.selvedge.kill_worker();
+    town.holds("while workers were killed");
+    assert_eq!(a.selvedge.ask(&["upgrade"]).code, 0);
+    town.holds("after an upgrade");
+    town.fleet.cut_from_store(0);
+    a.selvedge.kill_worker();
+    town.holds("without the registry, and after a kill without it");
+    town.fleet.heal();
+    b.engine.end(Signal::SIGTERM);
+    town.holds("without the engine");
+    b.engine.start_again();
+    until_true("the engine is followed", SOON, || b.selvedge.status()["engine"]["up"] == true);
+    town.holds("after a restart of the engine");
+    for member in &town.fleet.members {
+        member.host.sh("nft flush ruleset").ok();
+    }
+    let flushed = Instant::now();
+    let (web, vault) = (town.place("web"), town.place("vault"));
+    until_true("the rules are back", SOON, || web.0.tcp((vault.1, TCP[0]).into()) == Answer::Refused);
+    assert!(flushed.elapsed() < Duration::from_millis(2500), "{:?}", flushed.elapsed());
+    until_true("on both hosts", SOON, || {
+        town.fleet.members.iter().all(|member| member.selvedge.ask(&["check", "--network"]).code == 0)
+    });
+    town.holds("after somebody flushed all rules");
+    the_rest_of_the_world(&town);
+}
+
+/// Hosts, published ports, the engine's bridge, and names.
+fn the_rest_of_the_world(town: &Town) {
+    let [a, b] = &town.fleet.members[..] else { panic!("two hosts") };
+    let [one, other] = [a, b].map(|member| Place { pid: member.selvedge.keeper() });
+    for (name, (_, address)) in &town.places {
+        let address = IpAddr::V4(*address);
+        assert_eq!(what_reaches(one, address), "58iu", "the first host to {name}");
+        assert_eq!(what_reaches(other, address), "58iu", "the second host to {name}");
+    }
+    let published = format!("{}:8080", a.address).parse().expect("an address");
+    assert_eq!(other.tcp(published), Answer::Reached, "a published port from elsewhere");
+    assert_eq!(town.place("web").0.tcp(published), Answer::Reached, "a published port from a container");
+    // On the engine's own bridge.
+    let bridge = |name: &str| -> IpAddr {
+        let inspect = a.engine.docker().inspect(name);
+        let text =
+            inspect["NetworkSettings"]["Networks"]["bridge"]["IPAddress"].as_str().expect("an address");
+        text.parse().expect("an address")
+    };
+    assert_eq!(what_reaches(town.place("web").0, bridge("vault")), "-", "by the engine's bridge");
+    assert_eq!(what_reaches(town.place("web").0, bridge("board")), "-", "by the engine's bridge");
+    let (friend, _) = start(a, "cart", &["-l", "selvedge.tenant=shop"]);
+    assert_eq!(what_reaches(friend, bridge("web")), "58iu", "by the engine's bridge, of one tenant");
+    names(town);
+    let status = a.selvedge.status();
+    let refused = status["policy"]["refused"].as_array().expect("a list").clone();
+    let pair = |pair: &&serde_json::Value| pair["from"] == "shop" && pair["to"] == "bank";
+    until_true("refusals are counted by tenants", Duration::from_secs(15), || {
+        let status = a.selvedge.status();
+        status["policy"]["refused"].as_array().is_some_and(|list| list.iter().any(|one| pair(&one)))
+    });
+    assert!(a.selvedge.log().contains("shop/web"), "and logged: {refused:?}");
+}
+
+/// A name is there for those who may call it.
+fn names(town: &Town) {
+    let (web, board) = (town.place("web").0, town.place("board").0);
+    let asked = |place: Place, name: &str| place.dig(&format!("{name}.selvedge.internal"));
+    let address = |name: &str| vec![town.place(name).1.to_string()];
+    assert_eq!(asked(web, "web2.front.shop"), ("NOERROR".into(), address("web2")));
+    assert_eq!(asked(web, "db"), ("NOERROR".into(), address("db")));
+    assert_eq!(asked(web, "vault"), ("NXDOMAIN".into(), vec![]));
+    assert_eq!(asked(board, "db"), ("NXDOMAIN".into(), vec![]));
+    assert_eq!(asked(board, "x.open"), ("NOERROR".into(), address("open")));
+    let pointer = |place: Place, name: &str| place.dig(&format!("-x {}", town.place(name).1));
+    assert_eq!(pointer(web, "db"), ("NOERROR".into(), vec!["db.selvedge.internal.".to_owned()]));
+    assert_eq!(pointer(web, "vault"), ("NXDOMAIN".into(), vec![]));
+}
+
+#[test]
+fn without_a_policy_everybody_reaches_everybody() {
+    let town = Town::new("open");
+    let wrong = town.wrong(|_, _| "58iu".to_owned());
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let rules = town.fleet.members[0].host.sh("nft list tables").stdout;
+    assert!(!rules.contains("inet selvedge"), "{rules}");
+}
+
+#[test]
+fn a_program_s_first_instruction_meets_the_rules() {
+    let town = Town::new("tenant");
+    let docker = town.fleet.members[0].selvedge.docker();
+    let call = |tenant: &str, name: &str| {
+        let (_, address) = town.place(name);
+        let label = format!("selvedge.tenant={tenant}");
+        let line = format!("nc -w 2 {address} {} < /dev/null", TCP[0]);
+        docker.run(&["run", "--rm", "-l", &label, "busybox", "sh", "-c", &line]).code
+    };
+    for round in 0..8 {
+        assert_eq!(call("shop", "web"), 0, "round {round}: on the same host");
+        assert_eq!(call("shop", "web2"), 0, "round {round}: on the other one");
+        assert_ne!(call("shop", "vault"), 0, "round {round}: another tenant on the same host");
+        assert_ne!(call("shop", "vault2"), 0, "round {round}: another tenant on the other one");
+    }
+}
+
+#[test]
+fn a_connection_lives_as_long_as_the_rule_that_lets_it() {
+    let town = Town::new("tenant");
+    let a = &town.fleet.members[0];
+    let (_, address) =
+        start(a, "called", &["-l", "selvedge.tenant=one", "-l", "selvedge.allow=name:caller, tenant:shop"]);
+    let (caller, _) = start(a, "caller", &["-l", "selvedge.tenant=two"]);
+    let to = (address, TCP[0]).into();
+    let mut granted = caller.connect(to).expect("the name lets it");
+    let mut lasting = town.place("web").0.connect(to).expect("its tenant lets it");
+    for stream in [&mut granted, &mut lasting] {
+        speaks(stream).expect("it speaks");
+    }
+    a.selvedge.docker().run(&["rename", "caller", "nobody"]).ok();
+    until_true("what the name let is cut", SOON, || speaks(&mut granted).is_err());
+    speaks(&mut lasting).expect("what another rule lets is not");
+    for _ in 0..3 {
+        assert_eq!(a.selvedge.ask(&["upgrade"]).code, 0);
+        speaks(&mut lasting).expect("an upgrade of the worker cuts nothing");
+    }
+}
+
+#[test]
+fn a_rule_that_makes_no_sense_is_refused_with_its_column() {
+    let lab = selvedge_tests::Lab::new();
+    let docker = lab.selvedge.docker();
+    for (rules, told) in [
+        ("tenant:web 5432/sctp", "column 12"),
+        ("tenant:web,planet:mars", "column 12"),
+        ("cidr:10.0.0.1/8", "the network is 10.0.0.0/8"),
+    ] {
+        let refused = docker.run(&["create", "-l", &format!("selvedge.allow={rules}"), "busybox", "true"]);
+        assert_eq!(refused.code, 1);
+        assert!(
+            refused.stderr.contains("selvedge.allow") && refused.stderr.contains(told),
+            "{}",
+            refused.stderr
+        );
+    }
+    let refused =
+        docker.run(&["create", "-e", "MARATHON_APP_LABEL_SELVEDGE_ALLOW=nobody", "busybox", "true"]);
+    assert!(refused.stderr.contains("MARATHON_APP_LABEL_SELVEDGE_ALLOW"), "{}", refused.stderr);
+}
