@@ -46,6 +46,8 @@ struct Rules {
     changes: mpsc::UnboundedSender<Change>,
     /// The other end, until somebody follows it.
     received: Mutex<Option<mpsc::UnboundedReceiver<Change>>>,
+    /// Whose addresses on the engine's networks are: the container's id, and its address on ours.
+    aliases: Mutex<HashMap<IpAddr, (String, Ipv4Addr)>>,
     /// Who was refused, as the kernel said last.
     refused: Mutex<HashMap<(IpAddr, IpAddr), u64>>,
     trouble: Mutex<Option<String>>,
@@ -99,6 +101,7 @@ impl Guard {
             noted: Notify::new(),
             changes,
             received: Mutex::new(Some(received)),
+            aliases: Mutex::default(),
             refused: Mutex::default(),
             trouble: Mutex::default(),
         };
@@ -126,14 +129,14 @@ impl Guard {
         aliases: &[IpAddr],
     ) -> Result<(), selvedge_netsetup::Error> {
         let Some(rules) = &self.rules else { return Ok(()) };
-        rules.policy.put(&record.id, party(record, aliases));
+        rules.put(record, aliases);
         rules.policy.apply().await
     }
 
     /// A container runs, or is called something else: the kernel will know soon.
     pub(crate) fn note(&self, record: &Record, aliases: &[IpAddr]) {
         if let Some(rules) = &self.rules {
-            rules.policy.put(&record.id, party(record, aliases));
+            rules.put(record, aliases);
             rules.noted.notify_one();
         }
     }
@@ -142,6 +145,7 @@ impl Guard {
     pub(crate) fn dismiss(&self, id: &str) {
         if let Some(rules) = &self.rules {
             rules.policy.remove(id);
+            lock(&rules.aliases).retain(|_, (owner, _)| owner != id);
             rules.noted.notify_one();
         }
     }
@@ -217,6 +221,27 @@ pub(crate) async fn keep(worker: Arc<Worker>) {
 }
 
 impl Rules {
+    /// A container of this host.
+    fn put(&self, record: &Record, aliases: &[IpAddr]) {
+        self.policy.put(&record.id, party(record, aliases));
+        let whose = (record.id.clone(), record.address);
+        lock(&self.aliases).extend(aliases.iter().map(|alias| (*alias, whose.clone())));
+    }
+
+    /// A container's address on our network, by any of its addresses.
+    fn container_address(&self, table: &Table, address: IpAddr) -> Option<Ipv4Addr> {
+        if let Some((_, address)) = lock(&self.aliases).get(&address) {
+            return Some(*address);
+        }
+        match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(address) => {
+                let [.., a, b, c, d] = address.octets();
+                table.pool6()?.contains(&address).then(|| Ipv4Addr::new(a, b, c, d))
+            }
+        }
+    }
+
     /// First the rules, then the names; but who is gone is not answered for a moment longer.
     async fn take(&self, batch: Vec<Change>) {
         for change in &batch {
@@ -302,7 +327,7 @@ impl Rules {
     /// `TENANT/NAME`.
     fn who(&self, address: IpAddr) -> String {
         let table = read(&self.table);
-        let record = container_address(&table, address).and_then(|address| table.owner(address));
+        let record = self.container_address(&table, address).and_then(|address| table.owner(address));
         let name = |record: &Record| record.names.first().map(ToString::to_string).unwrap_or_default();
         record.map_or_else(|| "-".to_owned(), |record| format!("{}/{}", record.tenant(), name(record)))
     }
@@ -310,7 +335,7 @@ impl Rules {
     fn pairs(&self, refused: &HashMap<(IpAddr, IpAddr), u64>) -> Vec<Pair> {
         let table = read(&self.table);
         let tenant = |address: IpAddr| {
-            let record = container_address(&table, address).and_then(|address| table.owner(address));
+            let record = self.container_address(&table, address).and_then(|address| table.owner(address));
             record.map_or_else(|| address.to_string(), |record| record.tenant().to_owned())
         };
         let mut pairs: BTreeMap<(String, String), u64> = BTreeMap::new();
@@ -318,17 +343,6 @@ impl Rules {
             *pairs.entry((tenant(*from), tenant(*to))).or_default() += packets;
         }
         pairs.into_iter().map(|((from, to), packets)| Pair { from, to, packets }).collect()
-    }
-}
-
-/// A container's IPv4 address, from either of its addresses.
-fn container_address(table: &Table, address: IpAddr) -> Option<Ipv4Addr> {
-    match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(address) => {
-            let [.., a, b, c, d] = address.octets();
-            table.pool6()?.contains(&address).then(|| Ipv4Addr::new(a, b, c, d))
-        }
     }
 }
 
