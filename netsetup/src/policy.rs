@@ -120,7 +120,7 @@ pub struct Refused {
 }
 
 /// What is strange must have been so for this long before it goes: during an upgrade another worker may know it.
-const STRANGE_FOR: Duration = Duration::from_secs(2);
+const STRANGE_FOR: Duration = Duration::from_millis(900);
 /// Reading all elements may take this part of the time: one in so many.
 const READING: u32 = 10;
 

@@ -152,7 +152,8 @@ impl Guard {
 
     /// Takes in which addresses are hosts' own.
     pub(crate) fn hosts(&self, own: Option<Ipv4Addr>, view: &View) {
-        let Some(rules) = &self.rules else { return };
+        // Before the registry has been read, what an earlier worker knew is better.
+        let Some(rules) = self.rules.as_ref().filter(|_| view.read) else { return };
         let first = |blocks: &[ipnet::Ipv4Net]| blocks.iter().min().map(ipnet::Ipv4Net::network);
         let others = view.peers.iter().filter_map(|peer| first(&peer.blocks));
         rules.policy.set_hosts(others.chain(own).collect::<BTreeSet<_>>());

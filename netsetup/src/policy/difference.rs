@@ -83,7 +83,7 @@ impl<'a> Draft<'a> {
         );
         touched.addresses.iter().for_each(|address| self.address(*address));
         if touched.hosts {
-            self.hosts();
+            self.hosts(true);
         }
         self.end()
     }
@@ -94,7 +94,7 @@ impl<'a> Draft<'a> {
         wanted.groups.keys().for_each(|group| self.group(*group));
         wanted.classes.keys().for_each(|class| self.class(*class));
         wanted.all_addresses().for_each(|address| self.address(address));
-        self.hosts();
+        self.hosts(may_remove);
         let addresses: Vec<IpAddr> = have
             .called
             .keys()
@@ -112,8 +112,9 @@ impl<'a> Draft<'a> {
         let groups: Vec<u64> =
             groups.into_iter().filter(|group| !wanted.groups.contains_key(group)).collect();
         let members = strange_members(wanted, have);
-        self.outcome.strange =
-            !(addresses.is_empty() && classes.is_empty() && groups.is_empty() && members.is_empty());
+        let hosts = have.hosts.difference(&wanted.hosts).count();
+        self.outcome.strange = hosts > 0
+            || !(addresses.is_empty() && classes.is_empty() && groups.is_empty() && members.is_empty());
         if may_remove {
             addresses.iter().for_each(|address| self.address(*address));
             members.iter().for_each(|(group, address)| self.member(*group, *address));
@@ -242,13 +243,17 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn hosts(&mut self) {
+    fn hosts(&mut self, may_remove: bool) {
         let (want, have) = (&self.wanted.hosts, &self.have.hosts);
-        have.difference(want).for_each(|host| self.element("hosts4", host.to_string(), false));
-        want.difference(have).for_each(|host| self.element("hosts4", host.to_string(), true));
-        if want != have {
-            self.outcome.after.hosts = Some(want.clone());
+        let gone: Vec<_> = have.difference(want).filter(|_| may_remove).collect();
+        let come: Vec<_> = want.difference(have).collect();
+        if gone.is_empty() && come.is_empty() {
+            return;
         }
+        gone.iter().for_each(|host| self.element("hosts4", host.to_string(), false));
+        come.iter().for_each(|host| self.element("hosts4", host.to_string(), true));
+        let after = have.union(want).filter(|host| !gone.contains(host));
+        self.outcome.after.hosts = Some(after.copied().collect());
     }
 
     fn element(&mut self, set: &str, text: String, add: bool) {

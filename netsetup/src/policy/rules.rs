@@ -134,13 +134,13 @@ impl Base {
 
     fn input(&self) -> Chain {
         let (dns, port) = (self.settings.dns.ip(), self.settings.dns.port());
-        let ip = if dns.is_ipv4() { "ip" } else { "ip6" };
+        let (end, ip, _) = FAMILIES[usize::from(dns.is_ipv6())];
+        let verdict = if self.settings.names == Verdict::Allow { "accept" } else { "goto refused" };
         let asks = format!("{ip} daddr {dns} meta l4proto {{ tcp, udp }} th dport {port}");
-        let mut rules = vec!["ct direction reply accept".to_owned()];
-        rules.extend(FAMILIES.map(|(end, ip, _)| match self.settings.names {
-            Verdict::Allow => format!("{asks} ct original {ip} saddr @known{end} accept"),
-            Verdict::Deny => format!("{asks} ct original {ip} saddr @known{end} goto refused"),
-        }));
+        let mut rules = vec![
+            "ct direction reply accept".to_owned(),
+            format!("{asks} ct original {ip} saddr @known{end} {verdict}"),
+        ];
         if self.settings.host == Verdict::Deny {
             rules.extend(
                 FAMILIES.map(|(end, ip, _)| format!("ct original {ip} saddr @known{end} goto refused")),

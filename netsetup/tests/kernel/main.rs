@@ -9,6 +9,7 @@ mod hosts;
 mod lab;
 mod landscape;
 mod peers;
+mod policy;
 mod removal;
 mod repair;
 mod sign;
