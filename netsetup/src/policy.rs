@@ -121,7 +121,7 @@ pub struct Refused {
 
 /// What is strange must have been so for this long before it goes: during an upgrade another worker may know it.
 const STRANGE_FOR: Duration = Duration::from_millis(900);
-/// Reading all elements may take this part of the time: one in so many.
+/// Reading the table may take this part of the time: one in so many. nft reads all of it, whatever it is asked for.
 const READING: u32 = 10;
 
 /// The rules of one Selvedge on this host. All of it happens in the network namespace of the calling thread.
@@ -145,7 +145,7 @@ struct Kernel {
     /// Everything has been noted once.
     settled: bool,
     strange_since: Option<Instant>,
-    /// Before this the elements are not read again.
+    /// Before this the table is not read again.
     read_at: Option<Instant>,
 }
 
@@ -244,50 +244,53 @@ impl Policy {
     pub async fn check(&self) -> Result<u64, Error> {
         let mut kernel = Arc::clone(&self.kernel).lock_owned().await;
         let now = blocking(generation::now).await?;
-        if kernel.have.is_none() || (kernel.generation == Some(now) && !kernel.suspicious) {
-            return Ok(0);
-        }
         // What was noted and not sent yet is nobody's damage.
-        let noted = self.wanted().touched.is_some();
-        if noted {
+        let unsent = kernel.have.is_none() || self.wanted().touched.is_some();
+        if unsent {
             return self.send(&mut kernel).await.map(|()| 0);
         }
-        self.look(&mut kernel).await?;
+        if kernel.generation == Some(now) && !kernel.suspicious {
+            return Ok(0);
+        }
+        let read = self.look(&mut kernel).await?;
         let Some(have) = &kernel.have else { return Ok(0) };
         let may_remove =
             kernel.settled && kernel.strange_since.is_some_and(|since| since.elapsed() >= STRANGE_FOR);
         let difference = difference::whole(&self.base, &mut self.wanted(), have, may_remove);
         kernel.strange_since = difference.strange.then(|| kernel.strange_since.unwrap_or_else(Instant::now));
-        // The elements may not have been read this time.
-        let unread = kernel.read_at.is_some_and(|at| Instant::now() < at) && kernel.generation != Some(now);
-        kernel.suspicious = difference.strange || unread;
+        kernel.suspicious = difference.strange || !read;
         kernel.generation = Some(now);
         if difference.text.is_empty() {
             return Ok(0);
         }
         let (text, count) = (difference.text, difference.count);
-        let generation = blocking(move || transact(&text, Some(now))).await?;
+        match blocking(move || transact(&text, Some(now))).await {
+            Ok(generation) => kernel.generation = generation,
+            Err(error) => {
+                kernel.have = None;
+                return Err(error);
+            }
+        }
         if let Some(have) = &mut kernel.have {
             have.become_so(difference.after);
         }
-        kernel.generation = generation;
         Ok(count)
     }
 
-    /// Reads the table's structure, and its elements if that is not too often.
-    async fn look(&self, kernel: &mut Kernel) -> Result<(), Error> {
+    /// Reads the table, if that is not too often for its size; else sees at least whether there is one. Says whether
+    /// all is known now.
+    async fn look(&self, kernel: &mut Kernel) -> Result<bool, Error> {
         let base = Arc::clone(&self.base);
-        if kernel.read_at.is_none_or(|at| Instant::now() >= at) {
+        let due = kernel.read_at.is_none_or(|at| Instant::now() >= at);
+        if due {
             let began = Instant::now();
             kernel.have = Some(blocking(move || Have::read(&base)).await?);
             kernel.read_at = Some(Instant::now() + began.elapsed() * READING);
-            return Ok(());
+        } else if !blocking(move || have::is_there(&base)).await? {
+            kernel.have = Some(Have::default());
+            return Ok(true);
         }
-        let structure = blocking(move || Have::read_structure(&base)).await?;
-        if let Some(have) = &mut kernel.have {
-            have.keep_only(structure);
-        }
-        Ok(())
+        Ok(due)
     }
 
     /// What [`Policy::check`] would do now, as lines for people; empty when all is right.

@@ -113,12 +113,6 @@ impl Have {
         Ok(listing.map(Self::of).unwrap_or_default())
     }
 
-    /// All but the elements, which there may be many of.
-    pub(super) fn read_structure(base: &Base) -> Result<Self, Error> {
-        let listing = listing(&["-t", "list", "table", "inet", base.table_name()])?;
-        Ok(listing.map(Self::of).unwrap_or_default())
-    }
-
     fn of(listing: Listing) -> Self {
         let mut have = Self { there: true, ..Self::default() };
         for item in listing.nftables {
@@ -149,25 +143,6 @@ impl Have {
             }
         }
         self.sets.insert(set.name);
-    }
-
-    /// What is not in the structure is not there, nor what was in it.
-    pub(super) fn keep_only(&mut self, structure: Self) {
-        if !structure.there {
-            *self = Self::default();
-            return;
-        }
-        let (sets, has) = (&structure.sets, |name: &str| structure.sets.contains(name));
-        self.called.retain(|address, _| has(if address.is_ipv4() { "called4" } else { "called6" }));
-        self.known.retain(|address| has(if address.is_ipv4() { "known4" } else { "known6" }));
-        if !has("hosts4") {
-            self.hosts.clear();
-        }
-        let lost = self.sets.difference(sets).filter_map(|name| group_of_name(name)).map(|(group, _)| group);
-        for group in lost {
-            self.groups.remove(&group);
-        }
-        (self.sets, self.chains) = (structure.sets, structure.chains);
     }
 
     /// A transaction has been made.
