@@ -124,11 +124,14 @@ const STRANGE_FOR: Duration = Duration::from_millis(900);
 /// Reading the table may take this part of the time: one in so many. nft reads all of it, whatever it is asked for.
 const READING: u32 = 10;
 
+/// nft needs a second for a hundred thousand containers. Whoever waits for it longer than this is told.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// The rules of one Selvedge on this host. All of it happens in the network namespace of the calling thread.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Policy {
     base: Arc<Base>,
-    wanted: Mutex<Wanted>,
+    wanted: Arc<Mutex<Wanted>>,
     /// Who holds it talks to the kernel: one at a time.
     kernel: Arc<tokio::sync::Mutex<Kernel>>,
 }
@@ -153,7 +156,7 @@ impl Policy {
     /// Notes the settings; the kernel is not asked yet.
     #[must_use]
     pub fn new(settings: PolicySettings) -> Self {
-        let wanted = Mutex::new(Wanted::new(settings.pool6));
+        let wanted = Arc::new(Mutex::new(Wanted::new(settings.pool6)));
         Self { base: Arc::new(Base::new(settings)), wanted, kernel: Arc::default() }
     }
 
@@ -171,8 +174,8 @@ impl Policy {
         self.wanted().remove(id);
     }
 
-    /// The hosts' own addresses inside the pool.
-    pub fn set_hosts(&self, addresses: BTreeSet<Ipv4Addr>) {
+    /// The hosts' own addresses inside the pool; the IPv6 ones follow.
+    pub fn set_hosts(&self, addresses: &BTreeSet<Ipv4Addr>) {
         self.wanted().set_hosts(addresses);
     }
 
@@ -189,12 +192,16 @@ impl Policy {
     /// # Errors
     /// [`Error::Nft`]; what was noted stays noted, for the next time.
     pub async fn apply(&self) -> Result<(), Error> {
-        let mut kernel = Arc::clone(&self.kernel).lock_owned().await;
-        match self.send(&mut kernel).await {
-            Ok(()) => Ok(()),
-            // Somebody may have changed what this was the difference to: once more, with a look first.
-            Err(_) => self.send(&mut kernel).await,
-        }
+        let policy = self.clone();
+        to_the_end(async move {
+            let mut kernel = policy.kernel.lock().await;
+            match policy.send(&mut kernel).await {
+                Ok(()) => Ok(()),
+                // Somebody may have changed what this was the difference to: once more, with a look first.
+                Err(_) => policy.send(&mut kernel).await,
+            }
+        })
+        .await
     }
 
     async fn send(&self, kernel: &mut Kernel) -> Result<(), Error> {
@@ -226,7 +233,7 @@ impl Policy {
         let (have, generation) = blocking(move || {
             sysctl::ensure(&bridges()).map_err(crate::error::Failure::of_host)?;
             let generation = generation::now()?;
-            Ok((Have::read(&base)?, generation))
+            Ok((Have::read_awake(&base)?, generation))
         })
         .await?;
         kernel.have = Some(have);
@@ -242,7 +249,12 @@ impl Policy {
     /// # Errors
     /// [`Error::Nft`], or the kernel does not say.
     pub async fn check(&self) -> Result<u64, Error> {
-        let mut kernel = Arc::clone(&self.kernel).lock_owned().await;
+        let policy = self.clone();
+        to_the_end(async move { policy.repair().await }).await
+    }
+
+    async fn repair(&self) -> Result<u64, Error> {
+        let mut kernel = self.kernel.lock().await;
         let now = blocking(generation::now).await?;
         // What was noted and not sent yet is nobody's damage.
         let unsent = kernel.have.is_none() || self.wanted().touched.is_some();
@@ -284,7 +296,7 @@ impl Policy {
         let due = kernel.read_at.is_none_or(|at| Instant::now() >= at);
         if due {
             let began = Instant::now();
-            kernel.have = Some(blocking(move || Have::read(&base)).await?);
+            kernel.have = Some(blocking(move || Have::read_awake(&base)).await?);
             kernel.read_at = Some(Instant::now() + began.elapsed() * READING);
         } else if !blocking(move || have::is_there(&base)).await? {
             kernel.have = Some(Have::default());
@@ -300,7 +312,9 @@ impl Policy {
     pub async fn plan(&self) -> Result<Vec<String>, Error> {
         let kernel = self.kernel.lock().await;
         let base = Arc::clone(&self.base);
-        let have = blocking(move || Have::read(&base)).await?;
+        let Ok(have) = blocking(move || Have::read(&base)).await else {
+            return Ok(vec![format!("nft {}", self.base.wake().trim_end())]);
+        };
         let mut wanted = self.wanted();
         let difference = difference::whole(&self.base, &mut wanted, &have, kernel.settled);
         Ok(difference.text.lines().map(|line| format!("nft {line}")).collect())
@@ -320,7 +334,7 @@ impl Policy {
     /// # Errors
     /// [`Error::Nft`].
     pub async fn withdraw(&self) -> Result<(), Error> {
-        let mut kernel = Arc::clone(&self.kernel).lock_owned().await;
+        let mut kernel = self.kernel.lock().await;
         let base = Arc::clone(&self.base);
         blocking(move || match have::is_there(&base)? {
             true => nft::run(&format!("delete table {}\n", base.table)),
@@ -351,10 +365,20 @@ fn bridges() -> Vec<Setting> {
     names.map(setting).into()
 }
 
+/// A caller that goes away must not leave half of it undone: what the kernel was told has to be noted.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(work).await.unwrap_or(Err(Error::Stopped))
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Stopped))
+    match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(work)).await {
+        Ok(done) => done.unwrap_or(Err(Error::Stopped)),
+        Err(_) => Err(Error::Nft { message: format!("it does not end within {} s", PATIENCE.as_secs()) }),
+    }
 }
 
 /// By address: in which group, or of which class.

@@ -156,7 +156,7 @@ impl Guard {
         let Some(rules) = self.rules.as_ref().filter(|_| view.read) else { return };
         let first = |blocks: &[ipnet::Ipv4Net]| blocks.iter().min().map(ipnet::Ipv4Net::network);
         let others = view.peers.iter().filter_map(|peer| first(&peer.blocks));
-        rules.policy.set_hosts(others.chain(own).collect::<BTreeSet<_>>());
+        rules.policy.set_hosts(&others.chain(own).collect::<BTreeSet<_>>());
         rules.noted.notify_one();
     }
 

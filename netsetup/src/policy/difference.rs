@@ -112,31 +112,81 @@ impl<'a> Draft<'a> {
         let groups: Vec<u64> =
             groups.into_iter().filter(|group| !wanted.groups.contains_key(group)).collect();
         let members = strange_members(wanted, have);
+        let chains: Vec<String> = self.strange_chains();
+        let sets: Vec<String> = self.strange_sets();
         let hosts = have.hosts.difference(&wanted.hosts).count();
-        self.outcome.strange = hosts > 0
-            || !(addresses.is_empty() && classes.is_empty() && groups.is_empty() && members.is_empty());
+        let known = addresses.is_empty() && classes.is_empty() && groups.is_empty() && members.is_empty();
+        self.outcome.strange = !known || hosts > 0 || !chains.is_empty() || !sets.is_empty();
         if may_remove {
             addresses.iter().for_each(|address| self.address(*address));
             members.iter().for_each(|(group, address)| self.member(*group, *address));
             classes.iter().for_each(|class| self.class(*class));
             groups.iter().for_each(|group| self.group(*group));
+            chains.into_iter().for_each(|name| self.drop_chain(name));
+            sets.into_iter().for_each(|name| self.drop_set(name));
             self.outcome.strange = false;
         }
         self.end()
     }
 
+    /// Chains that no version of ours has made.
+    fn strange_chains(&self) -> Vec<String> {
+        let ours = ["forward", "input", "output", "strangers", "refused"];
+        let is_ours = |name: &&String| ours.contains(&name.as_str()) || class_of_name(name).is_some();
+        self.have.chains.keys().filter(|name| !is_ours(name)).cloned().collect()
+    }
+
+    /// Sets and maps that no version of ours has made.
+    fn strange_sets(&self) -> Vec<String> {
+        let ours: HashSet<String> = Base::sets().into_iter().map(|(name, _)| name).collect();
+        let is_ours = |name: &&String| ours.contains(*name) || group_of_name(name).is_some();
+        self.have.sets.iter().filter(|name| !is_ours(name)).cloned().collect()
+    }
+
     /// The table, and what is always in it.
     fn skeleton(&mut self) {
-        if !self.have.there {
+        if !self.have.there || self.have.dormant {
             self.outcome.count += 1;
-            let _ = writeln!(self.declared, "add table {}", self.base.table);
+            self.declared.push_str(&self.base.wake());
         }
         for (name, declaration) in Base::sets() {
             self.declare(&name, &declaration);
         }
-        for chain in self.base.chains() {
-            self.chain(&chain);
+        let chains = self.base.chains();
+        for chain in &chains {
+            self.chain(chain);
+            self.open(chain);
         }
+        // Of an earlier worker, with other settings.
+        for name in ["input", "output"] {
+            if chains.iter().all(|chain| chain.name != name) {
+                self.drop_chain(name.to_owned());
+            }
+        }
+    }
+
+    /// What no rule of a chain in a hook speaks of passes.
+    fn open(&mut self, chain: &Chain) {
+        if let Some(hook) = chain.hook.as_ref().filter(|_| self.have.closed.contains(&chain.name)) {
+            let _ = writeln!(self.declared, "add chain {} {} {hook}", self.base.table, chain.name);
+            self.outcome.count += 1;
+        }
+    }
+
+    fn drop_chain(&mut self, name: String) {
+        if self.have.chains.contains_key(&name) {
+            let table = &self.base.table;
+            let _ = write!(self.dropped_chains, "flush chain {table} {name}\ndelete chain {table} {name}\n");
+            self.outcome.count += 1;
+            self.outcome.after.chains.push((name, None));
+        }
+    }
+
+    fn drop_set(&mut self, name: String) {
+        let kind = if self.have.maps.contains(&name) { "map" } else { "set" };
+        let _ = writeln!(self.dropped_sets, "delete {kind} {} {name}", self.base.table);
+        self.outcome.count += 1;
+        self.outcome.after.sets.push((name, false));
     }
 
     /// A set or a map, if it is not there; `declaration` has `{}` where the name is to stand.
@@ -174,13 +224,7 @@ impl<'a> Draft<'a> {
         if let Some(known) = self.wanted.classes.get(&class) {
             return self.chain(&rules::class(&known.grants));
         }
-        let name = class_name(class);
-        if self.have.chains.contains_key(&name) {
-            let table = &self.base.table;
-            let _ = write!(self.dropped_chains, "flush chain {table} {name}\ndelete chain {table} {name}\n");
-            self.outcome.count += 1;
-            self.outcome.after.chains.push((name, None));
-        }
+        self.drop_chain(class_name(class));
     }
 
     /// A group's sets and all that is in them.
@@ -208,9 +252,7 @@ impl<'a> Draft<'a> {
         for (end, _, _) in FAMILIES {
             let name = group_name(group, end);
             if self.have.sets.contains(&name) {
-                let _ = writeln!(self.dropped_sets, "delete set {} {name}", self.base.table);
-                self.outcome.count += 1;
-                self.outcome.after.sets.push((name, false));
+                self.drop_set(name);
             }
         }
         self.outcome.after.gone_groups.push(group);
@@ -250,10 +292,14 @@ impl<'a> Draft<'a> {
         if gone.is_empty() && come.is_empty() {
             return;
         }
-        gone.iter().for_each(|host| self.element("hosts4", host.to_string(), false));
-        come.iter().for_each(|host| self.element("hosts4", host.to_string(), true));
+        gone.iter().for_each(|host| self.host(**host, false));
+        come.iter().for_each(|host| self.host(**host, true));
         let after = have.union(want).filter(|host| !gone.contains(host));
         self.outcome.after.hosts = Some(after.copied().collect());
+    }
+
+    fn host(&mut self, address: IpAddr, add: bool) {
+        self.element(&format!("hosts{}", family_of(address)), address.to_string(), add);
     }
 
     fn element(&mut self, set: &str, text: String, add: bool) {

@@ -1,7 +1,7 @@
 //! What the kernel has of our table, as nft lists it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -15,15 +15,21 @@ use crate::policy::{ByAddress, Refused, nft};
 pub(super) struct Have {
     /// Whether there is one.
     pub(super) there: bool,
+    /// It sleeps: none of it counts.
+    pub(super) dormant: bool,
     /// The names of its sets and maps.
     pub(super) sets: HashSet<String>,
+    /// Which of those are maps.
+    pub(super) maps: HashSet<String>,
+    /// Chains in hooks that do not let pass what no rule speaks of.
+    pub(super) closed: HashSet<String>,
     /// Its chains, each with the marks of its rules; empty for a rule without a mark.
     pub(super) chains: HashMap<String, Vec<String>>,
     /// By which class the callers of an address are judged; 0 for a chain that is no class.
     pub(super) called: ByAddress<u64>,
     pub(super) known: HashSet<IpAddr>,
     pub(super) groups: HashMap<u64, HashSet<IpAddr>>,
-    pub(super) hosts: BTreeSet<Ipv4Addr>,
+    pub(super) hosts: BTreeSet<IpAddr>,
 }
 
 /// What a transaction changes in it.
@@ -36,7 +42,7 @@ pub(super) struct After {
     pub(super) known: Vec<(IpAddr, bool)>,
     pub(super) members: Vec<(u64, IpAddr, bool)>,
     pub(super) gone_groups: Vec<u64>,
-    pub(super) hosts: Option<BTreeSet<Ipv4Addr>>,
+    pub(super) hosts: Option<BTreeSet<IpAddr>>,
 }
 
 #[derive(Deserialize)]
@@ -46,16 +52,24 @@ struct Listing {
 
 #[derive(Deserialize)]
 struct Item {
-    table: Option<Named>,
+    table: Option<Table>,
     set: Option<Set>,
     map: Option<Set>,
-    chain: Option<Named>,
+    chain: Option<Listed>,
     rule: Option<Rule>,
 }
 
 #[derive(Deserialize)]
-struct Named {
+struct Table {
     name: String,
+    /// nft 1.0.6 prints anything here; the one flag that a table of ours could have is that it sleeps.
+    flags: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    name: String,
+    policy: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -108,17 +122,32 @@ struct Rule {
 
 impl Have {
     /// All of it.
+    ///
+    /// # Errors
+    /// nft cannot tell; also of a table that sleeps, for whose flag version 1.0.6 may print nothing at all.
     pub(super) fn read(base: &Base) -> Result<Self, Error> {
-        let listing = listing(&["list", "table", "inet", base.table_name()])?;
-        Ok(listing.map(Self::of).unwrap_or_default())
+        let found = listing(&["list", "table", "inet", base.table_name()])?;
+        Ok(found.map(Self::of).unwrap_or_default())
+    }
+
+    /// All of it, of a table that sleeps too: it is woken.
+    pub(super) fn read_awake(base: &Base) -> Result<Self, Error> {
+        Self::read(base).or_else(|_| {
+            nft::run(&base.wake())?;
+            Ok(Self { dormant: true, ..Self::read(base)? })
+        })
     }
 
     fn of(listing: Listing) -> Self {
         let mut have = Self { there: true, ..Self::default() };
         for item in listing.nftables {
+            have.dormant |= item.table.is_some_and(|table| table.flags.is_some());
             if let Some(chain) = item.chain {
+                let closed = chain.policy.is_some_and(|policy| policy != "accept");
+                have.closed.extend(closed.then(|| chain.name.clone()));
                 have.chains.entry(chain.name).or_default();
             }
+            have.maps.extend(item.map.as_ref().map(|map| map.name.clone()));
             if let Some(rule) = item.rule {
                 have.chains.entry(rule.chain).or_default().push(rule.comment.unwrap_or_default());
             }
@@ -135,7 +164,7 @@ impl Have {
         match set.name.as_str() {
             "called4" | "called6" => self.called.extend(set.elem.iter().filter_map(verdict)),
             "known4" | "known6" => self.known.extend(set.elem.iter().filter_map(addresses)),
-            "hosts4" => self.hosts.extend(set.elem.iter().filter_map(addresses).filter_map(four)),
+            "hosts4" | "hosts6" => self.hosts.extend(set.elem.iter().filter_map(addresses)),
             name => {
                 if let Some((group, _)) = group_of_name(name) {
                     self.groups.entry(group).or_default().extend(set.elem.iter().filter_map(addresses));
@@ -147,7 +176,8 @@ impl Have {
 
     /// A transaction has been made.
     pub(super) fn become_so(&mut self, after: After) {
-        self.there = true;
+        (self.there, self.dormant) = (true, false);
+        self.closed.clear();
         for (name, there) in after.sets {
             if there { _ = self.sets.insert(name) } else { _ = self.sets.remove(&name) }
         }
@@ -186,13 +216,6 @@ fn verdict(element: &Element) -> Option<(IpAddr, u64)> {
             Some((*address, class.unwrap_or(0)))
         }
         _ => None,
-    }
-}
-
-fn four(address: IpAddr) -> Option<Ipv4Addr> {
-    match address {
-        IpAddr::V4(four) => Some(four),
-        IpAddr::V6(_) => None,
     }
 }
 

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use sha2::{Digest, Sha256};
 
 use crate::policy::{Grant, PolicySettings, Ports, Protocol, Verdict, Who};
 use crate::pool6;
@@ -38,6 +39,11 @@ impl Base {
         Self { table: format!("inet selvedge_{:08x}", settings.group), settings }
     }
 
+    /// Makes the table, or takes its flags from it: it does not sleep any more.
+    pub(super) fn wake(&self) -> String {
+        format!("add table {}\n", self.table)
+    }
+
     /// The name of the table alone.
     pub(super) fn table_name(&self) -> &str {
         self.table.trim_start_matches("inet ")
@@ -56,6 +62,7 @@ impl Base {
     pub(super) fn sets() -> Vec<(String, String)> {
         let of = |(end, _, kind): (&str, &str, &str)| {
             [
+                (format!("hosts{end}"), format!("set {{}} {{ type {kind}; }}")),
                 (format!("called{end}"), format!("map {{}} {{ type {kind} : verdict; }}")),
                 (format!("known{end}"), format!("set {{}} {{ type {kind}; }}")),
                 (
@@ -66,8 +73,7 @@ impl Base {
                 ),
             ]
         };
-        let hosts = ("hosts4".to_owned(), "set {} { type ipv4_addr; }".to_owned());
-        FAMILIES.into_iter().flat_map(of).chain([hosts]).collect()
+        FAMILIES.into_iter().flat_map(of).collect()
     }
 
     /// The chains that are always there; whoever is jumped to comes first.
@@ -84,22 +90,21 @@ impl Base {
     }
 
     fn forward(&self) -> Chain {
-        let mut rules = Vec::new();
+        let group = self.settings.group;
+        // Of a packet that is of no connection nobody could say whose it is.
+        let mut rules = vec![format!("iifgroup {group} ct state invalid drop")];
         if self.settings.published == Verdict::Allow {
             rules.extend(FAMILIES.map(|family| self.published(family)));
         }
         rules.extend(FAMILIES.map(|(end, ip, _)| format!("ct reply {ip} saddr vmap @called{end}")));
         // Whoever is in the pool and unknown here is nobody's yet.
-        let group = self.settings.group;
-        if let Some(pool) = self.pool("4") {
-            rules.push(format!(
-                "iifgroup {group} ct direction original ct reply ip saddr {pool} ct reply ip saddr != @hosts4 goto refused"
-            ));
-        }
-        if let Some(pool) = self.pool("6") {
-            rules.push(format!(
-                "iifgroup {group} ct direction original ct reply ip6 saddr {pool} goto refused"
-            ));
+        for (end, ip, _) in FAMILIES {
+            rules.extend(self.pool(end).map(|pool| {
+                format!(
+                    "iifgroup {group} ct direction original ct reply {ip} saddr {pool} ct reply {ip} saddr != @hosts{end} \
+                     goto refused"
+                )
+            }));
         }
         if self.settings.out == Verdict::Deny {
             for (end, ip, _) in FAMILIES {
@@ -121,7 +126,8 @@ impl Base {
     /// Callers of whom the called container's rules do not speak.
     fn strangers(&self) -> Chain {
         let verdict = if self.settings.host == Verdict::Allow { "accept" } else { "goto refused" };
-        let mut rules = vec![format!("ct original ip saddr @hosts4 {verdict}")];
+        let host = |(end, ip, _)| format!("ct original {ip} saddr @hosts{end} {verdict}");
+        let mut rules: Vec<String> = FAMILIES.map(host).into();
         // A container that we have not heard of: its own host has, and has let it pass.
         for (end, ip, _) in FAMILIES {
             rules.extend(self.pool(end).map(|pool| {
@@ -154,7 +160,10 @@ fn protocol_of(end: &str) -> &'static str {
     if end == "4" { "ipv4" } else { "ipv6" }
 }
 
+/// A chain in a hook. What tells of a connection (no such port, too big a packet) belongs to it, whatever its ports.
 fn hooked(name: &str, hook: &str, rules: Vec<String>) -> Chain {
+    let errors = "ct state related meta l4proto { icmp, ipv6-icmp } accept".to_owned();
+    let rules = std::iter::once(errors).chain(rules).collect();
     let hook = format!("{{ type filter hook {hook} priority {PRIORITY}; policy accept; }}");
     Chain { name: name.to_owned(), hook: Some(hook), rules }
 }
@@ -266,11 +275,10 @@ pub(super) fn family_of(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "4" } else { "6" }
 }
 
-/// FNV-1a, 64 bits: written out here, because a later worker must find the same names.
+/// SHA-256, cut: a later worker must find the same names, and nobody may make a text whose name is another's.
 pub(super) fn hash(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    let whole = Sha256::digest(bytes);
+    whole.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
 /// As they are compared and written: never one for the other.

@@ -57,7 +57,7 @@ pub(super) struct Wanted {
     pub(super) groups: HashMap<u64, Group>,
     /// How many parties are in each group, also in those that no class names.
     sizes: HashMap<u64, u32>,
-    pub(super) hosts: BTreeSet<Ipv4Addr>,
+    pub(super) hosts: BTreeSet<IpAddr>,
     pub(super) touched: Touched,
 }
 
@@ -119,7 +119,9 @@ impl Wanted {
         self.release_class(class);
     }
 
-    pub(super) fn set_hosts(&mut self, hosts: BTreeSet<Ipv4Addr>) {
+    pub(super) fn set_hosts(&mut self, hosts: &BTreeSet<Ipv4Addr>) {
+        let six = |four: &Ipv4Addr| self.pool6.map(|pool6| IpAddr::V6(address6(pool6, *four)));
+        let hosts = hosts.iter().flat_map(|four| [Some(IpAddr::V4(*four)), six(four)]).flatten().collect();
         if self.hosts != hosts {
             self.hosts = hosts;
             self.touched.hosts = true;

@@ -166,8 +166,9 @@ impl Container {
     }
 }
 
+/// Moves the calling thread into the namespace of a process.
 #[expect(clippy::disallowed_methods, reason = "only called in threads that do nothing else")]
-fn enter(pid: u32) {
+pub(crate) fn enter(pid: u32) {
     setns(File::open(format!("/proc/{pid}/ns/net")).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
 }
 

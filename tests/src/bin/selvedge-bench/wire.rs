@@ -154,7 +154,7 @@ fn one_by_ip() -> anyhow::Result<f64> {
     Ok(took)
 }
 
-fn feed(command: &mut Command, batch: &str) -> anyhow::Result<()> {
+pub(crate) fn feed(command: &mut Command, batch: &str) -> anyhow::Result<()> {
     let told = format!("{command:?}");
     let mut child = command.stdin(Stdio::piped()).spawn().context(told.clone())?;
     child.stdin.take().context("stdin is a pipe")?.write_all(batch.as_bytes())?;
