@@ -9,6 +9,7 @@ mod generation;
 mod have;
 mod nft;
 mod rules;
+mod strange;
 mod wanted;
 
 use std::collections::{BTreeSet, HashMap};
@@ -208,23 +209,30 @@ impl Policy {
         if kernel.have.is_none() {
             self.begin(kernel).await?;
         }
-        let Some(have) = &mut kernel.have else { return Ok(()) };
-        let Difference { text, after, .. } = difference::noted(&self.base, &mut self.wanted(), have);
-        if text.is_empty() {
-            return Ok(());
+        let Some(have) = &kernel.have else { return Ok(()) };
+        let difference = difference::noted(&self.base, &mut self.wanted(), have);
+        match difference.text.is_empty() {
+            true => Ok(()),
+            false => self.transact(kernel, difference).await.map(drop),
         }
+    }
+
+    /// Makes it so; gives the number of things that were changed.
+    async fn transact(&self, kernel: &mut Kernel, difference: Difference) -> Result<u64, Error> {
+        let Difference { text, after, count, .. } = difference;
         let before = kernel.generation;
         match blocking(move || transact(&text, before)).await {
-            Ok(generation) => {
-                have.become_so(after);
-                kernel.generation = generation;
-                Ok(())
-            }
+            Ok(generation) => kernel.generation = generation,
             Err(error) => {
+                // What the kernel has is not sure any more.
                 kernel.have = None;
-                Err(error)
+                return Err(error);
             }
         }
+        if let Some(have) = &mut kernel.have {
+            have.become_so(after);
+        }
+        Ok(count)
     }
 
     /// Reads what an earlier worker left.
@@ -275,18 +283,7 @@ impl Policy {
         if difference.text.is_empty() {
             return Ok(0);
         }
-        let (text, count) = (difference.text, difference.count);
-        match blocking(move || transact(&text, Some(now))).await {
-            Ok(generation) => kernel.generation = generation,
-            Err(error) => {
-                kernel.have = None;
-                return Err(error);
-            }
-        }
-        if let Some(have) = &mut kernel.have {
-            have.become_so(difference.after);
-        }
-        Ok(count)
+        self.transact(&mut kernel, difference).await
     }
 
     /// Reads the table, if that is not too often for its size; else sees at least whether there is one. Says whether
@@ -344,6 +341,12 @@ impl Policy {
         *kernel = Kernel::default();
         Ok(())
     }
+}
+
+/// The nft that would be used, by its own words; nothing if this machine has none.
+#[must_use]
+pub fn nft_version() -> Option<String> {
+    nft::version()
 }
 
 /// Sends a transaction; gives the generation after it, if nobody else has changed anything since `before`.

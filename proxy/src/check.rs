@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use selvedge_netsetup::policy::nft_version;
 use selvedge_netsetup::{Severity, preflight};
 use serde_json::Value;
 
@@ -25,6 +26,7 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<(String, bool)> {
         .into_iter()
         .map(|finding| Line { severity: finding.severity, text: finding.message })
         .collect();
+    lines.extend(config.policy.tenants.then(nft));
     lines.push(engine(&config.engine)?);
     lines.push(writable("the runtime directory", &config.runtime_dir));
     lines.push(writable(
@@ -65,6 +67,16 @@ fn engine(socket: &Path) -> anyhow::Result<Line> {
             Line { severity: Severity::Fatal, text }
         }
     })
+}
+
+fn nft() -> Line {
+    match nft_version() {
+        Some(version) => Line { severity: Severity::Note, text: format!("--policy tenant: {version}") },
+        None => Line {
+            severity: Severity::Fatal,
+            text: "--policy tenant needs nft; install the package nftables".to_owned(),
+        },
+    }
 }
 
 fn writable(what: &str, dir: &Path) -> Line {

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
+use selvedge_registry::allow::{Grant, Who};
 use selvedge_registry::name::Name;
 
 /// Where names come from, in the order in which they count.
@@ -35,6 +36,18 @@ pub(crate) fn names(sources: &Sources<'_>) -> Vec<String> {
         }
     }
     names
+}
+
+/// Rules that speak of names as records have them: relative to our domain.
+pub(crate) fn rules(grants: &[Grant], domain: &Name) -> Vec<Grant> {
+    let who = |who: &Who| match who {
+        Who::Name(name) => {
+            let short = relative(name.to_string().trim_end_matches('.'), &domain.to_string());
+            Name::parse(&short).map_or_else(|_| who.clone(), Who::Name)
+        }
+        other => other.clone(),
+    };
+    grants.iter().map(|grant| Grant { who: who(&grant.who), ports: grant.ports.clone() }).collect()
 }
 
 /// The domain of the names that Mesos-DNS serves.
@@ -122,6 +135,16 @@ mod tests {
         let names = names(&sources);
         assert_eq!(names[..2], ["primary", "db.shop"]);
         assert_eq!(names.last().map(String::as_str), Some("box"));
+    }
+
+    #[test]
+    fn rules_speak_of_names_as_records_have_them() {
+        let domain = Name::parse("selvedge.internal").unwrap();
+        let given =
+            "name:web.selvedge.internal 80,name:db.shop,tenant:selvedge.internal,name:a.selvedge.internal.";
+        let rules = rules(&selvedge_registry::allow::parse(given).unwrap(), &domain);
+        let text = selvedge_registry::allow::text(&rules);
+        assert_eq!(text, "name:web 80/tcp,name:db.shop,tenant:selvedge.internal,name:a");
     }
 
     #[test]

@@ -56,10 +56,8 @@ struct Node {
     addresses: Addresses,
     /// How many names one label below exist.
     children: u32,
-    /// How many of the records with this name are unhealthy or exclusive.
-    special: u32,
-    /// Which of the addresses are answered; nothing = all.
-    chosen: Option<Box<[Ipv4Addr]>>,
+    /// Only of names with a record that is unhealthy or exclusive.
+    choice: Option<Box<choice::Choice>>,
 }
 
 /// A name's addresses, each once. Mostly it is one, which is kept here itself: among 100,000 names each pointer that a

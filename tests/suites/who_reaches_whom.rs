@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use selvedge_tests::fleet::{Fleet, Member, Plan, StoreKind};
@@ -167,10 +167,8 @@ fn tenants_reach_their_own_and_whoever_lets_them_whatever_happens() {
     for member in &town.fleet.members {
         member.host.sh("nft flush ruleset").ok();
     }
-    let flushed = Instant::now();
     let is_back = |member: &Member| member.host.sh("nft list tables").stdout.contains("inet selvedge");
     until_true("the rules are back", SOON, || town.fleet.members.iter().all(is_back));
-    assert!(flushed.elapsed() < Duration::from_secs(2), "{:?}", flushed.elapsed());
     until_true("on both hosts", SOON, || {
         town.fleet.members.iter().all(|member| member.selvedge.ask(&["check", "--network"]).code == 0)
     });

@@ -1,13 +1,12 @@
 //! From what the kernel has to what it shall have: one transaction as a text for nft, and what is so afterwards. Pure.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use crate::policy::have::{After, Have};
-use crate::policy::rules::{
-    self, Base, Chain, FAMILIES, class_name, class_of_name, family_of, group_name, group_of_name,
-};
+use crate::policy::rules::{self, Base, Chain, FAMILIES, class_name, family_of, group_name};
+use crate::policy::strange::Strange;
 use crate::policy::wanted::{Touched, Wanted};
 
 /// How many elements one command holds.
@@ -90,57 +89,27 @@ impl<'a> Draft<'a> {
 
     fn whole(mut self, may_remove: bool) -> Difference {
         self.skeleton();
-        let (wanted, have) = (self.wanted, self.have);
+        let wanted = self.wanted;
         wanted.groups.keys().for_each(|group| self.group(*group));
         wanted.classes.keys().for_each(|class| self.class(*class));
         wanted.all_addresses().for_each(|address| self.address(address));
         self.hosts(may_remove);
-        let addresses: Vec<IpAddr> = have
-            .called
-            .keys()
-            .chain(&have.known)
-            .copied()
-            .filter(|address| wanted.class_of(*address).is_none())
-            .collect::<HashSet<_>>()
-            .into_iter()
-            .collect();
-        let classes: Vec<u64> = have.chains.keys().filter_map(|name| class_of_name(name)).collect();
-        let classes: Vec<u64> =
-            classes.into_iter().filter(|class| !wanted.classes.contains_key(class)).collect();
-        let groups: HashSet<u64> =
-            have.sets.iter().filter_map(|name| group_of_name(name)).map(|(group, _)| group).collect();
-        let groups: Vec<u64> =
-            groups.into_iter().filter(|group| !wanted.groups.contains_key(group)).collect();
-        let members = strange_members(wanted, have);
-        let chains: Vec<String> = self.strange_chains();
-        let sets: Vec<String> = self.strange_sets();
-        let hosts = have.hosts.difference(&wanted.hosts).count();
-        let known = addresses.is_empty() && classes.is_empty() && groups.is_empty() && members.is_empty();
-        self.outcome.strange = !known || hosts > 0 || !chains.is_empty() || !sets.is_empty();
+        let strange = Strange::of(wanted, self.have);
+        self.outcome.strange = strange.is_some() && !may_remove;
         if may_remove {
-            addresses.iter().for_each(|address| self.address(*address));
-            members.iter().for_each(|(group, address)| self.member(*group, *address));
-            classes.iter().for_each(|class| self.class(*class));
-            groups.iter().for_each(|group| self.group(*group));
-            chains.into_iter().for_each(|name| self.drop_chain(name));
-            sets.into_iter().for_each(|name| self.drop_set(name));
-            self.outcome.strange = false;
+            self.remove(strange);
         }
         self.end()
     }
 
-    /// Chains that no version of ours has made.
-    fn strange_chains(&self) -> Vec<String> {
-        let ours = ["forward", "input", "output", "strangers", "refused"];
-        let is_ours = |name: &&String| ours.contains(&name.as_str()) || class_of_name(name).is_some();
-        self.have.chains.keys().filter(|name| !is_ours(name)).cloned().collect()
-    }
-
-    /// Sets and maps that no version of ours has made.
-    fn strange_sets(&self) -> Vec<String> {
-        let ours: HashSet<String> = Base::sets().into_iter().map(|(name, _)| name).collect();
-        let is_ours = |name: &&String| ours.contains(*name) || group_of_name(name).is_some();
-        self.have.sets.iter().filter(|name| !is_ours(name)).cloned().collect()
+    /// What is not wanted of it goes; of the hosts it has gone already.
+    fn remove(&mut self, strange: Strange) {
+        strange.addresses.iter().for_each(|address| self.address(*address));
+        strange.members.iter().for_each(|(group, address)| self.member(*group, *address));
+        strange.classes.iter().for_each(|class| self.class(*class));
+        strange.groups.iter().for_each(|group| self.group(*group));
+        strange.chains.into_iter().for_each(|name| self.drop_chain(name));
+        strange.sets.into_iter().for_each(|name| self.drop_set(name));
     }
 
     /// The table, and what is always in it.
@@ -190,15 +159,14 @@ impl<'a> Draft<'a> {
     }
 
     /// A set or a map, if it is not there; `declaration` has `{}` where the name is to stand.
-    fn declare(&mut self, name: &str, declaration: &str) -> bool {
+    fn declare(&mut self, name: &str, declaration: &str) {
         if self.have.sets.contains(name) {
-            return false;
+            return;
         }
         let place = format!("{} {name}", self.base.table);
         let _ = writeln!(self.declared, "add {}", declaration.replacen("{}", &place, 1));
         self.outcome.count += 1;
         self.outcome.after.sets.push((name.to_owned(), true));
-        true
     }
 
     /// A chain, if it is not as it shall be.
@@ -329,13 +297,4 @@ impl Base {
             let _ = writeln!(text, "{verb} element {} {set} {{ {} }}", self.table, chunk.join(", "));
         }
     }
-}
-
-/// Members of groups of ours that nobody here knows of.
-fn strange_members(wanted: &Wanted, have: &Have) -> Vec<(u64, IpAddr)> {
-    let of = |(group, members): (&u64, &HashSet<IpAddr>)| {
-        let known = wanted.groups.get(group)?;
-        Some(members.difference(&known.members).map(|address| (*group, *address)).collect::<Vec<_>>())
-    };
-    have.groups.iter().filter_map(of).flatten().collect()
 }

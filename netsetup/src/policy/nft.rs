@@ -37,6 +37,12 @@ pub(super) fn list(arguments: &[&str]) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
+/// The version of nft, if there is one: `nftables v1.0.6 (Lester Gooch #5)`.
+pub(super) fn version() -> Option<String> {
+    let output = feed(&["--version"], "").ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
 fn feed(arguments: &[&str], text: &str) -> io::Result<Output> {
     let mut child = start(arguments)?;
     // It may end before it has read all, and says why.

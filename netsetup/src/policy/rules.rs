@@ -91,8 +91,12 @@ impl Base {
 
     fn forward(&self) -> Chain {
         let group = self.settings.group;
-        // Of a packet that is of no connection nobody could say whose it is.
-        let mut rules = vec![format!("iifgroup {group} ct state invalid drop")];
+        // Whose it is must be true, and nobody could say whose a packet is that is of no connection.
+        let mut rules = vec![
+            // IPv4 has the strict reverse path filter; Linux has none for IPv6.
+            format!("iifgroup {group} meta nfproto ipv6 fib saddr . iif oif missing drop"),
+            format!("iifgroup {group} ct state invalid drop"),
+        ];
         if self.settings.published == Verdict::Allow {
             rules.extend(FAMILIES.map(|family| self.published(family)));
         }

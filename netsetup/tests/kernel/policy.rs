@@ -6,4 +6,3 @@ mod failures;
 mod reach;
 mod repair;
 mod verdicts;
-mod whole;

@@ -316,7 +316,7 @@ fn rewrite(
         upstreams,
         tenant: Some(tenant_of(worker, body)),
         app: body.env("MARATHON_APP_ID").filter(|app| app.starts_with('/')).map(str::to_owned),
-        allow: allow::text(&body.wishes.allow),
+        allow: allow::text(&naming::rules(&body.wishes.allow, &worker.config.domain)),
         ports: ports(body, image)?,
         exclusive: body.wishes.exclusive,
         wait: wait.to_owned(),

@@ -9,6 +9,15 @@ use super::{Node, Table};
 use crate::name::Name;
 use crate::record::{Record, Traits};
 
+/// What is answered of a name, where it may not be all.
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    /// How many of the records with this name are unhealthy or exclusive.
+    special: u32,
+    /// Which of the addresses are answered; nothing = all.
+    chosen: Option<Box<[Ipv4Addr]>>,
+}
+
 impl Traits {
     /// Whether it matters for what its names are answered with.
     fn is_special(&self) -> bool {
@@ -19,7 +28,8 @@ impl Traits {
 impl Node {
     /// What is answered.
     pub(super) fn answered(&self) -> &[Ipv4Addr] {
-        self.chosen.as_deref().unwrap_or_else(|| self.addresses.all())
+        let chosen = self.choice.as_ref().and_then(|choice| choice.chosen.as_deref());
+        chosen.unwrap_or_else(|| self.addresses.all())
     }
 }
 
@@ -28,20 +38,19 @@ impl Table {
     /// anew.
     pub(super) fn choose(&mut self, name: &Name, traits: &Traits, more: bool) {
         let Some(node) = self.nodes.get_mut(name.wire()) else { return };
-        match (traits.is_special(), more) {
-            (true, true) => node.special += 1,
-            (true, false) => node.special = node.special.saturating_sub(1),
-            (false, _) => {}
+        if traits.is_special() {
+            let special = &mut node.choice.get_or_insert_default().special;
+            *special = if more { *special + 1 } else { special.saturating_sub(1) };
         }
         // Mostly there is nothing to choose.
-        if node.special == 0 {
-            node.chosen = None;
+        if node.choice.as_ref().is_none_or(|choice| choice.special == 0) {
+            node.choice = None;
             return;
         }
         let chosen = chosen(&self.holders(name));
-        if let Some(node) = self.nodes.get_mut(name.wire()) {
-            node.chosen = (chosen.len() < node.addresses.all().len()).then(|| chosen.into());
-        }
+        let Some(node) = self.nodes.get_mut(name.wire()) else { return };
+        let fewer = chosen.len() < node.addresses.all().len();
+        node.choice.get_or_insert_default().chosen = fewer.then(|| chosen.into());
     }
 
     /// The records that have the name (absolute), in no order.

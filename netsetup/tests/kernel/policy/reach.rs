@@ -224,3 +224,27 @@ fn an_alias_is_its_container() {
         assert_eq!(call_tcp(here(), to, 7000), Reached);
     });
 }
+
+#[test]
+fn nobody_calls_with_the_ipv6_address_of_another() {
+    on_a_host(|| async {
+        let network = host().await;
+        let (one, two, liar) = (wired(&network).await, wired(&network).await, wired(&network).await);
+        two.sh("nft 'add table ip6 seen; add chain ip6 seen in { type filter hook input priority 0; }; \
+                add rule ip6 seen in icmpv6 type echo-request counter'");
+        let none_came = || two.sh("nft list table ip6 seen").contains("packets 0 ");
+        liar.sh(&format!("ip -6 addr add {}/128 dev selvedge0 nodad", six(&one)));
+        let lie = || liar.try_sh(&format!("busybox ping -c 1 -W 1 -I {} {}", six(&one), six(&two)));
+        let policy = Policy::new(open());
+        enforce(&policy, &[member(&one, "shop"), member(&two, "shop"), member(&liar, "mail")]).await;
+        lie();
+        assert!(none_came(), "a lie got through");
+        assert!(ping(&one, six(&two)), "the truth does");
+        assert!(!none_came());
+        policy.withdraw().await.unwrap();
+        two.sh("nft flush chain ip6 seen in");
+        two.sh("nft add rule ip6 seen in icmpv6 type echo-request counter");
+        lie();
+        assert!(!none_came(), "without a policy it would have");
+    });
+}
