@@ -248,7 +248,10 @@ impl Rules {
         for change in &batch {
             match change {
                 Change::Put(record) => self.policy.put(&record.id, party(record, &[])),
-                Change::Gone(id) => self.policy.remove(id),
+                Change::Gone(id) => {
+                    write(&self.table).remove(id);
+                    self.policy.remove(id);
+                }
                 Change::Mark(_) => {}
             }
         }
