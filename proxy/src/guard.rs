@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use selvedge_cluster::names::{Names, Others};
 use selvedge_cluster::view::View;
-use selvedge_netsetup::policy::{self, Party, Policy, PolicySettings, Refused};
-use selvedge_registry::allow::{self, Grant, Protocol, Who};
+use selvedge_netsetup::policy::{Policy, PolicySettings, Refused};
 use selvedge_registry::record::Record;
 use selvedge_registry::table::{SharedTable, Table};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -20,6 +19,9 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::worker::{Worker, group};
+
+mod party;
+use party::party;
 
 /// How often it is looked whether somebody has changed the rules.
 const LOOK: Duration = Duration::from_secs(1);
@@ -361,34 +363,6 @@ fn settings(config: &Config) -> PolicySettings {
         out: config.policy.out,
         names: config.policy.dns,
     }
-}
-
-/// A container as the kernel's rules see it.
-fn party(record: &Record, aliases: &[IpAddr]) -> Party {
-    let own = Grant { who: Who::Tenant(record.tenant().into()), ports: Box::default() };
-    Party {
-        address: record.address,
-        groups: allow::callings(record).into_iter().collect(),
-        grants: std::iter::once(&own).chain(&record.traits.allow).map(grant).collect(),
-        aliases: aliases.to_vec(),
-    }
-}
-
-fn grant(grant: &Grant) -> policy::Grant {
-    let ports = |ports: &allow::Ports| policy::Ports {
-        protocol: match ports.protocol {
-            Protocol::Tcp => policy::Protocol::Tcp,
-            Protocol::Udp => policy::Protocol::Udp,
-        },
-        first: ports.first,
-        last: ports.last,
-    };
-    let who = match &grant.who {
-        Who::Anyone => policy::Who::Anyone,
-        Who::Network(network) => policy::Who::Network(*network),
-        group => policy::Who::Group(group.to_string()),
-    };
-    policy::Grant { who, ports: grant.ports.iter().map(ports).collect() }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
