@@ -276,7 +276,7 @@ impl Policy {
         let Some(have) = &kernel.have else { return Ok(0) };
         let may_remove =
             kernel.settled && kernel.strange_since.is_some_and(|since| since.elapsed() >= STRANGE_FOR);
-        let difference = difference::whole(&self.base, &mut self.wanted(), have, may_remove);
+        let difference = difference::whole(&self.base, &self.wanted(), have, may_remove);
         kernel.strange_since = difference.strange.then(|| kernel.strange_since.unwrap_or_else(Instant::now));
         kernel.suspicious = difference.strange || !read;
         kernel.generation = Some(now);
@@ -312,8 +312,7 @@ impl Policy {
         let Ok(have) = blocking(move || Have::read(&base)).await else {
             return Ok(vec![format!("nft {}", self.base.wake().trim_end())]);
         };
-        let mut wanted = self.wanted();
-        let difference = difference::whole(&self.base, &mut wanted, &have, kernel.settled);
+        let difference = difference::whole(&self.base, &self.wanted(), &have, kernel.settled);
         Ok(difference.text.lines().map(|line| format!("nft {line}")).collect())
     }
 

@@ -221,11 +221,7 @@ fn check_domain(text: &str) -> Result<Name, String> {
 }
 
 fn dns_style(text: &str) -> Result<bool, String> {
-    match text {
-        "selvedge" => Ok(false),
-        "mesos" => Ok(true),
-        _ => Err("must be selvedge or mesos".to_owned()),
-    }
+    one_of(text, [("selvedge", false), ("mesos", true)])
 }
 
 fn dns_listen(text: &str) -> Result<SocketAddrV4, String> {
@@ -253,11 +249,13 @@ fn compat(text: &str) -> Result<bool, String> {
 }
 
 fn log_format(text: &str) -> Result<bool, String> {
-    match text {
-        "text" => Ok(false),
-        "json" => Ok(true),
-        _ => Err("must be text or json".to_owned()),
-    }
+    one_of(text, [("text", false), ("json", true)])
+}
+
+/// What one of two words means.
+fn one_of<T>(text: &str, words: [(&str, T); 2]) -> Result<T, String> {
+    let told = format!("must be {} or {}", words[0].0, words[1].0);
+    words.into_iter().find(|(word, _)| *word == text).map(|(_, meaning)| meaning).ok_or(told)
 }
 
 /// A time like `30s`, `500ms` or `2m`.

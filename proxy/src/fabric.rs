@@ -93,8 +93,12 @@ fn datapath_text(datapath: Datapath) -> &'static str {
 
 /// This host's own address in the pool: the first of its lowest block. A single host needs none.
 fn host_address(config: &Config, blocks: &[Ipv4Net]) -> Option<Ipv4Addr> {
-    let lowest = blocks.iter().min().filter(|_| !config.cluster.is_local())?;
-    Some(lowest.network())
+    first_address(blocks).filter(|_| !config.cluster.is_local())
+}
+
+/// The address in the pool of a host with these blocks.
+pub(crate) fn first_address(blocks: &[Ipv4Net]) -> Option<Ipv4Addr> {
+    blocks.iter().min().map(Ipv4Net::network)
 }
 
 /// Waits until the registry has been read, and this host has a block, if that does not take long.

@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, info, warn};
 
 use crate::config::Config;
+use crate::fabric::first_address;
 use crate::worker::{Worker, group};
 
 mod party;
@@ -156,8 +157,7 @@ impl Guard {
     pub(crate) fn hosts(&self, own: Option<Ipv4Addr>, view: &View) {
         // Before the registry has been read, what an earlier worker knew is better.
         let Some(rules) = self.rules.as_ref().filter(|_| view.read) else { return };
-        let first = |blocks: &[ipnet::Ipv4Net]| blocks.iter().min().map(ipnet::Ipv4Net::network);
-        let others = view.peers.iter().filter_map(|peer| first(&peer.blocks));
+        let others = view.peers.iter().filter_map(|peer| first_address(&peer.blocks));
         rules.policy.set_hosts(&others.chain(own).collect::<BTreeSet<_>>());
         rules.noted.notify_one();
     }
@@ -231,16 +231,16 @@ impl Rules {
         lock(&self.aliases).extend(aliases.iter().map(|alias| (*alias, whose.clone())));
     }
 
-    /// A container's address on our network, by any of its addresses.
-    fn container_address(&self, table: &Table, address: IpAddr) -> Option<Ipv4Addr> {
+    /// Who has the address: on our network, or on the engine's.
+    fn owner<'t>(&self, table: &'t Table, address: IpAddr) -> Option<&'t Record> {
         if let Some((_, address)) = lock(&self.aliases).get(&address) {
-            return Some(*address);
+            return table.owner(*address);
         }
         match address {
-            IpAddr::V4(address) => Some(address),
+            IpAddr::V4(address) => table.owner(address),
             IpAddr::V6(address) => {
                 let [.., a, b, c, d] = address.octets();
-                table.pool6()?.contains(&address).then(|| Ipv4Addr::new(a, b, c, d))
+                table.pool6()?.contains(&address).then(|| table.owner(Ipv4Addr::new(a, b, c, d)))?
             }
         }
     }
@@ -333,7 +333,7 @@ impl Rules {
     /// `TENANT/NAME`.
     fn who(&self, address: IpAddr) -> String {
         let table = read(&self.table);
-        let record = self.container_address(&table, address).and_then(|address| table.owner(address));
+        let record = self.owner(&table, address);
         let name = |record: &Record| record.names.first().map(ToString::to_string).unwrap_or_default();
         record.map_or_else(|| "-".to_owned(), |record| format!("{}/{}", record.tenant(), name(record)))
     }
@@ -341,7 +341,7 @@ impl Rules {
     fn pairs(&self, refused: &HashMap<(IpAddr, IpAddr), u64>) -> Vec<Pair> {
         let table = read(&self.table);
         let tenant = |address: IpAddr| {
-            let record = self.container_address(&table, address).and_then(|address| table.owner(address));
+            let record = self.owner(&table, address);
             record.map_or_else(|| address.to_string(), |record| record.tenant().to_owned())
         };
         let mut pairs: BTreeMap<(String, String), u64> = BTreeMap::new();

@@ -39,7 +39,7 @@ pub(crate) struct Note {
     /// Who else may call it, as the label `selvedge.allow` is written.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) allow: String,
-    /// Its named ports, as `http=8080/tcp`.
+    /// Its named ports, as `http:8080/tcp`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) ports: Vec<String>,
     /// Only the newest healthy one of its name is answered.

@@ -100,9 +100,13 @@ async fn connect(
         (Err(selvedge_netsetup::Error::Gone { .. }), _) => return Ok(Outcome::NotRunning),
         (made, _) => made?,
     }
-    worker.guard.admit(&record(worker, &found.id, entry), &entry.aliases).await?;
+    let record = record(worker, &found.id, entry);
+    worker.guard.admit(&record, &entry.aliases).await?;
     let anew = entry.phase != Phase::Wired || entry.pid != Some(pid);
-    name(worker, entry, found, anew)?;
+    worker.put_name(record, &entry.aliases);
+    if anew {
+        write_hosts(worker, entry, found)?;
+    }
     match worker.network.release(&wire).await {
         Err(selvedge_netsetup::Error::Gone { .. }) => {
             worker.forget_name(&found.id);
@@ -118,16 +122,15 @@ async fn connect(
     Ok(Outcome::Wired)
 }
 
-/// `anew`: the engine has just written its /etc/hosts, in which our names are not yet.
-fn name(worker: &Worker, entry: &Entry, found: &model::Container, anew: bool) -> Result<(), ReconcileError> {
-    publish(worker, &found.id, entry);
+/// The engine has just written a container's /etc/hosts, in which our names are not yet.
+fn write_hosts(worker: &Worker, entry: &Entry, found: &model::Container) -> Result<(), ReconcileError> {
     let (hostname, domain) = (&found.config.hostname, &found.config.domainname);
     // A domain that the user gave stays the canonical one: the first name of the line is `hostname -f`.
     let users = (!domain.is_empty()).then(|| format!("{hostname}.{domain}"));
     let ours = names(entry).into_iter().map(|name| format!("{name}.{}", worker.config.domain));
     let fqdns: Vec<String> = users.into_iter().chain(ours).collect();
     let users_own = found.mounts.iter().any(|mount| mount.destination == "/etc/hosts");
-    if found.hosts_path.is_empty() || users_own || !anew {
+    if found.hosts_path.is_empty() || users_own {
         return Ok(());
     }
     let names = hosts::Names { address: entry.note.address, hostname, fqdns: &fqdns };

@@ -47,11 +47,7 @@ fn marathon(env: &[String]) -> Vec<NamedPort> {
 /// `8080/tcp`, as an image's `ExposedPorts` has it.
 fn expose(text: &str) -> Option<NamedPort> {
     let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = match protocol {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        _ => return None,
-    };
+    let protocol = Protocol::parse(protocol)?;
     let number = number.parse::<u16>().ok().filter(|number| *number > 0)?;
     Some(NamedPort { name: number.to_string().into(), number, protocol })
 }

@@ -25,6 +25,18 @@ pub enum Protocol {
     Udp,
 }
 
+impl Protocol {
+    /// The protocol that `tcp` or `udp` names.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "tcp" => Some(Self::Tcp),
+            "udp" => Some(Self::Udp),
+            _ => None,
+        }
+    }
+}
+
 /// One rule: somebody may call, on some ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
@@ -165,11 +177,7 @@ fn network(text: &str) -> Result<IpNet, String> {
 fn parse_ports(word: &str) -> Result<Ports, String> {
     let wrong = || format!("{word:?} is not a port, such as 5432/tcp or 8000-8100/udp");
     let (numbers, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
-    let protocol = match protocol {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        _ => return Err(wrong()),
-    };
+    let protocol = Protocol::parse(protocol).ok_or_else(wrong)?;
     let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
     let number = |text: &str| text.parse::<u16>().ok().filter(|number| *number > 0);
     match (number(first), number(last)) {

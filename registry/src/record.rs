@@ -62,12 +62,7 @@ impl NamedPort {
     pub fn parse(text: &str) -> Option<Self> {
         let (name, port) = text.split_once(':')?;
         let (number, protocol) = port.split_once('/')?;
-        let protocol = match protocol {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            _ => return None,
-        };
-        Some(Self { name: name.into(), number: number.parse().ok()?, protocol })
+        Some(Self { name: name.into(), number: number.parse().ok()?, protocol: Protocol::parse(protocol)? })
     }
 }
 

@@ -157,9 +157,9 @@ impl Table {
         for prefix in prefixes(record.address) {
             *self.by_prefix.entry(prefix).or_default() += 1;
         }
-        let traits = record.traits.clone();
+        let special = record.traits.is_special();
         self.records.insert(record.id.clone(), record);
-        names.iter().for_each(|name| self.choose(name, &traits, true));
+        names.iter().for_each(|name| self.choose(name, special, true));
         self.version += 1;
         refused
     }
@@ -295,7 +295,7 @@ impl Table {
         if !others.is_empty() {
             self.by_address.insert(record.address, others);
         }
-        names.iter().for_each(|name| self.choose(name, &record.traits, false));
+        names.iter().for_each(|name| self.choose(name, record.traits.is_special(), false));
         for prefix in prefixes(record.address) {
             if let Some(count) = self.by_prefix.get_mut(&prefix).filter(|count| **count > 1) {
                 *count -= 1;

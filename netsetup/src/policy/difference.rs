@@ -35,7 +35,7 @@ pub(super) fn noted(base: &Base, wanted: &mut Wanted, have: &Have) -> Difference
 }
 
 /// The whole difference. `may_remove`: what nobody here knows of goes.
-pub(super) fn whole(base: &Base, wanted: &mut Wanted, have: &Have, may_remove: bool) -> Difference {
+pub(super) fn whole(base: &Base, wanted: &Wanted, have: &Have, may_remove: bool) -> Difference {
     Draft::new(base, wanted, have).whole(may_remove)
 }
 

@@ -3,7 +3,7 @@
 //! What is judged is the connection: who opened it (`ct original saddr`), and whom it led to in the end (`ct reply
 //! saddr`, behind any DNAT). So both directions get one verdict, and a rule that goes cuts what it had let in.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
@@ -283,17 +283,4 @@ pub(super) fn family_of(address: IpAddr) -> &'static str {
 pub(super) fn hash(bytes: &[u8]) -> u64 {
     let whole = Sha256::digest(bytes);
     whole.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
-}
-
-/// As they are compared and written: never one for the other.
-pub(super) fn unmapped(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(six) => six.to_ipv4_mapped().map_or(IpAddr::V6(six), IpAddr::V4),
-        four => four,
-    }
-}
-
-/// Addresses that no container's alias is: what is meant is "none".
-pub(super) fn is_nothing(address: IpAddr) -> bool {
-    address == IpAddr::V4(Ipv4Addr::UNSPECIFIED) || address == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
 }

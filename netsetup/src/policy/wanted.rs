@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv6Net;
 
-use crate::policy::rules::{class_hash, hash, is_nothing, unmapped};
+use crate::policy::rules::{class_hash, hash};
 use crate::policy::{ByAddress, Grant, Party, Who};
 use crate::pool6::address6;
 
@@ -134,7 +134,7 @@ impl Wanted {
 
     /// The class by which callers of this address are judged.
     pub(super) fn class_of(&self, address: IpAddr) -> Option<u64> {
-        let id = self.holders.get(&address)?.last()?;
+        let id = holder(&self.holders, address)?;
         self.parties.get(id).map(|(_, class)| *class)
     }
 
@@ -145,7 +145,8 @@ impl Wanted {
 
     fn addresses(&self, party: &Party) -> Vec<IpAddr> {
         let six = self.pool6.map(|pool6| IpAddr::V6(address6(pool6, party.address)));
-        let aliases = party.aliases.iter().copied().map(unmapped).filter(|address| !is_nothing(*address));
+        let aliases =
+            party.aliases.iter().map(IpAddr::to_canonical).filter(|address| !address.is_unspecified());
         let mut addresses: Vec<IpAddr> =
             [IpAddr::V4(party.address)].into_iter().chain(six).chain(aliases).collect();
         addresses.sort_unstable();
@@ -156,9 +157,7 @@ impl Wanted {
     /// The addresses of a party that are its own now are members of its groups.
     fn enter_groups(&mut self, id: &str) {
         let Some((party, _)) = self.parties.get(id) else { return };
-        let is_its = |address: &IpAddr| {
-            self.holders.get(address).and_then(|ids| ids.last()).is_some_and(|last| last == id)
-        };
+        let is_its = |address: &IpAddr| holder(&self.holders, *address) == Some(id);
         let addresses: Vec<IpAddr> = self.addresses(party).into_iter().filter(is_its).collect();
         for group in hashes(party) {
             let Some(known) = self.groups.get_mut(&group) else { continue };
@@ -170,7 +169,7 @@ impl Wanted {
 
     /// The address is nobody's for a moment.
     fn leave_groups(&mut self, address: IpAddr) {
-        let Some(id) = self.holders.get(&address).and_then(|ids| ids.last()) else { return };
+        let Some(id) = holder(&self.holders, address) else { return };
         let Some((party, _)) = self.parties.get(id) else { return };
         for group in hashes(party) {
             if self.groups.get_mut(&group).is_some_and(|known| known.members.remove(&address)) {
@@ -212,7 +211,7 @@ impl Wanted {
         }
         // The first rule that speaks of it: now it matters who is in it. Mostly nobody is: a tenant begins so.
         let is_in = |address: &IpAddr| {
-            let id = self.holders.get(address).and_then(|ids| ids.last());
+            let id = holder(&self.holders, *address);
             id.and_then(|id| self.parties.get(id)).is_some_and(|(party, _)| party.groups.contains(text))
         };
         let members = match self.sizes.contains_key(&group) {
@@ -232,6 +231,11 @@ impl Wanted {
             self.touched.groups.insert(group);
         }
     }
+}
+
+/// Who has the address now.
+fn holder(holders: &ByAddress<Vec<String>>, address: IpAddr) -> Option<&str> {
+    holders.get(&address)?.last().map(String::as_str)
 }
 
 /// The groups that these grants speak of, each once.

@@ -2,7 +2,7 @@
 
 use selvedge_netsetup::policy::Verdict;
 
-use super::{ConfigError, parse};
+use super::{ConfigError, one_of, parse};
 use crate::cli::Options;
 
 /// Who may talk to whom.
@@ -38,19 +38,11 @@ impl PolicyConfig {
 }
 
 fn policy(text: &str) -> Result<bool, String> {
-    match text {
-        "open" => Ok(false),
-        "tenant" => Ok(true),
-        _ => Err("must be open or tenant".to_owned()),
-    }
+    one_of(text, [("open", false), ("tenant", true)])
 }
 
 fn verdict(text: &str) -> Result<Verdict, String> {
-    match text {
-        "allow" => Ok(Verdict::Allow),
-        "deny" => Ok(Verdict::Deny),
-        _ => Err("must be allow or deny".to_owned()),
-    }
+    one_of(text, [("allow", Verdict::Allow), ("deny", Verdict::Deny)])
 }
 
 fn tenant_depth(text: &str) -> Result<u8, String> {

@@ -137,12 +137,7 @@ fn names(value: &str) -> Result<Vec<String>, String> {
 fn port(name: &str, value: &str) -> Result<NamedPort, String> {
     let (number, protocol) = value.split_once('/').unwrap_or((value, "tcp"));
     let number = number.parse::<u16>().ok().filter(|number| *number > 0);
-    let protocol = match protocol {
-        "tcp" => Some(Protocol::Tcp),
-        "udp" => Some(Protocol::Udp),
-        _ => None,
-    };
-    let (Some(number), Some(protocol)) = (number, protocol) else {
+    let (Some(number), Some(protocol)) = (number, Protocol::parse(protocol)) else {
         return Err("must be like 8080/tcp or 53/udp".to_owned());
     };
     let name = services::label(name).ok_or("a port's name is 1 to 62 letters, digits and '-'")?;

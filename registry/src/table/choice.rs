@@ -20,7 +20,7 @@ pub(super) struct Choice {
 
 impl Traits {
     /// Whether it matters for what its names are answered with.
-    fn is_special(&self) -> bool {
+    pub(super) fn is_special(&self) -> bool {
         self.unhealthy || self.exclusive
     }
 }
@@ -34,13 +34,12 @@ impl Node {
 }
 
 impl Table {
-    /// A record with this name has come or gone, or is about to come (`more`): counts whether it is special, and chooses
-    /// anew.
-    pub(super) fn choose(&mut self, name: &Name, traits: &Traits, more: bool) {
+    /// A record with this name has come (`more`) or gone: counts it if it is special, and chooses anew.
+    pub(super) fn choose(&mut self, name: &Name, special: bool, more: bool) {
         let Some(node) = self.nodes.get_mut(name.wire()) else { return };
-        if traits.is_special() {
-            let special = &mut node.choice.get_or_insert_default().special;
-            *special = if more { *special + 1 } else { special.saturating_sub(1) };
+        if special {
+            let count = &mut node.choice.get_or_insert_default().special;
+            *count = if more { *count + 1 } else { count.saturating_sub(1) };
         }
         // Mostly there is nothing to choose.
         if node.choice.as_ref().is_none_or(|choice| choice.special == 0) {
