@@ -70,8 +70,11 @@ pub(crate) fn free_blocks(identity: &Identity, world: &World) -> Vec<Ipv4Net> {
         let network = u64::from(pool.network().to_bits()) + ((first + index) % count) * size;
         Ipv4Net::new(Ipv4Addr::from_bits(u32::try_from(network).ok()?), identity.block_size).ok()
     };
+    let virtual_ = |block: &Ipv4Net| identity.vips.is_some_and(|vips| vips.contains(&block.network()));
     let free = |block: &Ipv4Net| {
-        world.owner_of(block.network()).is_none() && world.owner_of(block.broadcast()).is_none()
+        !virtual_(block)
+            && world.owner_of(block.network()).is_none()
+            && world.owner_of(block.broadcast()).is_none()
     };
     (0..count).filter_map(nth).filter(free).take(CANDIDATES).collect()
 }

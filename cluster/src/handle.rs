@@ -48,7 +48,7 @@ pub type Owner = Box<dyn Fn(Ipv4Addr, Reserve<'_>) -> Result<(), String> + Send>
 
 #[derive(Debug)]
 pub(crate) enum Command {
-    Publish { id: String, text: String },
+    Publish { id: String, text: String, vips: Vec<String> },
     Withdraw { id: String },
     Settled,
     Blocks(Vec<Ipv4Net>),
@@ -68,6 +68,7 @@ pub struct Cluster {
     commands: mpsc::UnboundedSender<Command>,
     views: watch::Receiver<Arc<View>>,
     address: IpAddr,
+    by_tenant: bool,
 }
 
 impl Cluster {
@@ -87,6 +88,7 @@ impl Cluster {
         let channels = (received, told);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (Names { table, others }, address) = (names, identity.info.address);
+        let by_tenant = identity.by_tenant;
         std::thread::Builder::new().name("registry".to_owned()).spawn(move || match kind {
             Kind::Local(store) => {
                 runtime
@@ -103,7 +105,7 @@ impl Cluster {
                     .block_on(Member::new(store, identity, others, owner, channels).recalling(memory).run());
             }
         })?;
-        Ok(Self { table, commands, views, address })
+        Ok(Self { table, commands, views, address, by_tenant })
     }
 
     // A member that has ended by a panic leaves this host as it is: nothing here fails for it.
@@ -115,8 +117,11 @@ impl Cluster {
     /// were left out.
     pub fn publish(&self, record: Record) -> Vec<selvedge_registry::error::Error> {
         let (id, text) = (record.id.clone(), write_record(&record));
+        let tenant = self.by_tenant.then(|| record.tenant());
+        let mut vips: Vec<String> = record.traits.vips.iter().map(|vip| vip.key(tenant)).collect();
+        vips.dedup();
         let refused = self.table.write().unwrap_or_else(PoisonError::into_inner).put(record);
-        self.send(Command::Publish { id, text });
+        self.send(Command::Publish { id, text, vips });
         refused
     }
 

@@ -14,7 +14,7 @@ pub(crate) use record::record_id;
 pub use record::{read_record, write_record};
 
 /// The folders below the prefix.
-pub const FOLDERS: [&str; 6] = ["hosts", "live", "blocks", "addresses", "names", "gone"];
+pub const FOLDERS: [&str; 7] = ["hosts", "live", "blocks", "addresses", "names", "gone", "vips"];
 
 /// One key, relative to the prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,6 +34,8 @@ pub enum Key {
     Block(Ipv4Net),
     /// One address that a container asked for; the value is a [`Claim`].
     Address(Ipv4Addr),
+    /// A virtual address; the value is what it is called ([`selvedge_registry::vip::Vip::key`]).
+    Vip(Ipv4Addr),
     /// A running container of a host, see [`write_record`].
     Record {
         /// The host's name.
@@ -53,6 +55,7 @@ impl fmt::Display for Key {
             Self::Live { host, instance } => write!(f, "live/{host},{instance}"),
             Self::Block(block) => write!(f, "blocks/{}-{}", block.network(), block.prefix_len()),
             Self::Address(address) => write!(f, "addresses/{address}"),
+            Self::Vip(address) => write!(f, "vips/{address}"),
             Self::Record { host, text } => write!(f, "names/{host}/{text}"),
             Self::Gone(host) => write!(f, "gone/{host}"),
         }
@@ -81,6 +84,7 @@ impl Key {
                 (block.trunc() == block).then_some(Self::Block(block))
             }
             "addresses" => rest.parse().ok().map(Self::Address),
+            "vips" => rest.parse().ok().map(Self::Vip),
             "names" => {
                 let (host, text) = rest.split_once('/')?;
                 (is_host_name(host) && read_record(host, text).is_some())
@@ -111,6 +115,9 @@ pub struct Settings {
     pub pool: Ipv4Net,
     /// Prefix length of a block.
     pub block_size: u8,
+    /// Those of them that are virtual; a registry that was begun by an early version does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vips: Option<Ipv4Net>,
     /// Tells this content of the registry from one that was there before it was emptied.
     pub epoch: String,
 }
@@ -165,6 +172,7 @@ mod tests {
             "live/h,4f",
             "blocks/10.32.5.0-24",
             "addresses/10.40.0.7",
+            "vips/10.47.0.7",
             "names/h/0123456789ab;a=10.32.5.7;n=web.shop;n=web1",
             "gone/h",
         ] {

@@ -58,6 +58,10 @@ pub struct Identity {
     pub pool: Ipv4Net,
     /// Prefix length of a block.
     pub block_size: u8,
+    /// The part of the pool that virtual addresses are taken from; no blocks lie in it.
+    pub vips: Option<Ipv4Net>,
+    /// Whether each tenant has names of its own for virtual addresses.
+    pub by_tenant: bool,
     /// For how long a host must be away before its blocks are freed.
     pub free_after: Duration,
     /// Whether the first block is the pool's first: where there is nobody to compete with.
@@ -242,7 +246,8 @@ impl<S: Store + 'static> Member<S> {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Publish { id, text } => {
+            Command::Publish { id, text, vips } => {
+                self.own.stand_behind(&id, vips);
                 self.own.publish(&self.identity.host, id, text);
                 self.dirty = true;
             }
@@ -345,6 +350,7 @@ pub(crate) fn settings(identity: &Identity) -> Settings {
     Settings {
         pool: identity.pool,
         block_size: identity.block_size,
+        vips: identity.vips,
         epoch: format!("{:016x}", rand::random::<u64>()),
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Plain data, made anew when something has changed; must never hold a container's record.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use serde::Serialize;
@@ -20,6 +22,8 @@ pub struct View {
     pub own_blocks: Vec<Ipv4Net>,
     /// All other hosts.
     pub peers: Vec<PeerView>,
+    /// The virtual addresses, by what they are called.
+    pub vips: Arc<HashMap<String, Ipv4Addr>>,
 }
 
 /// How the registry does.

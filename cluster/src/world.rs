@@ -15,7 +15,9 @@ use crate::store::News;
 use crate::view::{PeerView, View};
 
 mod peer;
+mod vips;
 pub(crate) use peer::Peer;
+pub(crate) use vips::{Vips, Way};
 
 /// Whose a block is that was given back: its key has this value for the moment until it is deleted, so that others can
 /// tell that from a deletion by somebody else.
@@ -39,6 +41,7 @@ pub(crate) struct World {
     /// Who hands out which part of the pool; also those that an emptied registry does not know any more.
     pub(crate) blocks: BTreeMap<Ipv4Net, String>,
     pub(crate) claims: HashMap<Ipv4Addr, Claim>,
+    pub(crate) vips: Vips,
     /// Since when hosts are not there, as the registry tells.
     pub(crate) gone: BTreeMap<String, u64>,
     /// Whether the view has changed since it was last made.
@@ -63,6 +66,7 @@ impl World {
             peers: BTreeMap::new(),
             blocks: BTreeMap::new(),
             claims: HashMap::new(),
+            vips: Vips::default(),
             gone: BTreeMap::new(),
             changed: true,
             read: false,
@@ -102,6 +106,7 @@ impl World {
         self.claims.clear();
         self.gone.clear();
         let blocks = std::mem::take(&mut self.blocks);
+        let vips = std::mem::take(&mut self.vips);
         self.held_over.clear();
         self.given_back.clear();
         self.in_bulk = true;
@@ -115,6 +120,7 @@ impl World {
             self.put(key, value);
         }
         if emptied {
+            self.vips.hold_over(&vips);
             self.hold_over(blocks);
         }
         self.finish_anew();
@@ -171,6 +177,10 @@ impl World {
                     self.claims.insert(*address, claim);
                 }
             }
+            Key::Vip(address) => {
+                self.vips.put(*address, value);
+                self.changed = true;
+            }
             Key::Record { host, text } if *host == self.me => {
                 self.own.records.insert(text.clone());
             }
@@ -201,6 +211,10 @@ impl World {
             }
             Key::Block(block) => self.remove_block(*block),
             Key::Address(address) => _ = self.claims.remove(address),
+            Key::Vip(address) => {
+                self.vips.remove(*address);
+                self.changed = true;
+            }
             Key::Record { host, text } if *host == self.me => _ = self.own.records.remove(text),
             Key::Record { host, text } => {
                 let stray = self.on_peer(host, |peer, names| peer.release(text, names));
@@ -312,6 +326,20 @@ impl World {
         block.contains(&address).then_some(host.as_str())
     }
 
+    /// Whether any container stands behind the virtual address of this name. Reads all records: for when no address is
+    /// left.
+    pub(crate) fn stands_behind(&self, name: &str, by_tenant: bool) -> bool {
+        let has = |host: &str, text: &str| {
+            let record = read_record(host, text);
+            record.is_some_and(|record| {
+                let tenant = by_tenant.then(|| record.tenant());
+                record.traits.vips.iter().any(|vip| vip.key(tenant) == name)
+            })
+        };
+        self.own.records.iter().any(|text| has(&self.me, text))
+            || self.peers.iter().any(|(host, peer)| peer.texts().any(|text| has(host, text)))
+    }
+
     /// The blocks that are written down as ours.
     pub(crate) fn own_blocks(&self) -> BTreeSet<Ipv4Net> {
         self.blocks.iter().filter(|(_, host)| **host == self.me).map(|(block, _)| *block).collect()
@@ -329,6 +357,9 @@ impl World {
         }
         for (address, claim) in &self.claims {
             write(Key::Address(*address), crate::claim::text(claim));
+        }
+        for (address, name) in self.vips.iter() {
+            write(Key::Vip(address), name.to_owned());
         }
         for (name, peer) in &self.peers {
             if let Some(info) = &peer.info {
@@ -356,7 +387,8 @@ impl World {
             strays: peer.strays(),
             containers: peer.containers(),
         };
-        View { peers: self.peers.iter().map(peer).collect(), ..View::default() }
+        let peers = self.peers.iter().map(peer).collect();
+        View { peers, vips: self.vips.by_name(), ..View::default() }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::error::{Error, Failure};
 use crate::fabric::{self, Fabric, Pools, Weaver};
 use crate::identity::{self, SIGN_PROTOCOL, prefix};
 use crate::lane::Lane;
+use crate::leading;
 use crate::netlink::Netlink;
 use crate::query::{self, Link, Route};
 use crate::wire::Wiring;
@@ -199,6 +200,20 @@ impl Network {
     pub async fn weave(&self, fabric: &Fabric) -> Result<u64, Error> {
         let (weaver, fabric) = (self.weaver.clone(), fabric.clone());
         self.slow.run(async move { weaver.weave(&fabric).await }).await
+    }
+
+    /// Sees to it that packets to virtual addresses have a way: to the rules that lead them to somebody, or refuse
+    /// them. `source` is the address from which the host itself calls; its gateway's, if it has no other.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub async fn lead(&self, range: Ipv4Net, source: Option<Ipv4Addr>) -> Result<(), Error> {
+        let netlink = self.slow.netlink().clone();
+        let source = source.unwrap_or(self.wiring.settings.gateway);
+        let pool6 = self.wiring.settings.pool6;
+        self.slow
+            .run(async move { leading::lead(&netlink, range, pool6, source).await.map_err(Failure::of_host) })
+            .await
     }
 
     /// What `weave` would do, one line each, for people; empty when all is right.

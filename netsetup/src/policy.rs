@@ -5,10 +5,8 @@
 //! may have put in a moment ago.
 
 mod difference;
-mod generation;
 mod have;
-mod nft;
-mod rules;
+pub(crate) mod rules;
 mod strange;
 mod wanted;
 
@@ -20,6 +18,7 @@ use std::time::{Duration, Instant};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::error::Error;
+use crate::{generation, nft};
 use crate::policy::difference::Difference;
 use crate::policy::have::Have;
 use crate::policy::rules::Base;
@@ -125,9 +124,6 @@ const STRANGE_FOR: Duration = Duration::from_millis(900);
 /// Reading the table may take this part of the time: one in so many. nft reads all of it, whatever it is asked for.
 const READING: u32 = 10;
 
-/// nft needs a second for a hundred thousand containers. Whoever waits for it longer than this is told.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// The rules of one Selvedge on this host. All of it happens in the network namespace of the calling thread.
 #[derive(Debug, Clone)]
 pub struct Policy {
@@ -194,7 +190,7 @@ impl Policy {
     /// [`Error::Nft`]; what was noted stays noted, for the next time.
     pub async fn apply(&self) -> Result<(), Error> {
         let policy = self.clone();
-        to_the_end(async move {
+        nft::to_the_end(async move {
             let mut kernel = policy.kernel.lock().await;
             match policy.send(&mut kernel).await {
                 Ok(()) => Ok(()),
@@ -221,7 +217,7 @@ impl Policy {
     async fn transact(&self, kernel: &mut Kernel, difference: Difference) -> Result<u64, Error> {
         let Difference { text, after, count, .. } = difference;
         let before = kernel.generation;
-        match blocking(move || transact(&text, before)).await {
+        match nft::blocking(move || nft::transact(&text, before)).await {
             Ok(generation) => kernel.generation = generation,
             Err(error) => {
                 // What the kernel has is not sure any more.
@@ -238,7 +234,7 @@ impl Policy {
     /// Reads what an earlier worker left.
     async fn begin(&self, kernel: &mut Kernel) -> Result<(), Error> {
         let base = Arc::clone(&self.base);
-        let (have, generation) = blocking(move || {
+        let (have, generation) = nft::blocking(move || {
             sysctl::ensure(&bridges()).map_err(crate::error::Failure::of_host)?;
             let generation = generation::now()?;
             Ok((Have::read_awake(&base)?, generation))
@@ -258,12 +254,12 @@ impl Policy {
     /// [`Error::Nft`], or the kernel does not say.
     pub async fn check(&self) -> Result<u64, Error> {
         let policy = self.clone();
-        to_the_end(async move { policy.repair().await }).await
+        nft::to_the_end(async move { policy.repair().await }).await
     }
 
     async fn repair(&self) -> Result<u64, Error> {
         let mut kernel = self.kernel.lock().await;
-        let now = blocking(generation::now).await?;
+        let now = nft::blocking(generation::now).await?;
         // What was noted and not sent yet is nobody's damage.
         let unsent = kernel.have.is_none() || self.wanted().touched.is_some();
         if unsent {
@@ -293,9 +289,9 @@ impl Policy {
         let due = kernel.read_at.is_none_or(|at| Instant::now() >= at);
         if due {
             let began = Instant::now();
-            kernel.have = Some(blocking(move || Have::read_awake(&base)).await?);
+            kernel.have = Some(nft::blocking(move || Have::read_awake(&base)).await?);
             kernel.read_at = Some(Instant::now() + began.elapsed() * READING);
-        } else if !blocking(move || have::is_there(&base)).await? {
+        } else if !nft::blocking(move || have::is_there(&base)).await? {
             kernel.have = Some(Have::default());
             return Ok(true);
         }
@@ -309,7 +305,7 @@ impl Policy {
     pub async fn plan(&self) -> Result<Vec<String>, Error> {
         let kernel = self.kernel.lock().await;
         let base = Arc::clone(&self.base);
-        let Ok(have) = blocking(move || Have::read(&base)).await else {
+        let Ok(have) = nft::blocking(move || Have::read(&base)).await else {
             return Ok(vec![format!("nft {}", self.base.wake().trim_end())]);
         };
         let difference = difference::whole(&self.base, &self.wanted(), &have, kernel.settled);
@@ -322,7 +318,7 @@ impl Policy {
     /// [`Error::Nft`].
     pub async fn refused(&self) -> Result<Vec<Refused>, Error> {
         let base = Arc::clone(&self.base);
-        blocking(move || have::refused(&base)).await
+        nft::blocking(move || have::refused(&base)).await
     }
 
     /// Takes the table out, if it is there: everybody may talk to everybody.
@@ -332,7 +328,7 @@ impl Policy {
     pub async fn withdraw(&self) -> Result<(), Error> {
         let mut kernel = self.kernel.lock().await;
         let base = Arc::clone(&self.base);
-        blocking(move || match have::is_there(&base)? {
+        nft::blocking(move || match have::is_there(&base)? {
             true => nft::run(&format!("delete table {}\n", base.table)),
             false => Ok(()),
         })
@@ -348,13 +344,6 @@ pub fn nft_version() -> Option<String> {
     nft::version()
 }
 
-/// Sends a transaction; gives the generation after it, if nobody else has changed anything since `before`.
-fn transact(text: &str, before: Option<u32>) -> Result<Option<u32>, Error> {
-    nft::run(text)?;
-    let now = generation::now()?;
-    Ok(before.filter(|before| before.wrapping_add(1) == now).map(|_| now))
-}
-
 /// So that the rules see what passes from port to port of a bridge of the engine's.
 fn bridges() -> Vec<Setting> {
     let names = ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"];
@@ -365,22 +354,6 @@ fn bridges() -> Vec<Setting> {
         optional: true,
     };
     names.map(setting).into()
-}
-
-/// A caller that goes away must not leave half of it undone: what the kernel was told has to be noted.
-async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::spawn(work).await.unwrap_or(Err(Error::Stopped))
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(work)).await {
-        Ok(done) => done.unwrap_or(Err(Error::Stopped)),
-        Err(_) => Err(Error::Nft { message: format!("it does not end within {} s", PATIENCE.as_secs()) }),
-    }
 }
 
 /// By address: in which group, or of which class.

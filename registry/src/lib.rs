@@ -8,3 +8,4 @@ pub mod name;
 pub mod pool;
 pub mod record;
 pub mod table;
+pub mod vip;

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::allow::{Grant, Protocol};
 use crate::name::Name;
+use crate::vip::Vip;
 
 /// The tenant of a container that belongs to nobody in particular.
 pub const DEFAULT_TENANT: &str = "default";
@@ -37,6 +38,8 @@ pub struct Traits {
     pub allow: Box<[Grant]>,
     /// Its named ports, for SRV.
     pub ports: Box<[NamedPort]>,
+    /// The virtual addresses that it stands behind.
+    pub vips: Box<[Vip]>,
     /// Its Docker HEALTHCHECK does not say that it is healthy (yet, or any more).
     pub unhealthy: bool,
     /// Of all that have one of its names only the newest healthy one shall be answered.

@@ -2,7 +2,7 @@
 //! own name servers. No lookup and no change may cost more because the table is large, or do I/O.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, RwLock};
 
@@ -13,8 +13,12 @@ use crate::name::{Name, parent};
 use crate::record::Record;
 
 mod choice;
+mod listener;
 pub mod pool6;
 pub mod sight;
+
+pub(crate) use choice::chosen;
+use listener::Listener;
 
 /// The table as the writer of the names and the DNS thread share it. Both hold the lock for microseconds only.
 pub type SharedTable = Arc<RwLock<Table>>;
@@ -45,6 +49,9 @@ pub struct Table {
     /// How many records there are in 0.0.0.0/4, 10.0.0.0/8, 10.32.0.0/12 and so on: the empty names of the reverse
     /// trees, of which in-addr.arpa goes down by 8 bits and ip6.arpa by 4.
     by_prefix: HashMap<Ipv4Net, u32>,
+    /// The ids of the records that stand behind virtual addresses.
+    by_vip: BTreeSet<String>,
+    listener: Listener,
     pool6: Option<Ipv6Net>,
     partial: bool,
     isolated: bool,
@@ -78,6 +85,8 @@ impl Table {
             nodes: HashMap::new(),
             by_address: HashMap::new(),
             by_prefix: HashMap::new(),
+            by_vip: BTreeSet::new(),
+            listener: Listener::default(),
             pool6: None,
             partial: false,
             isolated: false,
@@ -124,6 +133,17 @@ impl Table {
         self.isolated = isolated;
     }
 
+    /// Says who is told of each change that concerns virtual addresses. Called while the table is locked: it must not
+    /// ask the table anything.
+    pub fn on_vips(&mut self, listener: impl Fn() + Send + Sync + 'static) {
+        self.listener = Listener::new(listener);
+    }
+
+    /// The records that stand behind virtual addresses, in the order of their ids.
+    pub(crate) fn vip_records(&self) -> impl Iterator<Item = &Record> {
+        self.by_vip.iter().filter_map(|id| self.records.get(id))
+    }
+
     /// Whether an asker sees only whom it may call.
     #[must_use]
     pub fn is_isolated(&self) -> bool {
@@ -149,7 +169,12 @@ impl Table {
         if self.records.get(&record.id) == Some(&record) {
             return refused;
         }
+        let is_behind = !record.traits.vips.is_empty();
+        let was_behind = self.by_vip.contains(&record.id);
         self.take_out(&record.id);
+        if is_behind {
+            self.by_vip.insert(record.id.clone());
+        }
         for name in &names {
             self.hold(name, record.address);
         }
@@ -161,13 +186,16 @@ impl Table {
         self.records.insert(record.id.clone(), record);
         names.iter().for_each(|name| self.choose(name, special, true));
         self.version += 1;
+        self.listener.tell(is_behind || was_behind);
         refused
     }
 
     /// Takes the record of this id out; false if there is none.
     pub fn remove(&mut self, id: &str) -> bool {
+        let was_behind = self.by_vip.contains(id);
         let removed = self.take_out(id);
         self.version += u64::from(removed);
+        self.listener.tell(was_behind);
         removed
     }
 
@@ -280,6 +308,7 @@ impl Table {
 
     fn take_out(&mut self, id: &str) -> bool {
         let Some(record) = self.records.remove(id) else { return false };
+        self.by_vip.remove(id);
         let mut others = self.by_address.remove(&record.address).unwrap_or_default();
         others.retain(|other| other != id);
         // Who has both the name and the address as well keeps them: while an address changes hands, mostly.

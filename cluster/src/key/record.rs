@@ -5,6 +5,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use selvedge_registry::allow;
 use selvedge_registry::name::Name;
 use selvedge_registry::record::{NamedPort, Record, Traits};
+use selvedge_registry::vip;
 
 /// How much of a container's id stands in a record, as everywhere in Docker.
 const SHORT_ID: usize = 12;
@@ -31,6 +32,7 @@ pub fn write_record(record: &Record) -> String {
         write('w', &allow::text(&traits.allow));
     }
     traits.ports.iter().for_each(|port| write('s', &port.to_string()));
+    traits.vips.iter().for_each(|vip| write('v', &vip.to_string()));
     if traits.unhealthy {
         write('h', "0");
     }
@@ -49,7 +51,7 @@ pub fn read_record(host: &str, text: &str) -> Option<Record> {
     let mut fields = text.split(';');
     let id = fields.next().filter(|id| !id.is_empty())?;
     let (mut address, mut names, mut traits) = (None, Vec::new(), Traits::default());
-    let mut ports = Vec::new();
+    let (mut ports, mut vips) = (Vec::new(), Vec::new());
     for field in fields {
         let (field, value) = field.split_once('=')?;
         let value = percent_decode_str(value).decode_utf8().ok()?;
@@ -57,10 +59,11 @@ pub fn read_record(host: &str, text: &str) -> Option<Record> {
             "a" => address = Some(value.parse().ok()?),
             "n" => names.push(Name::parse(&value).ok()?),
             "s" => ports.extend(NamedPort::parse(&value)),
+            "v" => vips.extend(vip::parse(&value).unwrap_or_default()),
             _ => read_trait(&mut traits, field, &value),
         }
     }
-    traits.ports = ports.into();
+    (traits.ports, traits.vips) = (ports.into(), vips.into());
     Some(Record { traits, ..Record::new(format!("{host}/{id}"), address?, names) })
 }
 
@@ -107,6 +110,7 @@ mod tests {
             app: Some("/shop/front/web".into()),
             allow: allow::parse("tenant:bank 80/tcp 8000-8100/udp, cidr:10.0.0.0/8").unwrap().into(),
             ports: [http].into(),
+            vips: vip::parse("db:5432,local dns:53/udp web:80:8080").unwrap().into(),
             unhealthy: true,
             exclusive: true,
             since: 1_700_000_000_123,

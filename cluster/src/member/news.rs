@@ -46,6 +46,7 @@ impl<S: Store + 'static> Member<S> {
             ) => name == *host,
             Some(Key::Block(block)) => self.own.blocks.contains(&block),
             Some(Key::Address(address)) => self.own.addresses.contains_key(&address),
+            Some(Key::Vip(_)) => self.own.has_vips(),
             Some(Key::Settings) => true,
             None => false,
         }
@@ -77,6 +78,10 @@ impl<S: Store + 'static> Member<S> {
                 "this registry is for blocks of /{}, and this host has --block-size {}",
                 settings.block_size, self.identity.block_size
             )),
+            Some(Settings { vips: Some(vips), .. }) if self.identity.vips.is_some_and(|own| own != vips) => {
+                let own = self.identity.vips.map(|own| own.to_string()).unwrap_or_default();
+                Err(format!("this registry has virtual addresses in {vips}, and this host has --vip-range {own}"))
+            }
             _ => self.is_alone_with_its_name(value(&Key::Host(self.identity.host.clone())), all),
         }
     }

@@ -14,7 +14,7 @@ use crate::claim;
 use crate::key::{self, Claim, Key, Verdict};
 use crate::member::{Change, Identity, settings};
 use crate::store::Lifetime;
-use crate::world::{NOBODY, World};
+use crate::world::{NOBODY, Way, World};
 
 /// Longer than a worker takes to hear of a container that another one has started.
 const STRANGE_FOR: Duration = Duration::from_secs(2);
@@ -24,6 +24,8 @@ const STRANGE_FOR: Duration = Duration::from_secs(2);
 pub(crate) struct Own {
     /// By the container's id.
     pub(crate) records: HashMap<String, String>,
+    /// What the virtual addresses are called that containers stand behind, by the containers' ids.
+    vips: HashMap<String, Vec<String>>,
     pub(crate) blocks: BTreeSet<Ipv4Net>,
     /// Blocks that shall be nobody's.
     pub(crate) given_back: BTreeSet<Ipv4Net>,
@@ -49,8 +51,22 @@ impl Own {
         }
     }
 
+    /// A container stands behind these virtual addresses.
+    pub(crate) fn stand_behind(&mut self, id: &str, vips: Vec<String>) {
+        match vips.is_empty() {
+            true => _ = self.vips.remove(id),
+            false => _ = self.vips.insert(id.to_owned(), vips),
+        }
+    }
+
+    /// Whether any container stands behind a virtual address.
+    pub(crate) fn has_vips(&self) -> bool {
+        !self.vips.is_empty()
+    }
+
     /// A container has ended.
     pub(crate) fn withdraw(&mut self, me: &str, id: &str) {
+        self.vips.remove(id);
         if let Some(old) = self.records.remove(id) {
             self.ended.insert(record_key(me, &old));
         }
@@ -124,6 +140,7 @@ impl Own {
         changes.extend(self.blocks(world, &identity.host));
         changes.extend(self.claims(world, &identity.host, now));
         changes.extend(self.records(world, &identity.host, now));
+        changes.extend(self.vips(world, identity));
         changes
     }
 
@@ -143,6 +160,20 @@ impl Own {
         let given_back = self.given_back.intersection(&known).map(free);
         let freed = self.given_back.intersection(&world.given_back).map(delete);
         missing.map(create).chain(given_back).chain(freed).collect()
+    }
+
+    /// The virtual addresses that the registry does not know yet. Written down by any host that has an instance.
+    fn vips(&self, world: &World, identity: &Identity) -> Vec<Change> {
+        let Some(range) = identity.vips else { return Vec::new() };
+        let names: BTreeSet<&String> = self.vips.values().flatten().collect();
+        let is_used = |name: &str| world.stands_behind(name, identity.by_tenant);
+        let is_free = |address| world.owner_of(address).is_none();
+        let change = |name: &String| match world.vips.way(name, range, &is_used, &is_free) {
+            Way::Take(address) => Some(Change::Create(Key::Vip(address), name.clone(), Lifetime::Forever)),
+            Way::TakeOver(address, old) => Some(Change::Replace(Key::Vip(address), old, name.clone())),
+            Way::Known | Way::None => None,
+        };
+        names.into_iter().filter_map(change).collect()
     }
 
     fn claims(&mut self, world: &World, me: &str, now: Instant) -> Vec<Change> {

@@ -109,6 +109,8 @@ impl Lab {
         let table: SharedTable = Arc::new(RwLock::new(Table::new(Name::parse("selvedge.internal").unwrap())));
         let reserved = Arc::new(Mutex::new(HashMap::new()));
         let identity = Identity {
+            vips: None,
+            by_tenant: false,
             host: name.to_owned(),
             instance: format!("{port}"),
             info: HostInfo {

@@ -32,7 +32,7 @@ pub(super) struct Chain {
 }
 
 /// IPv4 or IPv6, as the ends of sets' names.
-pub(super) const FAMILIES: [(&str, &str, &str); 2] = [("4", "ip", "ipv4_addr"), ("6", "ip6", "ipv6_addr")];
+pub(crate) const FAMILIES: [(&str, &str, &str); 2] = [("4", "ip", "ipv4_addr"), ("6", "ip6", "ipv6_addr")];
 
 impl Base {
     pub(super) fn new(settings: PolicySettings) -> Self {
@@ -270,7 +270,7 @@ pub(super) fn comment(text: &str) -> String {
 }
 
 /// A rule's own mark.
-pub(super) fn mark(rule: &str) -> String {
+pub(crate) fn mark(rule: &str) -> String {
     format!("{:08x}", hash(rule.as_bytes()) as u32)
 }
 
@@ -280,7 +280,7 @@ pub(super) fn family_of(address: IpAddr) -> &'static str {
 }
 
 /// SHA-256, cut: a later worker must find the same names, and nobody may make a text whose name is another's.
-pub(super) fn hash(bytes: &[u8]) -> u64 {
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let whole = Sha256::digest(bytes);
     whole.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }

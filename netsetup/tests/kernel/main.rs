@@ -12,6 +12,7 @@ mod peers;
 mod policy;
 mod removal;
 mod repair;
+mod services;
 mod sign;
 mod speed;
 mod traffic;

@@ -1,6 +1,6 @@
 //! The tenant policy in the kernel: who reaches whom, by packets that are really sent.
 
-mod bench;
+pub(crate) mod bench;
 mod changes;
 mod failures;
 mod reach;

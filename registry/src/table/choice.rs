@@ -83,7 +83,7 @@ impl Table {
 }
 
 /// The healthy ones, or all if there is none; of those the newest alone, if any asks to be alone.
-fn chosen(records: &[&Record]) -> Vec<Ipv4Addr> {
+pub(crate) fn chosen(records: &[&Record]) -> Vec<Ipv4Addr> {
     let healthy: Vec<&Record> = records.iter().copied().filter(|record| !record.traits.unhealthy).collect();
     let able = if healthy.is_empty() { records } else { &healthy };
     let mut addresses: Vec<Ipv4Addr> = if records.iter().any(|record| record.traits.exclusive) {

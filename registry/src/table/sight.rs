@@ -83,6 +83,11 @@ impl<'t> Sight<'t> {
         if addresses.is_empty() && !self.is_exclusive(wire) {
             addresses = seen(node.map_or(&[], |node| node.addresses.all()));
         }
+        // Another tenant must not be able to put itself behind a name of the asker's own.
+        let own: Vec<Ipv4Addr> = addresses.iter().copied().filter(|address| self.is_own(*address)).collect();
+        if !own.is_empty() {
+            addresses = own;
+        }
         match node {
             _ if !addresses.is_empty() => Found::Addresses(Cow::Owned(addresses)),
             Some(node) if node.children > 0 => Found::Empty,
@@ -104,6 +109,12 @@ impl<'t> Sight<'t> {
     fn sees(self, address: Ipv4Addr) -> bool {
         let Some(caller) = self.caller else { return true };
         self.table.owner(address).is_some_and(|record| may_call(caller, record))
+    }
+
+    /// Whether who has the address is of the asker's tenant.
+    fn is_own(self, address: Ipv4Addr) -> bool {
+        let Some(Caller::Container(caller)) = self.caller else { return false };
+        self.table.owner(address).is_some_and(|record| record.tenant() == caller.tenant())
     }
 
     /// The absolute primary name of who has the address, if the asker may call it.
@@ -288,6 +299,18 @@ mod tests {
         let of = |last: u8| table.owner(Ipv4Addr::new(10, 32, 0, last)).map(Caller::Container);
         assert_eq!(told(Sight::new(&table, of(1)), "web.d."), "1");
         assert_eq!(told(Sight::new(&table, of(2)), "web.d."), "2");
+    }
+
+    #[test]
+    fn nobody_puts_itself_behind_another_tenant_s_name() {
+        let mut table = Table::new(name("d"));
+        table.set_isolated(true);
+        table.put(record(1, "shop", &["db"], |_| ()));
+        table.put(record(2, "bank", &["db"], |traits| traits.allow = allow::parse("any").unwrap().into()));
+        table.put(record(3, "web", &["web"], |_| ()));
+        let of = |last: u8| table.owner(Ipv4Addr::new(10, 32, 0, last)).map(Caller::Container);
+        assert_eq!(told(Sight::new(&table, of(1)), "db.d."), "1");
+        assert_eq!(told(Sight::new(&table, of(3)), "db.d."), "2");
     }
 
     #[test]

@@ -19,11 +19,11 @@ use selvedge_netsetup::{Network, Settings, address6};
 use crate::lab::{Container, GATEWAY, settings, sh};
 use crate::landscape::enter;
 
-pub(super) const POOL6: &str = "fd5e:1::/64";
-pub(super) const TABLE: &str = "selvedge_00001b59";
+pub(crate) const POOL6: &str = "fd5e:1::/64";
+pub(crate) const TABLE: &str = "selvedge_00001b59";
 
 /// Settings that allow all that may be allowed.
-pub(super) fn open() -> PolicySettings {
+pub(crate) fn open() -> PolicySettings {
     PolicySettings {
         group: 7001,
         pool: settings().pool,
@@ -37,7 +37,7 @@ pub(super) fn open() -> PolicySettings {
 }
 
 /// A host on which containers of both families can be wired.
-pub(super) async fn host() -> Network {
+pub(crate) async fn host() -> Network {
     let pool6 = Some(POOL6.parse().unwrap());
     let network = Network::open(Settings { pool6, ..settings() }).await.unwrap();
     network.prepare_host().await.unwrap();
@@ -49,7 +49,7 @@ pub(super) async fn host() -> Network {
 }
 
 /// A container on its wire.
-pub(super) async fn wired(network: &Network) -> Container {
+pub(crate) async fn wired(network: &Network) -> Container {
     let container = Container::start();
     network.connect(&container.spec()).await.unwrap();
     network.release(&container.spec()).await.unwrap();
@@ -57,11 +57,11 @@ pub(super) async fn wired(network: &Network) -> Container {
 }
 
 /// A member of a tenant that only its tenant may call.
-pub(super) fn member(container: &Container, tenant: &str) -> Party {
+pub(crate) fn member(container: &Container, tenant: &str) -> Party {
     party(container, tenant, vec![all_of(tenant)])
 }
 
-pub(super) fn party(container: &Container, tenant: &str, grants: Vec<Grant>) -> Party {
+pub(crate) fn party(container: &Container, tenant: &str, grants: Vec<Grant>) -> Party {
     Party {
         address: container.address,
         groups: BTreeSet::from([format!("tenant:{tenant}")]),
@@ -70,37 +70,37 @@ pub(super) fn party(container: &Container, tenant: &str, grants: Vec<Grant>) -> 
     }
 }
 
-pub(super) fn all_of(tenant: &str) -> Grant {
+pub(crate) fn all_of(tenant: &str) -> Grant {
     Grant { who: Who::Group(format!("tenant:{tenant}")), ports: Vec::new() }
 }
 
-pub(super) fn tcp(first: u16, last: u16) -> Ports {
+pub(crate) fn tcp(first: u16, last: u16) -> Ports {
     Ports { protocol: Protocol::Tcp, first, last }
 }
 
-pub(super) fn udp(port: u16) -> Ports {
+pub(crate) fn udp(port: u16) -> Ports {
     Ports { protocol: Protocol::Udp, first: port, last: port }
 }
 
 /// Puts parties under their addresses as ids, and applies.
-pub(super) async fn enforce(policy: &Policy, parties: &[Party]) {
+pub(crate) async fn enforce(policy: &Policy, parties: &[Party]) {
     for party in parties {
         policy.put(&party.address.to_string(), party.clone());
     }
     policy.apply().await.unwrap();
 }
 
-pub(super) fn six(container: &Container) -> IpAddr {
+pub(crate) fn six(container: &Container) -> IpAddr {
     address6(POOL6.parse().unwrap(), container.address).into()
 }
 
 /// Both addresses.
-pub(super) fn both(container: &Container) -> [IpAddr; 2] {
+pub(crate) fn both(container: &Container) -> [IpAddr; 2] {
     [container.address.into(), six(container)]
 }
 
 /// Runs in the namespace of a process.
-pub(super) fn inside<T: Send + 'static>(pid: u32, work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) fn inside<T: Send + 'static>(pid: u32, work: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(move || {
         enter(pid);
         work()
@@ -109,13 +109,13 @@ pub(super) fn inside<T: Send + 'static>(pid: u32, work: impl FnOnce() -> T + Sen
 }
 
 /// The namespace of the test, which is the host.
-pub(super) fn here() -> u32 {
+pub(crate) fn here() -> u32 {
     nix::unistd::gettid().as_raw().unsigned_abs()
 }
 
 /// What came of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Reached,
     /// With an answer that says so, within 300 ms.
     Refused,
@@ -126,14 +126,14 @@ pub(super) enum Outcome {
 use Outcome::{Reached, Refused, Silence};
 
 /// An open connection: the caller's end and the called one's.
-pub(super) struct Call {
+pub(crate) struct Call {
     near: TcpStream,
     far: TcpStream,
 }
 
 impl Call {
     /// Whether a byte goes both ways.
-    pub(super) fn alive(&mut self) -> bool {
+    pub(crate) fn alive(&mut self) -> bool {
         let mut byte = [0];
         self.near.write_all(b"x").is_ok()
             && self.far.read_exact(&mut byte).is_ok()
@@ -143,7 +143,7 @@ impl Call {
 }
 
 /// Opens a connection from one process' namespace to a port that it also opens in another one's.
-pub(super) fn dial(from: u32, to: (u32, IpAddr), port: u16) -> io::Result<Call> {
+pub(crate) fn dial(from: u32, to: (u32, IpAddr), port: u16) -> io::Result<Call> {
     let (pid, address) = to;
     let listener = inside(pid, move || TcpListener::bind((address, port)).unwrap());
     let near = connect(from, SocketAddr::new(address, port))?;
@@ -154,11 +154,11 @@ pub(super) fn dial(from: u32, to: (u32, IpAddr), port: u16) -> io::Result<Call> 
     Ok(Call { near, far })
 }
 
-pub(super) fn connect(from: u32, to: SocketAddr) -> io::Result<TcpStream> {
+pub(crate) fn connect(from: u32, to: SocketAddr) -> io::Result<TcpStream> {
     inside(from, move || TcpStream::connect_timeout(&to, Duration::from_secs(1)))
 }
 
-pub(super) fn call_tcp(from: u32, to: (u32, IpAddr), port: u16) -> Outcome {
+pub(crate) fn call_tcp(from: u32, to: (u32, IpAddr), port: u16) -> Outcome {
     let begin = Instant::now();
     match dial(from, to, port) {
         Ok(mut call) => {
@@ -172,7 +172,7 @@ pub(super) fn call_tcp(from: u32, to: (u32, IpAddr), port: u16) -> Outcome {
     }
 }
 
-pub(super) fn call_udp(from: u32, to: (u32, IpAddr), port: u16) -> Outcome {
+pub(crate) fn call_udp(from: u32, to: (u32, IpAddr), port: u16) -> Outcome {
     let (pid, address) = to;
     let server = inside(pid, move || UdpSocket::bind((address, port)).unwrap());
     let any: IpAddr = if address.is_ipv4() { "0.0.0.0".parse().unwrap() } else { "::".parse().unwrap() };
@@ -204,12 +204,12 @@ fn refused(error: &io::Error, expected: Errno, begin: Instant) -> Outcome {
 }
 
 /// A ping tells of a refusal only by its missing answer.
-pub(super) fn ping(from: &Container, to: IpAddr) -> bool {
+pub(crate) fn ping(from: &Container, to: IpAddr) -> bool {
     from.try_sh(&format!("busybox ping -c 1 -W 1 {to}"))
 }
 
 /// The number of the host's ruleset, which every transaction makes larger by one.
-pub(super) fn generation() -> u32 {
+pub(crate) fn generation() -> u32 {
     let kind = (AddressFamily::Netlink, SockType::Raw, SockProtocol::NetlinkNetFilter);
     let asking = socket(kind.0, kind.1, SockFlag::SOCK_CLOEXEC, kind.2).unwrap();
     let mut request = [0; 20];

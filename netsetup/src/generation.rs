@@ -26,7 +26,7 @@ const HEADERS: usize = 16 + 4;
 ///
 /// # Errors
 /// The kernel does not say.
-pub(super) fn now() -> Result<u32, Error> {
+pub(crate) fn now() -> Result<u32, Error> {
     ask().map_err(|error| Failure::new("ask the kernel for the state of its rules", &error).of_host())
 }
 

@@ -2,17 +2,22 @@
 
 use std::io::{self, Write};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use crate::error::Error;
+use crate::generation;
 
 /// Services are often started without the sbin directories in PATH.
 const PROGRAMS: [&str; 3] = ["nft", "/usr/sbin/nft", "/sbin/nft"];
+
+/// nft needs a second for a hundred thousand containers. Whoever waits for it longer than this is told.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Makes all of the text so, or nothing.
 ///
 /// # Errors
 /// [`Error::Nft`] with what it says.
-pub(super) fn run(text: &str) -> Result<(), Error> {
+pub(crate) fn run(text: &str) -> Result<(), Error> {
     let output = feed(&["-f", "-"], text).map_err(|error| told(&error.to_string()))?;
     match output.status.success() {
         true => Ok(()),
@@ -24,7 +29,7 @@ pub(super) fn run(text: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Nft`] with what it says.
-pub(super) fn list(arguments: &[&str]) -> Result<Option<Vec<u8>>, Error> {
+pub(crate) fn list(arguments: &[&str]) -> Result<Option<Vec<u8>>, Error> {
     let output = match feed(&[&["-j"], arguments].concat(), "") {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         output => output.map_err(|error| told(&error.to_string()))?,
@@ -38,7 +43,7 @@ pub(super) fn list(arguments: &[&str]) -> Result<Option<Vec<u8>>, Error> {
 }
 
 /// The version of nft, if there is one: `nftables v1.0.6 (Lester Gooch #5)`.
-pub(super) fn version() -> Option<String> {
+pub(crate) fn version() -> Option<String> {
     let output = feed(&["--version"], "").ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
@@ -72,4 +77,27 @@ fn told(complaint: &str) -> Error {
     let message =
         complaint.lines().find(|line| !line.trim().is_empty()).unwrap_or("it failed and says nothing");
     Error::Nft { message: message.trim().to_owned() }
+}
+
+/// Sends a transaction; gives the generation after it, if nobody else has changed anything since `before`.
+pub(crate) fn transact(text: &str, before: Option<u32>) -> Result<Option<u32>, Error> {
+    run(text)?;
+    let now = generation::now()?;
+    Ok(before.filter(|before| before.wrapping_add(1) == now).map(|_| now))
+}
+
+/// A caller that goes away must not leave half of it undone: what the kernel was told has to be noted.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(work).await.unwrap_or(Err(Error::Stopped))
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(work)).await {
+        Ok(done) => done.unwrap_or(Err(Error::Stopped)),
+        Err(_) => Err(Error::Nft { message: format!("it does not end within {} s", PATIENCE.as_secs()) }),
+    }
 }

@@ -1,0 +1,239 @@
+//! What shall be in the table, in nft's words, and what is to be sent for it. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use crate::policy::Protocol;
+use crate::policy::rules::{FAMILIES, hash, mark};
+use crate::pool6::{address6, block6};
+use crate::services::have::Have;
+use crate::services::{Service, ServicesSettings};
+
+/// How many elements one command holds.
+const CHUNK: usize = 2000;
+
+/// The table as it shall be.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    table: String,
+    /// With `{}` where the name is to stand.
+    sets: BTreeMap<String, (String, BTreeSet<String>)>,
+    chains: BTreeMap<String, Chain>,
+}
+
+#[derive(Debug)]
+struct Chain {
+    /// The hook, and how it is declared.
+    hook: Option<(&'static str, String)>,
+    rules: Vec<String>,
+}
+
+/// What is to be sent.
+#[derive(Debug, Default)]
+pub(super) struct Difference {
+    /// For nft; empty when all is right.
+    pub(super) text: String,
+    /// How many things are not right.
+    pub(super) count: u64,
+}
+
+pub(super) fn table_name(settings: &ServicesSettings) -> String {
+    format!("selvedge_vip_{:08x}", settings.group)
+}
+
+impl Wanted {
+    pub(super) fn new(settings: &ServicesSettings, services: &[Service]) -> Self {
+        let mut wanted =
+            Self { table: table_name(settings), sets: BTreeMap::new(), chains: BTreeMap::new() };
+        // Without anything behind it no table is needed, and no nft.
+        if services.is_empty() {
+            return wanted;
+        }
+        wanted.skeleton(settings);
+        for service in services.iter().filter(|service| !service.backends.is_empty()) {
+            wanted.service(settings, service);
+        }
+        wanted
+    }
+
+    fn skeleton(&mut self, settings: &ServicesSettings) {
+        let range = |end: &str| match end {
+            "4" => Some(settings.range.to_string()),
+            _ => settings.pool6.map(|pool6| block6(pool6, settings.range).to_string()),
+        };
+        let (mut lead, mut back, mut refuse) = (Vec::new(), Vec::new(), Vec::new());
+        for (end, ip, kind) in FAMILIES {
+            let Some(range) = range(end) else { continue };
+            let map = format!("map {{}} {{ type {kind} . inet_proto . inet_service : verdict; }}");
+            let set = format!("set {{}} {{ type {kind} . {kind}; }}");
+            self.sets.insert(format!("services{end}"), (map, BTreeSet::new()));
+            self.sets.insert(format!("selves{end}"), (set, BTreeSet::new()));
+            lead.push(format!(
+                "{ip} daddr {range} {ip} daddr . meta l4proto . th dport vmap @services{end}"
+            ));
+            // Who is led to itself would take the answer for no answer: as if the virtual address had called.
+            back.push(format!(
+                "ct status dnat {ip} saddr . {ip} daddr @selves{end} snat {ip} to ct original {ip} daddr"
+            ));
+            // Nobody stands behind it: nothing was led away.
+            refuse.push(format!("{ip} daddr {range} meta l4proto tcp reject with tcp reset"));
+            refuse.push(format!("{ip} daddr {range} reject with icmpx port-unreachable"));
+        }
+        // Before the engine's own: whoever comes first decides, and these speak of our range alone.
+        self.hook("prerouting", "nat", "dstnat - 5", lead.clone());
+        // "dstnat" is no name for this hook's priority.
+        self.hook("output", "nat", "-105", lead);
+        self.hook("postrouting", "nat", "srcnat - 5", back);
+        // Before the policy, which would count it as refused between tenants.
+        self.hook("forward", "filter", "filter - 10", refuse.clone());
+        self.hook("refuse", "filter", "filter - 10", refuse);
+    }
+
+    fn hook(&mut self, name: &str, kind: &str, priority: &str, rules: Vec<String>) {
+        let hook = match name {
+            "prerouting" => "prerouting",
+            "postrouting" => "postrouting",
+            "forward" => "forward",
+            _ => "output",
+        };
+        let declaration = format!("{{ type {kind} hook {hook} priority {priority}; policy accept; }}");
+        self.chains.insert(name.to_owned(), Chain { hook: Some((hook, declaration)), rules });
+    }
+
+    fn service(&mut self, settings: &ServicesSettings, service: &Service) {
+        for (end, ip, _) in FAMILIES {
+            let of = |address| match end {
+                "4" => Some(IpAddr::V4(address)),
+                _ => settings.pool6.map(|pool6| IpAddr::V6(address6(pool6, address))),
+            };
+            let Some(address) = of(service.address) else { continue };
+            let protocol = match service.protocol {
+                Protocol::Tcp => "tcp",
+                Protocol::Udp => "udp",
+            };
+            let key = format!("{address} . {protocol} . {}", service.port);
+            let backends: Vec<(IpAddr, u16)> =
+                service.backends.iter().filter_map(|(address, port)| Some((of(*address)?, *port))).collect();
+            let entries: Vec<String> =
+                backends.iter().enumerate().map(|(nth, (to, port))| format!("{nth} : {to} . {port}")).collect();
+            let rule = format!(
+                "meta l4proto {protocol} dnat {ip} to numgen random mod {} map {{ {} }}",
+                entries.len(),
+                entries.join(", ")
+            );
+            let chain = format!("s_{:016x}", hash(key.as_bytes()));
+            self.element(&format!("services{end}"), format!("{key} : goto {chain}"));
+            backends.iter().for_each(|(to, _)| self.element(&format!("selves{end}"), format!("{to} . {to}")));
+            self.chains.insert(chain, Chain { hook: None, rules: vec![rule] });
+        }
+    }
+
+    fn element(&mut self, set: &str, element: String) {
+        if let Some((_, elements)) = self.sets.get_mut(set) {
+            elements.insert(element);
+        }
+    }
+
+    /// What the kernel has when all of it is done.
+    pub(super) fn fulfilled(&self) -> Have {
+        let chain = |(name, chain): (&String, &Chain)| {
+            let hook = chain.hook.as_ref().map(|(hook, _)| (*hook).to_owned());
+            (name.clone(), (hook, chain.rules.iter().map(|rule| mark(rule)).collect()))
+        };
+        let set = |(name, (_, elements)): (&String, &(String, BTreeSet<String>))| (name.clone(), elements.clone());
+        Have {
+            there: !self.chains.is_empty(),
+            chains: self.chains.iter().map(chain).collect(),
+            sets: self.sets.iter().map(set).collect(),
+        }
+    }
+
+    /// From what is there to what shall be.
+    pub(super) fn difference(&self, have: &Have) -> Difference {
+        let mut difference = Difference::default();
+        let table = format!("inet {}", self.table);
+        if self.chains.is_empty() {
+            if have.there {
+                difference.add(&format!("delete table {table}"));
+            }
+            return difference;
+        }
+        let nothing = Have::default();
+        let mut have = have;
+        if have.there && self.is_bent(have) {
+            difference.add(&format!("delete table {table}"));
+            have = &nothing;
+        }
+        if !have.there {
+            difference.add(&format!("add table {table}"));
+        }
+        self.declare(have, &table, &mut difference);
+        self.fill(have, &table, &mut difference);
+        self.elements(have, &table, &mut difference);
+        for name in have.chains.keys().filter(|name| !self.chains.contains_key(*name)) {
+            difference.add(&format!("flush chain {table} {name}\ndelete chain {table} {name}"));
+        }
+        difference
+    }
+
+    /// Whether there is something that is easier made anew than put right: sets of somebody else's, and chains in other
+    /// hooks than ours.
+    fn is_bent(&self, have: &Have) -> bool {
+        let hook = |chain: &Chain| chain.hook.as_ref().map(|(hook, _)| (*hook).to_owned());
+        let elsewhere = |(name, chain): (&String, &Chain)| {
+            have.chains.get(name).is_some_and(|(other, _)| *other != hook(chain))
+        };
+        self.chains.iter().any(elsewhere) || have.sets.keys().any(|name| !self.sets.contains_key(name))
+    }
+
+    fn declare(&self, have: &Have, table: &str, difference: &mut Difference) {
+        for (name, (declaration, _)) in self.sets.iter().filter(|(name, _)| !have.sets.contains_key(*name)) {
+            difference.add(&format!("add {}", declaration.replacen("{}", &format!("{table} {name}"), 1)));
+        }
+        for (name, chain) in self.chains.iter().filter(|(name, _)| !have.chains.contains_key(*name)) {
+            let declaration = chain.hook.as_ref().map_or("", |(_, declaration)| declaration);
+            difference.add(&format!("add chain {table} {name} {declaration}"));
+        }
+    }
+
+    fn fill(&self, have: &Have, table: &str, difference: &mut Difference) {
+        for (name, chain) in &self.chains {
+            let marks: Vec<String> = chain.rules.iter().map(|rule| mark(rule)).collect();
+            let before = have.chains.get(name).map(|(_, marks)| marks);
+            if before == Some(&marks) {
+                continue;
+            }
+            if before.is_some_and(|before| !before.is_empty()) {
+                difference.add(&format!("flush chain {table} {name}"));
+            }
+            for (rule, mark) in chain.rules.iter().zip(&marks) {
+                difference.add(&format!("add rule {table} {name} {rule} comment \"{mark}\""));
+            }
+        }
+    }
+
+    fn elements(&self, have: &Have, table: &str, difference: &mut Difference) {
+        let nothing = BTreeSet::new();
+        let both = |name: &String| {
+            (have.sets.get(name).unwrap_or(&nothing), self.sets.get(name).map_or(&nothing, |(_, all)| all))
+        };
+        for (verb, gone) in [("delete", true), ("add", false)] {
+            for name in self.sets.keys() {
+                let (have, want) = both(name);
+                let (from, without) = if gone { (have, want) } else { (want, have) };
+                let elements: Vec<&str> = from.difference(without).map(String::as_str).collect();
+                for chunk in elements.chunks(CHUNK) {
+                    difference.add(&format!("{verb} element {table} {name} {{ {} }}", chunk.join(", ")));
+                }
+            }
+        }
+    }
+}
+
+impl Difference {
+    fn add(&mut self, line: &str) {
+        let _ = writeln!(self.text, "{line}");
+        self.count += 1;
+    }
+}
