@@ -50,7 +50,8 @@ pub(crate) async fn lead(
         changes.push(Change::replace(STEP, RouteNetlinkMessage::NewRoute(message.build())));
     }
     if let Some(pool6) = pool6 {
-        changes.extend(lead6(netlink, block6(pool6, range), (loopback.index, address6(pool6, source))).await?);
+        changes
+            .extend(lead6(netlink, block6(pool6, range), (loopback.index, address6(pool6, source))).await?);
     }
     netlink.apply(changes).await
 }

@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::error::Error;
-use crate::{generation, nft};
 use crate::policy::difference::Difference;
 use crate::policy::have::Have;
 use crate::policy::rules::Base;
 use crate::policy::wanted::Wanted;
 use crate::sysctl::{self, Setting};
+use crate::{generation, nft};
 
 /// Whether something may pass that no container's rules speak of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

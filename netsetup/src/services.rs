@@ -68,9 +68,10 @@ impl Services {
         Self { settings: Arc::new(settings), wanted: Arc::default(), kernel: Arc::default() }
     }
 
-    /// All virtual addresses, in place of those before. In force after the next [`Services::apply`].
-    pub fn set(&self, services: &[Service]) {
-        let wanted = Arc::new(Wanted::new(&self.settings, services));
+    /// All virtual addresses, in place of those before; and containers that stand aside for now, which is only noted for
+    /// who comes after us ([`Services::aside`]). In force after the next [`Services::apply`].
+    pub fn set(&self, services: &[Service], aside: &[Ipv4Addr]) {
+        let wanted = Arc::new(Wanted::new(&self.settings, services, aside));
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(wanted);
     }
 
@@ -122,6 +123,16 @@ impl Services {
         let have = nft::blocking(move || Have::read(&wanted::table_name(&settings))).await?;
         let Some(wanted) = self.wanted() else { return Ok(Vec::new()) };
         Ok(wanted.difference(&have).text.lines().map(|line| format!("nft {line}")).collect())
+    }
+
+    /// The containers that stood aside when an earlier worker looked last.
+    ///
+    /// # Errors
+    /// [`Error::Nft`].
+    pub async fn aside(&self) -> Result<Vec<Ipv4Addr>, Error> {
+        let name = wanted::table_name(&self.settings);
+        let have = nft::blocking(move || Have::read(&name)).await?;
+        Ok(have.sets.get(wanted::ASIDE).into_iter().flatten().filter_map(|text| text.parse().ok()).collect())
     }
 
     async fn send(&self, kernel: &mut Kernel) -> Result<u64, Error> {

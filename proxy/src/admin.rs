@@ -91,6 +91,7 @@ fn told(result: Result<Value, String>) -> (StatusCode, Vec<u8>) {
 async fn plan(worker: &Worker) -> Result<Value, String> {
     let told = |error: selvedge_netsetup::Error| error.to_string();
     let mut lines = worker.guard.plan().await.map_err(told)?;
+    lines.extend(worker.balancer.plan().await.map_err(told)?);
     if !worker.config.cluster.is_local() {
         let view = Arc::clone(&worker.cluster.views().borrow());
         let fabric = fabric::fabric(worker, &view).ok_or("the registry has not been read yet")?;
@@ -137,6 +138,7 @@ async fn status(worker: &Worker) -> Value {
         }).collect::<Vec<_>>(),
         "cluster": cluster(worker),
         "policy": worker.guard.status(),
+        "vips": worker.balancer.status(),
         "doubles": worker.doubles(),
         "addresses_taken": worker.book.addresses_taken(),
         "domain": config.domain.to_string(),

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ipnet::Ipv4Net;
 use selvedge_cluster::handle::Reserve;
 use selvedge_registry::pool::{AddressBook, AddressError};
+use tokio::time::Instant;
 
 use crate::docker::life::moment;
 use crate::docker::model;
@@ -48,6 +49,10 @@ pub(crate) struct Entry {
     pub(crate) since: u64,
     /// The addresses that the engine has given it on its own networks.
     pub(crate) aliases: Vec<IpAddr>,
+    /// Of its virtual addresses those whose ports it listens on.
+    pub(crate) serving: Vec<String>,
+    /// It is about to be stopped: no new connections by virtual addresses; if it still runs then, it is as before.
+    pub(crate) draining: Option<Instant>,
     /// The process that was wired last: another one is another life of the container.
     pub(crate) pid: Option<u32>,
     /// The start of it failed for want of a program.
@@ -229,6 +234,36 @@ impl Book {
         self.with(id, |entry| entry.unhealthy = unhealthy);
     }
 
+    /// Sets the virtual addresses that a container serves; whether that is news.
+    pub(crate) fn set_serving(&self, id: &str, serving: &[String]) -> bool {
+        self.with(id, |entry| {
+            let is_news = entry.serving != serving;
+            entry.serving = serving.to_vec();
+            is_news
+        })
+        .unwrap_or(false)
+    }
+
+    /// Says until when a container is taken to be about to stop, or that it is not.
+    pub(crate) fn set_draining(&self, id: &str, until: Option<Instant>) {
+        self.with(id, |entry| entry.draining = until);
+    }
+
+    /// Whether any container stands behind a virtual address.
+    pub(crate) fn has_vips(&self) -> bool {
+        self.lock().entries.values().any(|entry| !entry.note.vips.is_empty())
+    }
+
+    /// The addresses of the containers that are about to be stopped.
+    pub(crate) fn draining(&self) -> Vec<Ipv4Addr> {
+        let inner = self.lock();
+        let draining = inner.entries.values().filter(|entry| entry.draining.is_some());
+        let mut addresses: Vec<Ipv4Addr> =
+            draining.filter(|entry| entry.phase != Phase::Stopped).map(|entry| entry.note.address).collect();
+        addresses.sort_unstable();
+        addresses
+    }
+
     /// Writes down what the engine says in a list.
     pub(crate) fn set_listed(&self, container: &model::Listed) {
         self.with(&container.id, |entry| {
@@ -321,6 +356,8 @@ impl Inner {
                     unhealthy: false,
                     since: 0,
                     aliases: Vec::new(),
+                    serving: Vec::new(),
+                    draining: None,
                     pid: None,
                     never_ran: None,
                     expected: 0,

@@ -196,6 +196,14 @@ pub(crate) struct Options {
     /// How many groups of a Marathon app make its tenant: with 1, /shop/front/web is of the tenant shop [default: 1]
     #[arg(long, env = "SELVEDGE_TENANT_DEPTH", value_name = "NUMBER")]
     pub(crate) tenant_depth: Option<u8>,
+    /// The part of the pool that virtual addresses (label selvedge.vip) are taken from, or none [default: the last
+    /// sixteenth of the pool]
+    #[arg(long, env = "SELVEDGE_VIP_RANGE", value_name = "CIDR")]
+    pub(crate) vip_range: Option<String>,
+    /// How long a container behind a virtual address goes on before a stop reaches it, while new connections are led to
+    /// others [default: 200ms]
+    #[arg(long, env = "SELVEDGE_VIP_DRAIN", value_name = "TIME")]
+    pub(crate) vip_drain: Option<String>,
     /// How much is logged: error, warn, info, debug, or tracing's filter syntax [default: info]
     #[arg(long, env = "SELVEDGE_LOG", value_name = "FILTER")]
     pub(crate) log: Option<String>,
@@ -242,6 +250,8 @@ impl Options {
             policy_out: self.policy_out.or(others.policy_out),
             policy_dns: self.policy_dns.or(others.policy_dns),
             tenant_depth: self.tenant_depth.or(others.tenant_depth),
+            vip_range: self.vip_range.or(others.vip_range),
+            vip_drain: self.vip_drain.or(others.vip_drain),
             log: self.log.or(others.log),
             log_format: self.log_format.or(others.log_format),
         }

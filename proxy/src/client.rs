@@ -164,8 +164,8 @@ fn status_text(status: &Value) -> String {
         ("dns", dns),
         ("policy", text("/policy/mode")),
     ];
-    for (name, value) in rows.into_iter().chain(policy(status)).chain(cluster(status)).chain(doubles(status))
-    {
+    let more = policy(status).into_iter().chain(vips(status)).chain(cluster(status)).chain(doubles(status));
+    for (name, value) in rows.into_iter().chain(more) {
         // Writing to a string does not fail.
         let _ = writeln!(out, "{name:<9} {value}");
     }
@@ -200,6 +200,34 @@ fn policy(status: &Value) -> Vec<(&'static str, String)> {
         )
     };
     trouble.into_iter().chain(refused.into_iter().flatten().map(line)).collect()
+}
+
+/// The virtual addresses, each with how many stand behind it; and what is wrong with them.
+fn vips(status: &Value) -> Vec<(&'static str, String)> {
+    let list = |pointer: &str| status.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+    let port = |port: &Value| {
+        format!(
+            "{} ({})",
+            port["port"].as_str().unwrap_or("-"),
+            port["backends"].as_array().map_or(0, Vec::len)
+        )
+    };
+    let line = |service: &Value| {
+        let text = |key: &str| service[key].as_str().unwrap_or("-");
+        let tenant = service["tenant"].as_str().map(|tenant| format!(" of {tenant}")).unwrap_or_default();
+        let ports: Vec<String> = service["ports"].as_array().into_iter().flatten().map(port).collect();
+        ("vip", format!("{} {}{tenant}, {}", text("name"), text("address"), ports.join(", ")))
+    };
+    let waiting = |key: &Value| {
+        (
+            "WARNING",
+            format!("{} has no virtual address yet: the registry does not answer, or has none left", key),
+        )
+    };
+    let trouble = status.pointer("/vips/trouble").and_then(Value::as_str);
+    let trouble = trouble.map(|reason| ("WARNING", format!("virtual addresses are not right: {reason}")));
+    let warnings = list("/vips/waiting").map(waiting).chain(trouble);
+    list("/vips/services").map(line).chain(warnings).collect()
 }
 
 /// A warning for each name of which there shall be one container, and there are more.

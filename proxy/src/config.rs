@@ -11,8 +11,10 @@ use crate::cli::Options;
 
 mod cluster;
 mod policy;
+mod vips;
 pub(crate) use cluster::ClusterConfig;
 pub(crate) use policy::PolicyConfig;
+pub(crate) use vips::VipConfig;
 
 /// The address of every host towards its containers (design section 6).
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -65,6 +67,8 @@ pub(crate) struct Config {
     pub(crate) cluster: ClusterConfig,
     /// Who may talk to whom.
     pub(crate) policy: PolicyConfig,
+    /// Virtual addresses.
+    pub(crate) vips: VipConfig,
     /// The DNS domain.
     pub(crate) domain: Name,
     /// Whether apps also have the names that Mesos-DNS gives them.
@@ -94,18 +98,20 @@ impl Config {
         };
         let cluster = ClusterConfig::new(&options)?;
         let policy = PolicyConfig::new(&options)?;
-        let runtime_dir = options.runtime_dir.unwrap_or_else(|| "/run/selvedge".into());
+        let runtime_dir = options.runtime_dir.clone().unwrap_or_else(|| "/run/selvedge".into());
         let runtime_dir = std::path::absolute(&runtime_dir).unwrap_or(runtime_dir);
         let pool = parse("pool", options.pool.as_deref().unwrap_or("10.32.0.0/12"), check_pool)?;
         let block_size = block_size(pool, options.block_size)?;
+        let block = block(pool, block_size, options.block.as_deref(), cluster.is_local())?;
         Ok(Self {
+            vips: VipConfig::new(&options, (pool, block_size), block)?,
             listen: listen(&options.listen, &runtime_dir)?,
             listen_is_chosen: !options.listen.is_empty(),
             engine: parse("engine", options.engine.as_deref().unwrap_or("unix:///run/docker.sock"), unix)?,
             wait_path: options.wait_path.unwrap_or_else(|| "/var/lib/selvedge/wait".into()),
             pool,
             pool6: options.pool6.as_deref().map(|text| parse("pool6", text, check_pool6)).transpose()?,
-            block: block(pool, block_size, options.block.as_deref(), cluster.is_local())?,
+            block,
             block_size,
             cluster,
             policy,

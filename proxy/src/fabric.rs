@@ -64,6 +64,8 @@ pub(crate) async fn join(
         },
         pool: config.pool,
         block_size: config.block_size,
+        vips: config.vips.range,
+        by_tenant: config.policy.tenants,
         free_after: cluster.free_after,
         alone: cluster.is_local(),
     };
@@ -92,7 +94,7 @@ fn datapath_text(datapath: Datapath) -> &'static str {
 }
 
 /// This host's own address in the pool: the first of its lowest block. A single host needs none.
-fn host_address(config: &Config, blocks: &[Ipv4Net]) -> Option<Ipv4Addr> {
+pub(crate) fn host_address(config: &Config, blocks: &[Ipv4Net]) -> Option<Ipv4Addr> {
     first_address(blocks).filter(|_| !config.cluster.is_local())
 }
 

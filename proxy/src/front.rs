@@ -6,6 +6,7 @@ pub(crate) mod connection;
 pub(crate) mod framing;
 pub(crate) mod head;
 pub(crate) mod message;
+pub(crate) mod parting;
 pub(crate) mod promise;
 pub(crate) mod relay;
 pub(crate) mod stream;

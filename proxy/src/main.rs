@@ -2,6 +2,7 @@
 //! how it ends: 0 done, 1 failed with one line on stderr, 2 wrong usage.
 
 mod admin;
+mod balancer;
 mod book;
 mod check;
 mod cli;
@@ -23,6 +24,7 @@ mod rewrite;
 mod route;
 mod run;
 mod services;
+mod serving;
 mod tenant;
 mod watch;
 mod worker;

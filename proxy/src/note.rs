@@ -42,6 +42,9 @@ pub(crate) struct Note {
     /// Its named ports, as `http:8080/tcp`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) ports: Vec<String>,
+    /// The virtual addresses that it stands behind, as the label `selvedge.vip` is written, one each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) vips: Vec<String>,
     /// Only the newest healthy one of its name is answered.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) exclusive: bool,

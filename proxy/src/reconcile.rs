@@ -11,6 +11,7 @@ use selvedge_netsetup::WireSpec;
 use selvedge_registry::allow;
 use selvedge_registry::name::Name;
 use selvedge_registry::record::{DEFAULT_TENANT, NamedPort, Record, Traits};
+use selvedge_registry::vip::{self, Vip};
 use tracing::{debug, info, warn};
 
 use crate::book::{Entry, Phase};
@@ -21,6 +22,7 @@ use crate::hosts;
 use crate::naming;
 use crate::program::{self, Program};
 use crate::rewrite::create::short;
+use crate::serving;
 use crate::worker::Worker;
 
 /// What became of a container.
@@ -77,12 +79,13 @@ pub(crate) async fn container(worker: &Arc<Worker>, id: &str) -> Result<Outcome,
 }
 
 async fn connect(
-    worker: &Worker,
+    worker: &Arc<Worker>,
     entry: &Entry,
     found: &model::Container,
 ) -> Result<Outcome, ReconcileError> {
     let pid = found.state.pid;
     let wire = WireSpec { container: found.id.clone(), address: entry.note.address, pid };
+    let anew = entry.phase != Phase::Wired || entry.pid != Some(pid);
     if entry.phase != Phase::Wired {
         worker.book.set_phase(&found.id, Phase::Starting);
     }
@@ -100,9 +103,10 @@ async fn connect(
         (Err(selvedge_netsetup::Error::Gone { .. }), _) => return Ok(Outcome::NotRunning),
         (made, _) => made?,
     }
+    let begun = if anew { serving::begins(worker, &found.id) } else { None };
+    let entry = begun.as_ref().unwrap_or(entry);
     let record = record(worker, &found.id, entry);
     worker.guard.admit(&record, &entry.aliases).await?;
-    let anew = entry.phase != Phase::Wired || entry.pid != Some(pid);
     worker.put_name(record, &entry.aliases);
     if anew {
         write_hosts(worker, entry, found)?;
@@ -116,6 +120,7 @@ async fn connect(
     }
     worker.book.wired(&found.id, pid);
     if anew {
+        serving::follow(worker, &found.id, pid);
         let name = found.name.trim_start_matches('/');
         info!(container = short(&found.id), name, names = ?entry.note.names, address = %entry.note.address, "wired");
     }
@@ -159,7 +164,9 @@ fn record(worker: &Worker, id: &str, entry: &Entry) -> Record {
         // It was checked when it was written.
         allow: allow::parse(&note.allow).unwrap_or_default().into(),
         ports: note.ports.iter().filter_map(|port| NamedPort::parse(port)).collect(),
-        unhealthy: entry.unhealthy,
+        // Who is about to go is asked last.
+        unhealthy: entry.unhealthy || entry.draining.is_some(),
+        vips: vips(entry).collect(),
         exclusive: note.exclusive,
         // Nobody else's matters, and each start would be another record.
         since: if note.exclusive { entry.since } else { 0 },
@@ -170,6 +177,12 @@ fn record(worker: &Worker, id: &str, entry: &Entry) -> Record {
         names.extend(naming::of_mesos(app));
     }
     Record { upstreams, traits, ..Record::new(id, note.address, names) }
+}
+
+/// The virtual addresses by which new connections may come.
+fn vips(entry: &Entry) -> impl Iterator<Item = Vip> {
+    let serving = if entry.draining.is_some() { &[][..] } else { &entry.serving };
+    serving.iter().filter_map(|text| vip::parse(text).ok()).flatten()
 }
 
 /// A container has ended: its names go at once, its wire with its namespace.

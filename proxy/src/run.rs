@@ -51,8 +51,8 @@ fn listeners(config: &Config, given: Vec<Given>) -> anyhow::Result<Vec<Listener>
         let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
         let address = SocketAddr::new(config.cluster.host_address.unwrap_or(any), config.cluster.peer_port);
         listeners.push(Listener { name: socket::PEER.to_owned(), kind: ListenerKind::Tcp(address) });
-        listeners.push(Listener { name: socket::MEMORY.to_owned(), kind: ListenerKind::Memory });
     }
+    listeners.push(Listener { name: socket::MEMORY.to_owned(), kind: ListenerKind::Memory });
     Ok(listeners)
 }
 

@@ -1,12 +1,16 @@
-//! The named ports of a container, for SRV: from labels, from Marathon, or else from what the image exposes. Pure.
+//! The named ports of a container, for SRV: from labels, from Marathon, or else from what the image exposes. And the
+//! virtual addresses that Marathon's labels name. Pure.
 
 use std::collections::BTreeMap;
 
 use selvedge_registry::allow::Protocol;
 use selvedge_registry::record::NamedPort;
+use selvedge_registry::vip::{self, Vip};
 
 /// Marathon's variables are `PORT_` and a port's name or number.
 const MARATHON: &str = "PORT_";
+/// As which Marathon hands an app's label `VIP_0` to its tasks.
+const VIP: &str = "MARATHON_APP_LABEL_VIP_";
 
 /// All named ports: labels first, each name and protocol once. What is only exposed has its number for a name.
 pub(crate) fn ports(labels: Vec<NamedPort>, env: &[String], exposed: &[String]) -> Vec<NamedPort> {
@@ -25,23 +29,50 @@ pub(crate) fn ports(labels: Vec<NamedPort>, env: &[String], exposed: &[String]) 
 /// Marathon says of each port what number it has outside: `PORT_8080=31005` and, if it is named, `PORT_HTTP=31005`. On
 /// a network of its own a container is reached at the inner one. It does not say by which protocol: TCP, mostly.
 fn marathon(env: &[String]) -> Vec<NamedPort> {
-    let pairs: BTreeMap<&str, u16> = env
-        .iter()
-        .filter_map(|pair| pair.strip_prefix(MARATHON)?.split_once('='))
-        .filter_map(|(name, value)| Some((name, value.parse().ok()?)))
-        .collect();
-    let inner = |outer: u16| {
-        let number = |name: &&str| name.parse::<u16>().ok().filter(|number| *number > 0);
-        pairs.iter().filter(|(_, value)| **value == outer).find_map(|(name, _)| number(name))
-    };
+    let pairs = outer_ports(env);
     let named = pairs.iter().filter(|(name, _)| name.parse::<u16>().is_err());
     named
         .filter_map(|(name, outer)| {
             let name = label(&name.replace('_', "-"))?;
-            let number = inner(*outer).unwrap_or(*outer);
+            let number = inner_port(&pairs, *outer).unwrap_or(*outer);
             (number > 0).then_some(NamedPort { name, number, protocol: Protocol::Tcp })
         })
         .collect()
+}
+
+/// What Marathon calls ports, and the numbers that they have outside.
+fn outer_ports(env: &[String]) -> BTreeMap<&str, u16> {
+    let pairs = env.iter().filter_map(|pair| pair.strip_prefix(MARATHON)?.split_once('='));
+    pairs.filter_map(|(name, value)| Some((name, value.parse().ok()?))).collect()
+}
+
+/// The number inside of the container of a port that has this one outside.
+fn inner_port(pairs: &BTreeMap<&str, u16>, outer: u16) -> Option<u16> {
+    let number = |name: &&str| name.parse::<u16>().ok().filter(|number| *number > 0);
+    pairs.iter().filter(|(_, value)| **value == outer).find_map(|(name, _)| number(name))
+}
+
+/// The virtual addresses of a Marathon app's labels `VIP_0=/db:5432`, as DC/OS has them: the container's own port is that
+/// of the app's first port (`VIP_1`: of its second). Slashes fall away, as there.
+///
+/// # Errors
+/// The variable, its value, and what is wrong with it.
+pub(crate) fn marathon_vips(env: &[String]) -> Result<Vec<Vip>, String> {
+    let mut vips = Vec::new();
+    for (index, value) in env.iter().filter_map(|pair| pair.strip_prefix(VIP)?.split_once('=')) {
+        let told = |why: &str| format!("{VIP}{index}={value:?}: {why}");
+        let name = value.replace('/', "");
+        let mut vip = match vip::parse(&name).map_err(|error| told(&error.to_string()))?.as_slice() {
+            [vip] => vip.clone(),
+            _ => return Err(told("must be one name and port")),
+        };
+        let outer = env.iter().find_map(|pair| pair.strip_prefix(&format!("PORT{index}="))?.parse().ok());
+        if let Some(inner) = outer.and_then(|outer| inner_port(&outer_ports(env), outer)) {
+            vip.target = inner;
+        }
+        vips.push(vip);
+    }
+    Ok(vips)
 }
 
 /// `8080/tcp`, as an image's `ExposedPorts` has it.
@@ -77,6 +108,18 @@ mod tests {
             ["PORT=31005", "PORT0=31005", "PORT_8080=31005", "PORT_HTTP=31005", "PORTS=31005", "PORT_X_Y=9"];
         assert_eq!(of(&bridge, &["80/tcp"]), ["http 8080/tcp", "x-y 9/tcp"]);
         assert_eq!(of(&["PORT_HTTP=8080"], &[]), ["http 8080/tcp"]);
+    }
+
+    #[test]
+    fn marathon_s_virtual_addresses_lead_to_the_inner_ports() {
+        let vips = |env: &[&str]| {
+            let env: Vec<String> = env.iter().map(|pair| (*pair).to_owned()).collect();
+            marathon_vips(&env).map(|vips| vips.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let env = ["MARATHON_APP_LABEL_VIP_0=/db:5432", "PORT0=31005", "PORT_6000=31005"];
+        assert_eq!(vips(&env).unwrap(), ["db:5432:6000/tcp"]);
+        assert_eq!(vips(&["MARATHON_APP_LABEL_VIP_0=/shop/db:80"]).unwrap(), ["shopdb:80/tcp"]);
+        assert!(vips(&["MARATHON_APP_LABEL_VIP_1=db"]).unwrap_err().contains("MARATHON_APP_LABEL_VIP_1"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Events are only hints of when to look: what is done is decided by what the engine and the kernel say then.
 
 use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,14 +19,18 @@ use crate::book::Phase;
 use crate::docker::engine::EngineError;
 use crate::docker::model::{Event, Listed};
 use crate::fabric;
+use crate::front::parting;
 use crate::note::LABEL;
 use crate::reconcile;
 use crate::rewrite::create::short;
 use crate::route::percent_encode;
+use crate::serving;
 use crate::worker::Worker;
 
 const EVENTS: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D";
 const RECONNECT: Duration = Duration::from_millis(200);
+/// For how long a container that an earlier worker was stopping is taken to be about to end.
+const STAND_ASIDE: Duration = Duration::from_secs(60);
 const SWEEP: Duration = Duration::from_millis(1500);
 // A state line that makes no sense ends the stream: it is read anew.
 const MAX_EVENT: usize = 4 * 1024 * 1024;
@@ -70,6 +75,7 @@ async fn session(
                 None => return Ok(()),
             },
             _ = sweep.tick() => {
+                serving::revive(worker);
                 if let Err(error) = self::sweep(worker).await {
                     warn!(%error, "cannot look after the wires");
                 }
@@ -128,7 +134,8 @@ async fn sync(worker: &Arc<Worker>) -> Result<(), SessionError> {
         }
     }
     fabric::remember_blocks(worker);
-    look_at_exclusive(worker, &ours).await;
+    let aside = worker.balancer.aside().await;
+    look_closer(worker, &ours, &aside).await;
     let trusted = ours.into_iter().filter_map(|container| settle(worker, container, &wires)).collect();
     tokio::spawn(verify(Arc::clone(worker), trusted));
     for (id, _) in worker.book.all() {
@@ -143,13 +150,21 @@ async fn sync(worker: &Arc<Worker>) -> Result<(), SessionError> {
     Ok(())
 }
 
-/// Which of several is the newest must be known before any is answered.
-async fn look_at_exclusive(worker: &Worker, containers: &[&Listed]) {
+/// Which of several is the newest must be known before any is answered; and who serves its virtual addresses, before any
+/// connection is led to it.
+async fn look_closer(worker: &Worker, containers: &[&Listed], aside: &[Ipv4Addr]) {
     for container in containers {
-        if worker.book.note(&container.id).is_some_and(|note| note.exclusive)
-            && let Ok(found) = worker.engine.inspect(&container.id).await
-        {
+        let Some(entry) = worker.book.entry(&container.id) else { continue };
+        let note = entry.note;
+        if !note.exclusive && note.vips.is_empty() {
+            continue;
+        }
+        if entry.draining.is_none() && aside.contains(&note.address) {
+            worker.book.set_draining(&container.id, Some(Instant::now() + STAND_ASIDE));
+        }
+        if let Ok(found) = worker.engine.inspect(&container.id).await {
             worker.book.set_life(&container.id, &found);
+            worker.book.set_serving(&container.id, &serving::served(&note, found.state.pid));
         }
     }
 }
@@ -185,7 +200,9 @@ fn settle(worker: &Arc<Worker>, container: &Listed, wires: &[Wire]) -> Option<(S
 async fn verify(worker: Arc<Worker>, trusted: Vec<(String, Wire)>) {
     for (id, wire) in trusted {
         let Ok(found) = worker.engine.inspect(&id).await else { continue };
-        if found.state.running && found.state.pid != 0 && !wire.serves(found.state.pid) {
+        if found.state.running && found.state.pid != 0 && wire.serves(found.state.pid) {
+            serving::follow(&worker, &id, found.state.pid);
+        } else if found.state.running && found.state.pid != 0 {
             info!(container = short(&id), "its wire leads to an earlier life of it");
             worker.book.set_phase(&id, Phase::Starting);
             mend(&worker, &id);
@@ -266,6 +283,10 @@ async fn event(worker: &Arc<Worker>, line: &[u8]) {
         "start" => mend(worker, id),
         "die" => drop(tokio::spawn(died(Arc::clone(worker), id.to_owned()))),
         "destroy" => reconcile::gone(worker, id),
+        "kill" if parting::is_parting(attributes.get("signal").map(String::as_str)) => {
+            // The engine was told by another way than ours: late, and better than not at all.
+            serving::drain(worker, id, parting::AFTER_A_SIGNAL, false).await;
+        }
         "rename" => renamed(worker, id, name),
         // `health_status: healthy`, as every engine writes it.
         action => {

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::balancer::{self, Balancer};
 use crate::book::Book;
 use crate::config::{Config, GATEWAY};
 use crate::counters::Counters;
@@ -57,6 +58,8 @@ pub(crate) struct Worker {
     pub(crate) cluster: Cluster,
     /// Who may talk to whom.
     pub(crate) guard: Guard,
+    /// What leads connections to virtual addresses.
+    pub(crate) balancer: Balancer,
     /// What is counted.
     pub(crate) counters: Counters,
     /// The engine's words for missing programs.
@@ -207,6 +210,7 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
     let worker = Arc::new(assemble(config, keeper, sockets.remove(socket::MEMORY)).await?);
     let fabric = tokio::spawn(fabric::keep(Arc::clone(&worker)));
     let guard = tokio::spawn(guard::keep(Arc::clone(&worker)));
+    let balancer = tokio::spawn(balancer::keep(Arc::clone(&worker)));
     let (told, synced) = tokio::sync::oneshot::channel();
     let follower = tokio::spawn(watch::follow(Arc::clone(&worker), told));
     if tokio::time::timeout(FIRST_SYNC, synced).await.is_err() {
@@ -214,6 +218,7 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
     }
     fabric::first_look(&worker, FIRST_SYNC).await;
     worker.guard.catch_up(FIRST_SYNC).await;
+    balancer::balance(&worker).await;
     worker.start_dns(udp, tcp)?;
     let mut tasks = JoinSet::new();
     for (name, listener) in api {
@@ -230,6 +235,7 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
     // The next worker looks after routes and blocks; two that give a block back and take from it would not agree.
     fabric.abort();
     guard.abort();
+    balancer.abort();
     leave(&worker, order).await;
     follower.abort();
     Ok(())
@@ -278,6 +284,7 @@ async fn assemble(config: Config, keeper: Keeper, memory: Option<OwnedFd>) -> an
         true => "cannot put --policy tenant in force",
         false => "cannot take out the rules of an earlier --policy tenant",
     })?;
+    let balancer = Balancer::new(&config, &table);
     let cluster = fabric::join(&config, &network, names, &book, memory).await?;
     Ok(Worker {
         upstream: Upstream::new(config.engine.clone(), config.engine_wait),
@@ -296,6 +303,7 @@ async fn assemble(config: Config, keeper: Keeper, memory: Option<OwnedFd>) -> an
         engine_up: AtomicBool::new(false),
         seen: AtomicBool::new(false),
         guard,
+        balancer,
         leaving: tokio::sync::watch::Sender::new(false),
         config,
     })

@@ -139,6 +139,12 @@ impl Table {
         self.listener = Listener::new(listener);
     }
 
+    /// Whether anybody stands behind a virtual address.
+    #[must_use]
+    pub fn has_vips(&self) -> bool {
+        !self.by_vip.is_empty()
+    }
+
     /// The records that stand behind virtual addresses, in the order of their ids.
     pub(crate) fn vip_records(&self) -> impl Iterator<Item = &Record> {
         self.by_vip.iter().filter_map(|id| self.records.get(id))

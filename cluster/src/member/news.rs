@@ -80,7 +80,9 @@ impl<S: Store + 'static> Member<S> {
             )),
             Some(Settings { vips: Some(vips), .. }) if self.identity.vips.is_some_and(|own| own != vips) => {
                 let own = self.identity.vips.map(|own| own.to_string()).unwrap_or_default();
-                Err(format!("this registry has virtual addresses in {vips}, and this host has --vip-range {own}"))
+                Err(format!(
+                    "this registry has virtual addresses in {vips}, and this host has --vip-range {own}"
+                ))
             }
             _ => self.is_alone_with_its_name(value(&Key::Host(self.identity.host.clone())), all),
         }

@@ -95,7 +95,8 @@ impl Vips {
             Some(_) => return Way::Known,
             None => {}
         }
-        let first = places(name, range).find(|address| !self.names.contains_key(address) && is_free(*address));
+        let first =
+            places(name, range).find(|address| !self.names.contains_key(address) && is_free(*address));
         if let Some(address) = first {
             return Way::Take(address);
         }

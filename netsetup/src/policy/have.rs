@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::error::Error;
-use crate::policy::rules::{Base, class_of_name, group_of_name};
 use crate::nft;
+use crate::policy::rules::{Base, class_of_name, group_of_name};
 use crate::policy::{ByAddress, Refused};
 
 /// The table.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::policy::Protocol;
 use crate::policy::rules::{FAMILIES, hash, mark};
@@ -12,6 +12,9 @@ use crate::services::{Service, ServicesSettings};
 
 /// How many elements one command holds.
 const CHUNK: usize = 2000;
+
+/// The set of the containers that stand aside. No rule speaks of it.
+pub(super) const ASIDE: &str = "aside";
 
 /// The table as it shall be.
 #[derive(Debug)]
@@ -43,14 +46,15 @@ pub(super) fn table_name(settings: &ServicesSettings) -> String {
 }
 
 impl Wanted {
-    pub(super) fn new(settings: &ServicesSettings, services: &[Service]) -> Self {
-        let mut wanted =
-            Self { table: table_name(settings), sets: BTreeMap::new(), chains: BTreeMap::new() };
+    pub(super) fn new(settings: &ServicesSettings, services: &[Service], aside: &[Ipv4Addr]) -> Self {
+        let mut wanted = Self { table: table_name(settings), sets: BTreeMap::new(), chains: BTreeMap::new() };
         // Without anything behind it no table is needed, and no nft.
-        if services.is_empty() {
+        if services.is_empty() && aside.is_empty() {
             return wanted;
         }
         wanted.skeleton(settings);
+        let aside = aside.iter().map(ToString::to_string).collect();
+        wanted.sets.insert(ASIDE.to_owned(), ("set {} { type ipv4_addr; }".to_owned(), aside));
         for service in services.iter().filter(|service| !service.backends.is_empty()) {
             wanted.service(settings, service);
         }
@@ -69,9 +73,7 @@ impl Wanted {
             let set = format!("set {{}} {{ type {kind} . {kind}; }}");
             self.sets.insert(format!("services{end}"), (map, BTreeSet::new()));
             self.sets.insert(format!("selves{end}"), (set, BTreeSet::new()));
-            lead.push(format!(
-                "{ip} daddr {range} {ip} daddr . meta l4proto . th dport vmap @services{end}"
-            ));
+            lead.push(format!("{ip} daddr {range} {ip} daddr . meta l4proto . th dport vmap @services{end}"));
             // Who is led to itself would take the answer for no answer: as if the virtual address had called.
             back.push(format!(
                 "ct status dnat {ip} saddr . {ip} daddr @selves{end} snat {ip} to ct original {ip} daddr"
@@ -115,8 +117,11 @@ impl Wanted {
             let key = format!("{address} . {protocol} . {}", service.port);
             let backends: Vec<(IpAddr, u16)> =
                 service.backends.iter().filter_map(|(address, port)| Some((of(*address)?, *port))).collect();
-            let entries: Vec<String> =
-                backends.iter().enumerate().map(|(nth, (to, port))| format!("{nth} : {to} . {port}")).collect();
+            let entries: Vec<String> = backends
+                .iter()
+                .enumerate()
+                .map(|(nth, (to, port))| format!("{nth} : {to} . {port}"))
+                .collect();
             let rule = format!(
                 "meta l4proto {protocol} dnat {ip} to numgen random mod {} map {{ {} }}",
                 entries.len(),
@@ -141,7 +146,8 @@ impl Wanted {
             let hook = chain.hook.as_ref().map(|(hook, _)| (*hook).to_owned());
             (name.clone(), (hook, chain.rules.iter().map(|rule| mark(rule)).collect()))
         };
-        let set = |(name, (_, elements)): (&String, &(String, BTreeSet<String>))| (name.clone(), elements.clone());
+        let set =
+            |(name, (_, elements)): (&String, &(String, BTreeSet<String>))| (name.clone(), elements.clone());
         Have {
             there: !self.chains.is_empty(),
             chains: self.chains.iter().map(chain).collect(),
@@ -215,23 +221,25 @@ impl Wanted {
 
     fn elements(&self, have: &Have, table: &str, difference: &mut Difference) {
         let nothing = BTreeSet::new();
-        let both = |name: &String| {
-            (have.sets.get(name).unwrap_or(&nothing), self.sets.get(name).map_or(&nothing, |(_, all)| all))
-        };
-        for (verb, gone) in [("delete", true), ("add", false)] {
-            for name in self.sets.keys() {
-                let (have, want) = both(name);
-                let (from, without) = if gone { (have, want) } else { (want, have) };
-                let elements: Vec<&str> = from.difference(without).map(String::as_str).collect();
-                for chunk in elements.chunks(CHUNK) {
-                    difference.add(&format!("{verb} element {table} {name} {{ {} }}", chunk.join(", ")));
-                }
-            }
+        let had = |name: &String| have.sets.get(name).unwrap_or(&nothing);
+        for (name, (_, want)) in &self.sets {
+            difference.all("delete element", &format!("{table} {name}"), had(name).difference(want));
+        }
+        for (name, (_, want)) in &self.sets {
+            difference.all("add element", &format!("{table} {name}"), want.difference(had(name)));
         }
     }
 }
 
 impl Difference {
+    /// The same with many elements.
+    fn all<'a>(&mut self, verb: &str, set: &str, elements: impl Iterator<Item = &'a String>) {
+        let elements: Vec<&str> = elements.map(String::as_str).collect();
+        for chunk in elements.chunks(CHUNK) {
+            self.add(&format!("{verb} {set} {{ {} }}", chunk.join(", ")));
+        }
+    }
+
     fn add(&mut self, line: &str) {
         let _ = writeln!(self.text, "{line}");
         self.count += 1;

@@ -39,16 +39,17 @@ fn both() -> [IpAddr; 2] {
 fn serve(container: &Container, name: &'static str) {
     let listener = inside(container.pid(), || TcpListener::bind(("::", 7000)).unwrap());
     std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            std::thread::spawn(move || {
-                let _ = stream.write_all(name.as_bytes());
-                let mut buffer = [0; 16];
-                while stream.read(&mut buffer).is_ok_and(|length| length > 0) {
-                    let _ = stream.write_all(b"!");
-                }
-            });
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || greet(stream, name));
         }
     });
+}
+
+fn greet(mut stream: TcpStream, name: &str) {
+    let _ = stream.write_all(name.as_bytes());
+    while stream.read(&mut [0; 16]).is_ok_and(|length| length > 0) {
+        let _ = stream.write_all(b"!");
+    }
 }
 
 /// The host itself, which is where this thread is.
@@ -83,7 +84,7 @@ fn connections_go_to_all_who_stand_behind_it_and_stay_with_them() {
         serve(&a, "a");
         serve(&b, "b");
         let services = services();
-        services.set(&[service(&[&a, &b])]);
+        services.set(&[service(&[&a, &b])], &[]);
         services.apply().await.unwrap();
         for to in both() {
             assert_eq!(answers(caller.pid(), to), set(&["a", "b"]), "{to}");
@@ -91,7 +92,7 @@ fn connections_go_to_all_who_stand_behind_it_and_stay_with_them() {
             assert_eq!(answers(a.pid(), to), set(&["a", "b"]), "one of them, also to itself, {to}");
         }
         let mut kept: Vec<TcpStream> = (0..8).map(|_| connect(caller.pid(), VIP.into()).unwrap()).collect();
-        services.set(&[service(&[&b])]);
+        services.set(&[service(&[&b])], &[]);
         services.apply().await.unwrap();
         for to in both() {
             assert_eq!(answers(caller.pid(), to), set(&["b"]));
@@ -101,7 +102,7 @@ fn connections_go_to_all_who_stand_behind_it_and_stay_with_them() {
             stream.write_all(b"x").unwrap();
             stream.read_exact(&mut [0; 2]).expect("who left goes on with what it has");
         }
-        services.set(&[service(&[])]);
+        services.set(&[service(&[])], &[]);
         services.apply().await.unwrap();
         for (pid, to) in [caller.pid(), HOST].into_iter().flat_map(|pid| both().map(|to| (pid, to))) {
             // Linux refuses by itself what would leave by lo in IPv6.
@@ -111,7 +112,7 @@ fn connections_go_to_all_who_stand_behind_it_and_stay_with_them() {
             };
             assert_eq!(called(pid, to).unwrap_err(), expected, "{pid} {to}: at once, or it were a time out");
         }
-        services.set(&[]);
+        services.set(&[], &[]);
         services.apply().await.unwrap();
         assert!(!sh("nft list tables").contains(TABLE), "nothing is left");
     });
@@ -124,7 +125,7 @@ fn what_somebody_changes_is_put_right() {
         let (a, caller) = (wired(&network).await, wired(&network).await);
         serve(&a, "a");
         let services = services();
-        services.set(&[service(&[&a])]);
+        services.set(&[service(&[&a])], &[]);
         services.apply().await.unwrap();
         let chain = sh(&format!("nft list table inet {TABLE} | grep -o 's_[0-9a-f]*' | head -1"));
         for damage in [
@@ -155,15 +156,18 @@ fn a_second_worker_changes_nothing_and_waits_until_it_knows_all() {
         let (a, caller) = (wired(&network).await, wired(&network).await);
         serve(&a, "a");
         let first = services();
-        first.set(&[service(&[&a])]);
+        first.set(&[service(&[&a])], &[]);
         first.apply().await.unwrap();
         let before = sh("nft -a list ruleset");
         let second = services();
         second.apply().await.unwrap();
         assert_eq!(second.check().await.unwrap(), 0, "nothing was noted yet");
-        second.set(&[service(&[&a])]);
+        second.set(&[service(&[&a])], &[]);
         second.apply().await.unwrap();
         assert_eq!(sh("nft -a list ruleset"), before);
+        second.set(&[service(&[&a])], &[caller.spec().address]);
+        second.apply().await.unwrap();
+        assert_eq!(services().aside().await.unwrap(), [caller.spec().address]);
         assert_eq!(called(caller.pid(), VIP.into()).as_deref(), Ok("a"));
         second.withdraw().await.unwrap();
         assert!(!sh("nft list tables").contains(TABLE));
@@ -177,7 +181,7 @@ fn the_policy_judges_whom_a_connection_led_to() {
         let (a, friend, foe) = (wired(&network).await, wired(&network).await, wired(&network).await);
         serve(&a, "a");
         let services = services();
-        services.set(&[service(&[&a])]);
+        services.set(&[service(&[&a])], &[]);
         services.apply().await.unwrap();
         let policy = Policy::new(open());
         enforce(&policy, &[member(&a, "shop"), member(&friend, "shop"), member(&foe, "bank")]).await;

@@ -10,6 +10,7 @@ use tracing::debug;
 use super::framing::BodyLength;
 use super::head::{self, RequestHead};
 use super::message::{self, Answer, Buffered, MessageError, SILENCE};
+use super::parting;
 use super::promise::{self, Whole};
 use super::relay::{self, After, RelayError};
 use super::stream;
@@ -74,6 +75,7 @@ async fn one(
 ) -> Option<Buffered> {
     let route = route::classify(&head.method, &head.target, worker.config.compat_mesos());
     worker.counters.request(&route);
+    parting::before(worker, &client, &head, listener).await;
     if route == Route::Stream
         && let Some(note) = Note::of(&head, &client.unread[..head.len])
     {

@@ -72,6 +72,19 @@ fn park(worker: &Worker, client: &Buffered, (whole, asked): (&Whole, Asked), lis
     worker.keeper.park(client.io.as_fd(), &serde_json::to_vec(&promise).ok()?)
 }
 
+/// Lets the keeper have the client of a request of which nothing has been done yet.
+pub(super) fn hold(worker: &Worker, client: &Buffered, head: &RequestHead, listener: &str) -> Option<u64> {
+    let (head, unread) = client.unread.split_at_checked(head.len)?;
+    let promise = Promise {
+        head: String::from_utf8(head.to_vec()).ok()?,
+        body: String::new(),
+        unread: unread.to_vec(),
+        listener: listener.to_owned(),
+        asked: Asked { when: life::now(), again: false },
+    };
+    worker.keeper.park(client.io.as_fd(), &serde_json::to_vec(&promise).ok()?)
+}
+
 /// A task of its own: a client that goes away in the middle of a start must not leave it half done.
 async fn in_a_task(worker: &Arc<Worker>, whole: Whole, asked: Asked) -> Answer {
     let worker = Arc::clone(worker);
@@ -107,11 +120,17 @@ async fn until_answered(worker: &Arc<Worker>, whole: &Whole, mut asked: Asked) -
 
 /// Keeps an earlier worker's promise, and then serves its client on.
 pub(crate) async fn keep(worker: Arc<Worker>, id: u64, client: OwnedFd, note: Vec<u8>) {
-    let Some((promise, whole)) = read(&worker, &note) else {
+    let Ok(promise) = serde_json::from_slice::<Promise>(&note) else {
         warn!("an earlier worker's request cannot be read; its client is let go");
         return worker.keeper.unpark(id).await;
     };
     let Ok(client) = UnixStream::from_std(client.into()) else { return worker.keeper.unpark(id).await };
+    let Some(whole) = whole(&worker, &promise) else {
+        // Nothing of it was done: it is as if it had come just now.
+        worker.keeper.unpark(id).await;
+        let unread = [promise.head.as_bytes(), &promise.unread].concat();
+        return connection::serve(worker, client, unread, promise.listener.into()).await;
+    };
     info!(request = whole.head.target, "an earlier worker's request is brought to its end");
     let stays = whole.head.keep_alive;
     let answer = in_a_task(&worker, whole, Asked { again: true, ..promise.asked }).await;
@@ -122,8 +141,8 @@ pub(crate) async fn keep(worker: Arc<Worker>, id: u64, client: OwnedFd, note: Ve
     }
 }
 
-fn read(worker: &Worker, note: &[u8]) -> Option<(Promise, Whole)> {
-    let promise: Promise = serde_json::from_slice(note).ok()?;
+/// The request, if it is one that was begun.
+fn whole(worker: &Worker, promise: &Promise) -> Option<Whole> {
     let bytes = promise.head.clone().into_bytes();
     let head = head::request(&bytes).ok()??;
     let Route::Rewritten(endpoint) =
@@ -132,5 +151,5 @@ fn read(worker: &Worker, note: &[u8]) -> Option<(Promise, Whole)> {
         return None;
     };
     let body = promise.body.clone().into_bytes();
-    Some((promise, Whole { head, bytes, body, endpoint }))
+    Some(Whole { head, bytes, body, endpoint })
 }

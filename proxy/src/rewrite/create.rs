@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use selvedge_netsetup::policy::nft_version;
 use selvedge_registry::allow;
 use selvedge_registry::pool::AddressError;
 use selvedge_registry::record::NamedPort;
@@ -183,6 +184,10 @@ fn wants_wire(body: &Body) -> Result<bool, Refusal> {
                     400,
                     format!("label selvedge.ip: a container with network mode {mode:?} gets no wire"),
                 )),
+                None if !wire && !wishes.vips.is_empty() => Err(Refusal::new(
+                    400,
+                    format!("label selvedge.vip: a container with network mode {mode:?} gets no wire"),
+                )),
                 _ => Ok(wire),
             }
         }
@@ -223,6 +228,7 @@ async fn with_wire(
         .query_value("name")
         .map(|name| name.trim_start_matches('/').to_owned())
         .filter(|name| !name.is_empty());
+    allowed(worker, &body.wishes)?;
     // Until the engine has given an id, the address is held under a name that no container can have.
     let holder = format!("create {}", worker.counters.next());
     let address = take_address(worker, body.wishes.address, &holder).await?;
@@ -241,6 +247,29 @@ async fn with_wire(
         None => worker.book.free(address, &holder),
     }
     result.map(|(answer, _)| answer)
+}
+
+/// Whether what was asked for can be had with this host's settings.
+fn allowed(worker: &Worker, wishes: &Wishes) -> Result<(), Refusal> {
+    let range = worker.config.vips.range;
+    match (wishes.address, range) {
+        (Some(address), Some(range)) if range.contains(&address) => Err(Refusal::new(
+            400,
+            format!(
+                "label selvedge.ip: {address} lies in {range}, which is for virtual addresses (--vip-range)"
+            ),
+        )),
+        _ if wishes.vips.is_empty() => Ok(()),
+        (_, None) => Err(Refusal::new(
+            400,
+            "label selvedge.vip: this host has no range of virtual addresses; set --vip-range",
+        )),
+        _ if nft_version().is_none() => Err(Refusal::new(
+            503,
+            "label selvedge.vip: virtual addresses need nft on this host; install the package nftables",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// A full host claims another block first, which mostly has been done before it was full.
@@ -318,6 +347,7 @@ fn rewrite(
         app: body.env("MARATHON_APP_ID").filter(|app| app.starts_with('/')).map(str::to_owned),
         allow: allow::text(&naming::rules(&body.wishes.allow, &worker.config.domain)),
         ports: ports(body, image)?,
+        vips: body.wishes.vips.iter().map(ToString::to_string).collect(),
         exclusive: body.wishes.exclusive,
         wait: wait.to_owned(),
         asked: 0,

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use selvedge_registry::allow::{self, Grant, Protocol};
 use selvedge_registry::name::Name;
 use selvedge_registry::record::NamedPort;
+use selvedge_registry::vip::{self, Vip};
 
 use crate::docker::error::Refusal;
 use crate::docker::object::Object;
@@ -27,6 +28,8 @@ pub(crate) struct Wishes {
     pub(crate) allow: Vec<Grant>,
     /// `selvedge.port.NAME`.
     pub(crate) ports: Vec<NamedPort>,
+    /// `selvedge.vip`.
+    pub(crate) vips: Vec<Vip>,
     /// `selvedge.exclusive`.
     pub(crate) exclusive: bool,
     /// Compose's service.
@@ -44,8 +47,7 @@ pub(crate) enum Wanted {
     None,
 }
 
-const KNOWN: &str = "selvedge.network, .ip, .name, .tenant, .allow, .exclusive, .port.NAME";
-const LATER: [&str; 1] = ["vip"];
+const KNOWN: &str = "selvedge.network, .ip, .name, .tenant, .allow, .exclusive, .vip, .port.NAME";
 /// As which Marathon hands an app's label `selvedge.X` to its tasks: upper case, and `_` for all that is no letter or
 /// digit.
 const MARATHON: &str = "MARATHON_APP_LABEL_SELVEDGE_";
@@ -61,6 +63,9 @@ pub(crate) fn read(labels: &BTreeMap<String, String>, env: &[String]) -> Result<
         if !labels.contains_key(&format!("selvedge.{key}")) {
             wishes.note(&key, value).map_err(|why| refusal(variable, value, &why))?;
         }
+    }
+    if wishes.vips.is_empty() && !labels.contains_key("selvedge.vip") {
+        wishes.vips = services::marathon_vips(env).map_err(|why| Refusal::new(400, why))?;
     }
     for (label, value) in labels {
         match label.as_str() {
@@ -101,6 +106,7 @@ impl Wishes {
             "name" => self.names = names(value)?,
             "tenant" => self.tenant = Some(allow::tenant(value)?.into()),
             "allow" => self.allow = allow::parse(value).map_err(|error| error.to_string())?,
+            "vip" => self.vips = vips(value)?,
             "exclusive" => self.exclusive = truth(value)?,
             _ if key.starts_with("port.") => {
                 let port = port(&key["port.".len()..], value)?;
@@ -108,10 +114,21 @@ impl Wishes {
                 self.ports.push(port);
             }
             _ if key.starts_with("internal.") => return Err("is written by Selvedge alone".to_owned()),
-            _ if LATER.contains(&key) => return Err("is not supported by this version".to_owned()),
             _ => return Err(format!("is not a label of Selvedge ({KNOWN})")),
         }
         Ok(())
+    }
+}
+
+/// Virtual addresses, whose names are names.
+fn vips(value: &str) -> Result<Vec<Vip>, String> {
+    let vips = vip::parse(value).map_err(|error| error.to_string())?;
+    let is_address = |vip: &&Vip| vip.name.to_string().parse::<Ipv4Addr>().is_ok();
+    match vips.iter().find(is_address) {
+        Some(vip) => {
+            Err(format!("{:?} must be a name; its address is chosen by Selvedge", vip.name.to_string()))
+        }
+        None => Ok(vips),
     }
 }
 
@@ -187,7 +204,9 @@ mod tests {
             ("selvedge.allow", "anybody"),
             ("selvedge.exclusive", "yes"),
             ("selvedge.tenant", ""),
-            ("selvedge.vip", "db:80"),
+            ("selvedge.vip", "db"),
+            ("selvedge.vip", "db:80,remote"),
+            ("selvedge.vip", "10.47.0.1:80"),
             ("selvedge.internal.wire", ""),
         ] {
             let refusal = wishes(&[(key, value)]).unwrap_err();

@@ -9,8 +9,10 @@ use crate::docker::error::Refusal;
 use crate::docker::life::moment;
 use crate::docker::wording;
 use crate::front::message::Answer;
+use crate::front::parting;
 use crate::reconcile::{self, Outcome, ReconcileError};
 use crate::route::Endpoint;
+use crate::serving;
 use crate::worker::Worker;
 
 /// Answers a start or restart of the container that the client calls `reference`.
@@ -30,6 +32,9 @@ pub(crate) async fn answer(
     // Registered before the engine hears of it: the event of this start then leaves the work, and the
     // telling, to us.
     let _pending = worker.book.expect_start(&id);
+    if matches!(request.endpoint, Endpoint::Restart(_)) {
+        serving::drain(worker, &id, parting::time(request.query_value("t").as_deref()), true).await;
+    }
     let answer = match started_before(worker, request, &id).await? {
         Some(answer) => answer,
         None => request.ask(worker, request.body).await?,
@@ -67,7 +72,7 @@ async fn started_before(worker: &Worker, request: &Request<'_>, id: &str) -> Res
 }
 
 /// The id of the container that the client calls `reference`, if it is one of ours.
-pub(super) async fn ours(worker: &Worker, reference: &str) -> Option<String> {
+pub(crate) async fn ours(worker: &Worker, reference: &str) -> Option<String> {
     if let Some(id) = worker.book.find(reference) {
         return Some(id);
     }
