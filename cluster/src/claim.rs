@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use crate::key::{Claim, Key, Verdict};
 use crate::member::{Asked, Identity};
 use crate::store::{Lifetime, StoreError, Writer};
-use crate::world::{NOBODY, World};
+use crate::world::{NOBODY, SPLIT, World};
 
 /// How long a claim waits for the registry, or for another host.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
@@ -58,24 +58,29 @@ impl From<StoreError> for ClaimError {
     }
 }
 
-/// Blocks that nobody has, as far as is known, from a place in the pool that is this host's own: hosts that begin
-/// together then rarely want the same.
-pub(crate) fn free_blocks(identity: &Identity, world: &World) -> Vec<Ipv4Net> {
-    let pool = identity.pool;
-    let bits = u32::from(identity.block_size.saturating_sub(pool.prefix_len()));
+/// The prefix length of the blocks that a subnet of its own is handed out in: containers of one may be on all hosts.
+#[must_use]
+pub fn small_block_size(block_size: u8) -> u8 {
+    (block_size + 4).clamp(28, 32)
+}
+
+/// Blocks that nobody has, as far as is known, from a place in the pool (or in the subnet) that is this host's own: hosts
+/// that begin together then rarely want the same.
+pub(crate) fn free_blocks(identity: &Identity, world: &World, subnet: Option<Ipv4Net>) -> Vec<Ipv4Net> {
+    let length = subnet.map_or(identity.block_size, |_| small_block_size(identity.block_size));
+    let pool = subnet.unwrap_or(identity.pool);
+    let bits = u32::from(length.saturating_sub(pool.prefix_len()));
     let count = 1_u64 << bits;
     let first = if identity.alone { 0 } else { u64::from(fnv1a(identity.host.as_bytes())) % count };
-    let size = 1_u64 << (32 - u32::from(identity.block_size));
+    let size = 1_u64 << (32 - u32::from(length));
     let nth = |index: u64| {
         let network = u64::from(pool.network().to_bits()) + ((first + index) % count) * size;
-        Ipv4Net::new(Ipv4Addr::from_bits(u32::try_from(network).ok()?), identity.block_size).ok()
+        Ipv4Net::new(Ipv4Addr::from_bits(u32::try_from(network).ok()?), length)
+            .ok()
+            .map(|block| block.trunc())
     };
     let virtual_ = |block: &Ipv4Net| identity.vips.is_some_and(|vips| vips.contains(&block.network()));
-    let free = |block: &Ipv4Net| {
-        !virtual_(block)
-            && world.owner_of(block.network()).is_none()
-            && world.owner_of(block.broadcast()).is_none()
-    };
+    let free = |block: &Ipv4Net| !virtual_(block) && world.is_free(*block);
     (0..count).filter_map(nth).filter(free).take(CANDIDATES).collect()
 }
 
@@ -85,33 +90,48 @@ pub fn block_of(address: Ipv4Addr, block_size: u8) -> Option<Ipv4Net> {
     Ipv4Net::new(address, block_size).ok().map(|block| block.trunc())
 }
 
-/// Takes the first of the candidates that is free.
+/// Takes the first of the candidates that is free. Those that are smaller than `block_size` lie in one of that size that
+/// no host has as a whole: its key decides between the two.
 pub(crate) async fn block<W: Writer>(
     writer: W,
     host: &str,
-    pool: Ipv4Net,
+    (pool, block_size): (Ipv4Net, u8),
     candidates: Vec<Ipv4Net>,
 ) -> Result<Ipv4Net, ClaimError> {
     for block in candidates {
-        let key = Key::Block(block).to_string();
-        let mut taken = writer.create(&key, host, Lifetime::Forever).await?;
-        // It is being given back just now, or whoever gave it back was interrupted.
-        if !taken && writer.get(&key).await?.is_none_or(|owner| owner == NOBODY) {
-            writer.delete(&key, Some(NOBODY)).await?;
-            taken = writer.create(&key, host, Lifetime::Forever).await?;
+        let whole =
+            block_of(block.network(), block_size).filter(|whole| whole.prefix_len() < block.prefix_len());
+        if let Some(whole) = whole
+            && !take(&writer, whole, SPLIT).await?
+            && writer.get(&Key::Block(whole).to_string()).await?.as_deref() != Some(SPLIT)
+        {
+            continue;
         }
-        if taken {
+        if take(&writer, block, host).await? {
             return Ok(block);
         }
     }
     Err(ClaimError::Exhausted(pool))
 }
 
-/// Takes one address; `block` is the one in which it lies. A holder that is about to let go is waited for.
+/// Writes a block down, if nobody has it.
+async fn take<W: Writer>(writer: &W, block: Ipv4Net, host: &str) -> Result<bool, StoreError> {
+    let key = Key::Block(block).to_string();
+    let taken = writer.create(&key, host, Lifetime::Forever).await?;
+    // It is being given back just now, or whoever gave it back was interrupted.
+    if !taken && writer.get(&key).await?.is_none_or(|owner| owner == NOBODY) {
+        writer.delete(&key, Some(NOBODY)).await?;
+        return writer.create(&key, host, Lifetime::Forever).await;
+    }
+    Ok(taken)
+}
+
+/// Takes one address of which `blocks` are the ones in which it may lie, the larger first. A holder that is about to let
+/// go is waited for.
 pub(crate) async fn address<W: Writer>(
     writer: W,
     host: String,
-    block: Option<Ipv4Net>,
+    blocks: [Option<Ipv4Net>; 2],
     asked: &Asked,
     until: Instant,
 ) -> Result<(), ClaimError> {
@@ -130,10 +150,13 @@ pub(crate) async fn address<W: Writer>(
         }
     }
     // Only now: whoever claims the block from here on sees our claim.
-    let owner = match block {
-        Some(block) => writer.get(&Key::Block(block).to_string()).await?,
-        None => None,
-    };
+    let mut owner = None;
+    for block in blocks.into_iter().flatten() {
+        owner = writer.get(&Key::Block(block).to_string()).await?;
+        if owner.as_deref() != Some(SPLIT) {
+            break;
+        }
+    }
     match owner {
         Some(owner) if owner != claim.host => {
             granted(&writer, &key, asked.address, (&claim, owner), until).await

@@ -53,7 +53,7 @@ pub(crate) enum Command {
     Settled,
     Blocks(Vec<Ipv4Net>),
     GiveBack(Ipv4Net),
-    ClaimBlock { reply: oneshot::Sender<Result<Ipv4Net, ClaimError>> },
+    ClaimBlock { subnet: Option<Ipv4Net>, reply: oneshot::Sender<Result<Ipv4Net, ClaimError>> },
     ClaimAddress { address: Ipv4Addr, container: String, reply: oneshot::Sender<Result<(), ClaimError>> },
     HasAddress { address: Ipv4Addr, container: String },
     ReleaseAddress { address: Ipv4Addr, container: String },
@@ -147,13 +147,13 @@ impl Cluster {
         self.send(Command::GiveBack(block));
     }
 
-    /// A block that nobody has.
+    /// A block that nobody has; or a smaller one of a subnet, of which the other hosts may have parts too.
     ///
     /// # Errors
     /// [`ClaimError`], after some seconds.
-    pub async fn claim_block(&self) -> Result<Ipv4Net, ClaimError> {
+    pub async fn claim_block(&self, subnet: Option<Ipv4Net>) -> Result<Ipv4Net, ClaimError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::ClaimBlock { reply });
+        self.send(Command::ClaimBlock { subnet, reply });
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
 

@@ -22,6 +22,8 @@ pub(crate) use vips::{Vips, Way};
 /// Whose a block is that was given back: its key has this value for the moment until it is deleted, so that others can
 /// tell that from a deletion by somebody else.
 pub(crate) const NOBODY: &str = "";
+/// Whose a block is that is handed out in smaller ones. No host is called so.
+pub(crate) const SPLIT: &str = "/";
 
 /// What the registry holds of this host's own.
 #[derive(Debug, Default)]
@@ -50,6 +52,8 @@ pub(crate) struct World {
     pub(crate) read: bool,
     /// Blocks that the registry does not know any more, of hosts that have not given them back.
     held_over: BTreeSet<Ipv4Net>,
+    /// Blocks that are handed out in smaller ones.
+    pub(crate) split: BTreeSet<Ipv4Net>,
     /// Blocks whose host has given them back, and whose keys are still there.
     pub(crate) given_back: BTreeSet<Ipv4Net>,
     /// While all is read, strays are sorted once at the end.
@@ -71,6 +75,7 @@ impl World {
             changed: true,
             read: false,
             held_over: BTreeSet::new(),
+            split: BTreeSet::new(),
             given_back: BTreeSet::new(),
             in_bulk: false,
         }
@@ -109,6 +114,7 @@ impl World {
         let vips = std::mem::take(&mut self.vips);
         self.held_over.clear();
         self.given_back.clear();
+        self.split.clear();
         self.in_bulk = true;
         for peer in self.peers.values_mut() {
             peer.begin_anew();
@@ -252,6 +258,10 @@ impl World {
 
     fn put_block(&mut self, block: Ipv4Net, host: &str) {
         self.held_over.remove(&block);
+        if host == SPLIT {
+            self.split.insert(block);
+            return;
+        }
         if host == NOBODY {
             self.given_back.insert(block);
             self.free_block(block);
@@ -271,6 +281,9 @@ impl World {
     /// about to write the block down again.
     fn remove_block(&mut self, block: Ipv4Net) {
         self.given_back.remove(&block);
+        if self.split.remove(&block) {
+            return;
+        }
         let owner = self.blocks.get(&block);
         if owner.is_some_and(|owner| self.peers.get(owner).is_some_and(Peer::is_alive)) {
             self.held_over.insert(block);
@@ -340,6 +353,14 @@ impl World {
             || self.peers.iter().any(|(host, peer)| peer.texts().any(|text| has(host, text)))
     }
 
+    /// Whether nobody has any part of it.
+    pub(crate) fn is_free(&self, block: Ipv4Net) -> bool {
+        let (first, last) = (Ipv4Net::from(block.network()), Ipv4Net::from(block.broadcast()));
+        let begins = |other: &Ipv4Net| (first.network()..=last.network()).contains(&other.network());
+        let within = self.blocks.range(block..).take_while(|(other, _)| begins(other)).next().is_some();
+        !within && self.owner_of(block.network()).is_none() && !self.split.contains(&block)
+    }
+
     /// The blocks that are written down as ours.
     pub(crate) fn own_blocks(&self) -> BTreeSet<Ipv4Net> {
         self.blocks.iter().filter(|(_, host)| **host == self.me).map(|(block, _)| *block).collect()
@@ -354,6 +375,9 @@ impl World {
         }
         for (block, host) in &self.blocks {
             write(Key::Block(*block), host.clone());
+        }
+        for block in &self.split {
+            write(Key::Block(*block), SPLIT.to_owned());
         }
         for (address, claim) in &self.claims {
             write(Key::Address(*address), crate::claim::text(claim));

@@ -62,6 +62,17 @@ pub(crate) struct Entry {
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
+/// Which address a container shall have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Whichever is free.
+    Any,
+    /// One of a subnet of its own.
+    Subnet(Ipv4Net),
+    /// This one.
+    Address(Ipv4Addr),
+}
+
 /// The containers of this Selvedge and the addresses they hold.
 #[derive(Debug)]
 pub(crate) struct Book {
@@ -90,8 +101,8 @@ impl Drop for Expected<'_> {
 
 impl Book {
     /// An empty book.
-    pub(crate) fn new(runtime: PathBuf, pool: Ipv4Net) -> Self {
-        let addresses = AddressBook::new(pool);
+    pub(crate) fn new(runtime: PathBuf, pool: Ipv4Net, block_size: u8) -> Self {
+        let addresses = AddressBook::new(pool, block_size);
         Self { runtime, inner: Mutex::new(Inner { entries: HashMap::new(), addresses }) }
     }
 
@@ -108,11 +119,12 @@ impl Book {
     ///
     /// # Errors
     /// Any [`AddressError`].
-    pub(crate) fn take(&self, wish: Option<Ipv4Addr>, holder: &str) -> Result<Ipv4Addr, AddressError> {
+    pub(crate) fn take(&self, wish: Wish, holder: &str) -> Result<Ipv4Addr, AddressError> {
         let mut inner = self.lock();
         match wish {
-            Some(address) => inner.addresses.take(address, holder).map(|()| address),
-            None => inner.addresses.take_next(holder),
+            Wish::Address(address) => inner.addresses.take(address, holder).map(|()| address),
+            Wish::Subnet(subnet) => inner.addresses.take_in(subnet, holder),
+            Wish::Any => inner.addresses.take_next(holder),
         }
     }
 
@@ -128,6 +140,16 @@ impl Book {
     /// Whether the address lies in a block that this host hands out.
     pub(crate) fn owns(&self, address: Ipv4Addr) -> bool {
         self.lock().addresses.owns(address)
+    }
+
+    /// Whether a container could get an address of this subnet now.
+    pub(crate) fn has_room_in(&self, subnet: Ipv4Net) -> bool {
+        let mut inner = self.lock();
+        let taken = inner.addresses.take_in(subnet, HOST);
+        taken.is_ok_and(|address| {
+            inner.addresses.free(address, HOST);
+            true
+        })
     }
 
     /// How many addresses of each block are free.

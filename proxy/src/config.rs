@@ -103,6 +103,8 @@ impl Config {
         let pool = parse("pool", options.pool.as_deref().unwrap_or("10.32.0.0/12"), check_pool)?;
         let block_size = block_size(pool, options.block_size)?;
         let block = block(pool, block_size, options.block.as_deref(), cluster.is_local())?;
+        // A single host's one block may have any size.
+        let block_size = block.map_or(block_size, |block| block.prefix_len());
         Ok(Self {
             vips: VipConfig::new(&options, (pool, block_size), block)?,
             listen: listen(&options.listen, &runtime_dir)?,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ipnet::Ipv4Net;
-use selvedge_cluster::claim::{ClaimError, block_of};
+use selvedge_cluster::claim::{ClaimError, block_of, small_block_size};
 use selvedge_cluster::handle::Cluster;
 use selvedge_cluster::key::HostInfo;
 use selvedge_cluster::member::Identity;
@@ -22,7 +22,7 @@ use selvedge_netsetup::{Datapath, Fabric, Network, Peer};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, info, warn};
 
-use crate::book::Book;
+use crate::book::{Book, Entry};
 use crate::config::Config;
 use crate::worker::Worker;
 
@@ -95,12 +95,19 @@ fn datapath_text(datapath: Datapath) -> &'static str {
 
 /// This host's own address in the pool: the first of its lowest block. A single host needs none.
 pub(crate) fn host_address(config: &Config, blocks: &[Ipv4Net]) -> Option<Ipv4Addr> {
-    first_address(blocks).filter(|_| !config.cluster.is_local())
+    first_address(blocks, config.block_size).filter(|_| !config.cluster.is_local())
 }
 
-/// The address in the pool of a host with these blocks.
-pub(crate) fn first_address(blocks: &[Ipv4Net]) -> Option<Ipv4Addr> {
-    blocks.iter().min().map(Ipv4Net::network)
+/// The address in the pool of a host with these blocks; those of subnets have none to spare.
+pub(crate) fn first_address(blocks: &[Ipv4Net], block_size: u8) -> Option<Ipv4Addr> {
+    blocks.iter().filter(|block| block.prefix_len() <= block_size).min().map(Ipv4Net::network)
+}
+
+/// How many addresses are free in the blocks that everybody gets addresses of.
+fn common_blocks(worker: &Worker) -> Vec<(Ipv4Net, u32)> {
+    let mut blocks = worker.book.free_by_block();
+    blocks.retain(|(block, _)| block.prefix_len() <= worker.config.block_size);
+    blocks
 }
 
 /// Waits until the registry has been read, and this host has a block, if that does not take long.
@@ -170,7 +177,7 @@ async fn follow(worker: &Worker, view: &View) -> Result<(), ClaimError> {
         worker.book.set_blocks(&view.own_blocks, host_address(&worker.config, &view.own_blocks));
     }
     match view.registry == Registry::Connected && view.read && is_short(worker) {
-        true => claim(worker).await,
+        true => claim(worker, None).await,
         false => Ok(()),
     }
 }
@@ -224,7 +231,7 @@ fn is_short(worker: &Worker) -> bool {
     if worker.config.cluster.is_local() {
         return false;
     }
-    let blocks = worker.book.free_by_block();
+    let blocks = common_blocks(worker);
     let free: u32 = blocks.iter().map(|(_, free)| free).sum();
     let all: u32 = blocks.iter().map(|(block, _)| size(*block)).sum();
     free <= all / SHORT
@@ -234,18 +241,24 @@ fn size(block: Ipv4Net) -> u32 {
     1 << (32 - u32::from(block.prefix_len()))
 }
 
-/// A block more, for a create that found none with room.
+/// A block more, or a small one of a subnet, for a create that found none with room.
 ///
 /// # Errors
 /// Why there is none, for the client.
-pub(crate) async fn another_block(worker: &Worker) -> Result<(), String> {
+pub(crate) async fn another_block(worker: &Worker, subnet: Option<Ipv4Net>) -> Result<(), String> {
     let cluster = &worker.config.cluster;
+    if let Some(subnet) = subnet {
+        let told = |error| {
+            format!("no address of {subnet} is free on this host, and no part of it can be claimed: {error}")
+        };
+        return claim(worker, Some(subnet)).await.map_err(told);
+    }
     if cluster.is_local() {
         let blocks: Vec<String> = worker.config.block.iter().map(Ipv4Net::to_string).collect();
         return Err(format!("no free address is left in {}", blocks.join(", ")));
     }
-    let had = worker.book.free_by_block().len();
-    claim(worker).await.map_err(|error| match had {
+    let had = common_blocks(worker).len();
+    claim(worker, None).await.map_err(|error| match had {
         0 => format!(
             "this host has no block of addresses yet, and cannot claim one at {}: {error}; a start by hand is \
              possible with --block",
@@ -256,12 +269,16 @@ pub(crate) async fn another_block(worker: &Worker) -> Result<(), String> {
 }
 
 /// One at a time: many creates that find nothing want one block between them.
-async fn claim(worker: &Worker) -> Result<(), ClaimError> {
+async fn claim(worker: &Worker, subnet: Option<Ipv4Net>) -> Result<(), ClaimError> {
     let _turn = worker.claiming.lock().await;
-    if worker.book.free_by_block().iter().any(|(_, free)| *free > 1) && !is_short(worker) {
+    let is_done = match subnet {
+        None => common_blocks(worker).iter().any(|(_, free)| *free > 1) && !is_short(worker),
+        Some(subnet) => worker.book.has_room_in(subnet),
+    };
+    if is_done {
         return Ok(());
     }
-    let block = worker.cluster.claim_block().await?;
+    let block = worker.cluster.claim_block(subnet).await?;
     info!(%block, "claimed a block");
     let view = Arc::clone(&worker.cluster.views().borrow());
     // The kernel remembers it before anybody gets an address of it.
@@ -300,7 +317,7 @@ async fn give_back(worker: &Worker, empty_since: &mut HashMap<Ipv4Net, Instant>)
 
 /// Blocks that no container needs, and without which there is still room; never the lowest, which has the host's address.
 fn spare_blocks(worker: &Worker) -> Vec<Ipv4Net> {
-    let blocks = worker.book.free_by_block();
+    let blocks = common_blocks(worker);
     let lowest = blocks.iter().map(|(block, _)| *block).min();
     let free: u32 = blocks.iter().map(|(_, free)| free).sum();
     let all: u32 = blocks.iter().map(|(block, _)| size(*block)).sum();
@@ -308,7 +325,13 @@ fn spare_blocks(worker: &Worker) -> Vec<Ipv4Net> {
         *free == size(*block) && Some(*block) != lowest && Some(*block) != worker.config.block
     };
     let is_spare = |block: &Ipv4Net| (free - size(*block)) > (all - size(*block)) / (SHORT / 2);
-    blocks.iter().filter(is_empty).map(|(block, _)| *block).filter(is_spare).collect()
+    let parts = worker
+        .book
+        .free_by_block()
+        .into_iter()
+        .filter(|(block, free)| block.prefix_len() > worker.config.block_size && *free == size(*block));
+    let common = blocks.iter().filter(is_empty).map(|(block, _)| *block).filter(is_spare);
+    common.chain(parts.map(|(block, _)| block)).collect()
 }
 
 /// A host that begins without a registry, and whose kernel has forgotten (it was restarted), knows its blocks by the
@@ -318,8 +341,12 @@ pub(crate) fn remember_blocks(worker: &Worker) {
         return;
     }
     let given = worker.book.all().into_iter().filter(|(_, entry)| !entry.note.fixed);
-    let mut blocks: BTreeSet<Ipv4Net> =
-        given.filter_map(|(_, entry)| block_of(entry.note.address, worker.config.block_size)).collect();
+    let size = worker.config.block_size;
+    let block = |entry: &Entry| {
+        let size = entry.note.subnet.map_or(size, |_| small_block_size(size));
+        block_of(entry.note.address, size)
+    };
+    let mut blocks: BTreeSet<Ipv4Net> = given.filter_map(|(_, entry)| block(&entry)).collect();
     blocks.extend(worker.book.free_by_block().iter().map(|(block, _)| *block));
     let own: Vec<Ipv4Net> = blocks.iter().copied().collect();
     worker.book.set_blocks(&own, host_address(&worker.config, &own));

@@ -44,6 +44,7 @@ pub(crate) struct Guard {
 struct Rules {
     policy: Policy,
     table: SharedTable,
+    block_size: u8,
     /// Something was noted that is not in the kernel yet.
     noted: Notify,
     changes: mpsc::UnboundedSender<Change>,
@@ -101,6 +102,7 @@ impl Guard {
         let rules = Rules {
             policy: Policy::new(settings(config)),
             table: Arc::clone(table),
+            block_size: config.block_size,
             noted: Notify::new(),
             changes,
             received: Mutex::new(Some(received)),
@@ -157,7 +159,7 @@ impl Guard {
     pub(crate) fn hosts(&self, own: Option<Ipv4Addr>, view: &View) {
         // Before the registry has been read, what an earlier worker knew is better.
         let Some(rules) = self.rules.as_ref().filter(|_| view.read) else { return };
-        let others = view.peers.iter().filter_map(|peer| first_address(&peer.blocks));
+        let others = view.peers.iter().filter_map(|peer| first_address(&peer.blocks, rules.block_size));
         rules.policy.set_hosts(&others.chain(own).collect::<BTreeSet<_>>());
         rules.noted.notify_one();
     }

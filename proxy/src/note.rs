@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 /// The label.
@@ -22,6 +23,9 @@ pub(crate) struct Note {
     /// Whether the user chose the address; else it is of a block of this host's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) fixed: bool,
+    /// The subnet of its own that the address is of, if it is of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) subnet: Option<Ipv4Net>,
     /// Which Selvedge this container belongs to: its runtime directory. Several may run on one machine.
     pub(crate) runtime: PathBuf,
     /// Names relative to the domain, besides the container's own name, which may change.

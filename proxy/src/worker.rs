@@ -278,7 +278,7 @@ async fn assemble(config: Config, keeper: Keeper, memory: Option<OwnedFd>) -> an
         table = table.with_domain(Name::parse(naming::MESOS).context("the domain of Mesos-DNS")?);
     }
     let table: SharedTable = Arc::new(std::sync::RwLock::new(table));
-    let book = Arc::new(Book::new(config.runtime_dir.clone(), config.pool));
+    let book = Arc::new(Book::new(config.runtime_dir.clone(), config.pool, config.block_size));
     let (guard, names) = Guard::new(&config, &table);
     guard.begin(&config).await.with_context(|| match config.policy.tenants {
         true => "cannot put --policy tenant in force",

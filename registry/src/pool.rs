@@ -44,6 +44,8 @@ fn told(blocks: &[Ipv4Net]) -> String {
 #[derive(Debug)]
 pub struct AddressBook {
     pool: Ipv4Net,
+    /// Blocks with a longer prefix are parts of subnets of their own.
+    block_size: u8,
     /// In the order in which they came; the one that is handed out from is first in turn.
     blocks: Vec<Block>,
     turn: usize,
@@ -78,10 +80,11 @@ impl Block {
 }
 
 impl AddressBook {
-    /// A book of `pool` that has no block to hand addresses out of yet.
+    /// A book of `pool` that has no block to hand addresses out of yet. `block_size`: the prefix length of those that
+    /// everybody gets addresses of.
     #[must_use]
-    pub fn new(pool: Ipv4Net) -> Self {
-        Self { pool, blocks: Vec::new(), turn: 0, holders: HashMap::new() }
+    pub fn new(pool: Ipv4Net, block_size: u8) -> Self {
+        Self { pool, block_size, blocks: Vec::new(), turn: 0, holders: HashMap::new() }
     }
 
     /// Sets the blocks that this host hands out; addresses that are taken stay so, whatever block they are in.
@@ -123,20 +126,45 @@ impl AddressBook {
     /// # Errors
     /// [`AddressError::Full`] when there is none.
     pub fn take_next(&mut self, holder: &str) -> Result<Ipv4Addr, AddressError> {
+        let size = self.block_size;
+        self.next(holder, |block| block.net.prefix_len() <= size, |_| true)
+    }
+
+    /// Takes the next free address of a subnet for `holder`, from the small blocks that this host has of it.
+    ///
+    /// # Errors
+    /// [`AddressError::Full`] when there is none.
+    pub fn take_in(&mut self, subnet: Ipv4Net, holder: &str) -> Result<Ipv4Addr, AddressError> {
+        let size = self.block_size;
+        let is_part = |block: &Block| {
+            block.net.prefix_len() > size && (subnet.contains(&block.net) || block.net.contains(&subnet))
+        };
+        let (first, last) = (subnet.network(), subnet.broadcast());
+        let is_fit = |address: Ipv4Addr| subnet.contains(&address) && address != first && address != last;
+        self.next(holder, is_part, is_fit)
+    }
+
+    fn next(
+        &mut self,
+        holder: &str,
+        is_meant: impl Fn(&Block) -> bool,
+        is_fit: impl Fn(Ipv4Addr) -> bool,
+    ) -> Result<Ipv4Addr, AddressError> {
         let count = self.blocks.len();
-        for step in 0..count {
-            let turn = (self.turn + step) % count;
-            let free = self.blocks[turn]
-                .in_turn()
-                .find(|address| self.usable(*address) && !self.holders.contains_key(address));
-            if let Some(free) = free {
+        for turn in (0..count).map(|step| (self.turn + step) % count) {
+            let is_free = |address: &Ipv4Addr| {
+                self.usable(*address) && is_fit(*address) && !self.holders.contains_key(address)
+            };
+            let block = Some(&self.blocks[turn]).filter(|block| is_meant(block));
+            if let Some(free) = block.and_then(|block| block.in_turn().find(is_free)) {
                 self.turn = turn;
                 self.blocks[turn].last = free;
                 self.holders.insert(free, holder.to_owned());
                 return Ok(free);
             }
         }
-        Err(AddressError::Full(self.blocks.iter().map(|block| block.net).collect()))
+        let meant = self.blocks.iter().filter(|block| is_meant(block));
+        Err(AddressError::Full(meant.map(|block| block.net).collect()))
     }
 
     /// Takes just this address for `holder`.
@@ -214,7 +242,7 @@ mod tests {
     use super::*;
 
     fn book() -> AddressBook {
-        let mut book = AddressBook::new("10.32.0.0/12".parse().unwrap());
+        let mut book = AddressBook::new("10.32.0.0/12".parse().unwrap(), 30);
         book.set_blocks(&["10.32.0.0/30".parse().unwrap()]);
         book
     }

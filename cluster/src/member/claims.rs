@@ -18,18 +18,19 @@ impl<S: Store + 'static> Member<S> {
         let writer = writer.clone();
         let host = self.identity.host.clone();
         self.jobs.push(match pending.command {
-            Command::ClaimBlock { reply } => {
-                let (pool, candidates) =
-                    (self.identity.pool, claim::free_blocks(&self.identity, &self.world));
+            Command::ClaimBlock { subnet, reply } => {
+                let candidates = claim::free_blocks(&self.identity, &self.world, subnet);
+                let sizes = (subnet.unwrap_or(self.identity.pool), self.identity.block_size);
                 Box::pin(async move {
-                    Done::Block { result: claim::block(writer, &host, pool, candidates).await, reply }
+                    Done::Block { result: claim::block(writer, &host, sizes, candidates).await, reply }
                 })
             }
             Command::ClaimAddress { address, container, reply } => {
-                let block = claim::block_of(address, self.identity.block_size);
+                let size = self.identity.block_size;
+                let blocks = [size, claim::small_block_size(size)].map(|size| claim::block_of(address, size));
                 let asked = Asked { address, container, reply };
                 Box::pin(async move {
-                    let result = claim::address(writer, host, block, &asked, pending.until).await;
+                    let result = claim::address(writer, host, blocks, &asked, pending.until).await;
                     Done::Address { asked, result }
                 })
             }
@@ -68,7 +69,7 @@ pub(super) fn refuse(command: Command, state: &Registry) {
         Registry::Connected => String::new(),
     });
     match command {
-        Command::ClaimBlock { reply } => drop(reply.send(Err(error))),
+        Command::ClaimBlock { reply, .. } => drop(reply.send(Err(error))),
         Command::ClaimAddress { reply, .. } => drop(reply.send(Err(error))),
         Command::Forget { reply, .. } => drop(reply.send(Err(error.to_string()))),
         _ => {}

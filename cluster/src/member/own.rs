@@ -14,7 +14,7 @@ use crate::claim;
 use crate::key::{self, Claim, Key, Verdict};
 use crate::member::{Change, Identity, settings};
 use crate::store::Lifetime;
-use crate::world::{NOBODY, Way, World};
+use crate::world::{NOBODY, SPLIT, Way, World};
 
 /// Longer than a worker takes to hear of a container that another one has started.
 const STRANGE_FOR: Duration = Duration::from_secs(2);
@@ -138,6 +138,7 @@ impl Own {
         }
         changes.extend(host(world, identity));
         changes.extend(self.blocks(world, &identity.host));
+        changes.extend(self.split(world, identity.block_size));
         changes.extend(self.claims(world, &identity.host, now));
         changes.extend(self.records(world, &identity.host, now));
         changes.extend(self.vips(world, identity));
@@ -160,6 +161,20 @@ impl Own {
         let given_back = self.given_back.intersection(&known).map(free);
         let freed = self.given_back.intersection(&world.given_back).map(delete);
         missing.map(create).chain(given_back).chain(freed).collect()
+    }
+
+    /// Blocks that are handed out in smaller ones, of which we have some: nobody may have them as a whole.
+    fn split(&self, world: &World, block_size: u8) -> Vec<Change> {
+        let small = self.blocks.iter().filter(|block| block.prefix_len() > block_size);
+        let whole: BTreeSet<Ipv4Net> =
+            small.filter_map(|block| claim::block_of(block.network(), block_size)).collect();
+        let create =
+            |block: &Ipv4Net| Change::Create(Key::Block(*block), SPLIT.to_owned(), Lifetime::Forever);
+        whole
+            .difference(&world.split)
+            .filter(|whole| !world.blocks.contains_key(*whole))
+            .map(create)
+            .collect()
     }
 
     /// The virtual addresses that the registry does not know yet. Written down by any host that has an instance.

@@ -16,6 +16,8 @@ with_any_registry!(
     an_address_goes_to_one_and_moves_to_the_next,
     an_address_in_anothers_block_is_asked_for_there,
     hosts_that_do_not_agree_are_refused,
+    a_subnet_is_shared_in_small_blocks_and_nobody_gets_it_as_a_whole,
+    an_address_of_a_subnet_is_asked_for_where_its_small_block_is,
 );
 
 async fn fifty_hosts_that_claim_at_once_get_fifty_blocks(lab: Lab) {
@@ -27,7 +29,7 @@ async fn fifty_hosts_that_claim_at_once_get_fifty_blocks(lab: Lab) {
     }
     let mut claims = Vec::new();
     for host in hosts {
-        claims.push(tokio::spawn(async move { (host.cluster.claim_block().await, host) }));
+        claims.push(tokio::spawn(async move { (host.cluster.claim_block(None).await, host) }));
     }
     let (mut blocks, mut hosts) = (BTreeSet::new(), Vec::new());
     for claim in claims {
@@ -36,13 +38,13 @@ async fn fifty_hosts_that_claim_at_once_get_fifty_blocks(lab: Lab) {
         hosts.push(host);
     }
     for _ in 50..64 {
-        assert!(blocks.insert(hosts[0].cluster.claim_block().await.unwrap()));
+        assert!(blocks.insert(hosts[0].cluster.claim_block(None).await.unwrap()));
     }
     until("the last host has heard of all", || {
         hosts[49].view().peers.iter().map(|peer| peer.blocks.len()).sum::<usize>() == 63
     })
     .await;
-    assert!(matches!(hosts[49].cluster.claim_block().await, Err(ClaimError::Exhausted(_))));
+    assert!(matches!(hosts[49].cluster.claim_block(None).await, Err(ClaimError::Exhausted(_))));
 }
 
 async fn a_block_that_is_given_back_is_free_for_others(lab: Lab) {
@@ -50,7 +52,7 @@ async fn a_block_that_is_given_back_is_free_for_others(lab: Lab) {
     let (a, b) = (lab.host_with("a", wanted()).await, lab.host_with("b", wanted()).await);
     let (first, second) = (a.claim_block().await, a.claim_block().await);
     until("b has heard", || b.peer("a").is_some_and(|peer| peer.blocks.len() == 2)).await;
-    assert!(matches!(b.cluster.claim_block().await, Err(ClaimError::Exhausted(_))));
+    assert!(matches!(b.cluster.claim_block(None).await, Err(ClaimError::Exhausted(_))));
     a.cluster.give_back(first);
     until("b has heard", || b.peer("a").is_some_and(|peer| peer.blocks == [second])).await;
     assert_eq!(b.claim_block().await, first);
@@ -119,9 +121,45 @@ async fn hosts_that_do_not_agree_are_refused(lab: Lab) {
     ] {
         let other = lab.begin("other", wanted).await;
         until("it is refused", || format!("{:?}", other.view().registry).contains(word)).await;
-        let error = other.cluster.claim_block().await.unwrap_err().to_string();
+        let error = other.cluster.claim_block(None).await.unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
         assert_eq!(raw.get("hosts/other").await, None);
         assert!(!other.view().read && other.view().peers.is_empty(), "nothing of it is believed");
     }
+}
+
+async fn a_subnet_is_shared_in_small_blocks_and_nobody_gets_it_as_a_whole(lab: Lab) {
+    // Two blocks, of which one is the subnet's.
+    let wanted = || Wanted { pool: "10.32.0.0/23", ..Wanted::default() };
+    let subnet = "10.32.1.0/24".parse().unwrap();
+    let mut hosts = Vec::new();
+    for number in 0..6 {
+        hosts.push(lab.host_with(&format!("h{number}"), wanted()).await);
+    }
+    let claims = hosts.iter().map(|host| host.cluster.claim_block(Some(subnet)));
+    let parts = futures_util::future::join_all(claims).await;
+    let parts: BTreeSet<_> = parts.into_iter().map(Result::unwrap).collect();
+    assert_eq!(parts.len(), 6, "each has one of its own");
+    assert!(parts.iter().all(|part| part.prefix_len() == 28 && subnet.contains(part)), "{parts:?}");
+    assert_eq!(hosts[0].claim_block().await.to_string(), "10.32.0.0/24");
+    for host in &hosts {
+        assert!(matches!(host.cluster.claim_block(None).await, Err(ClaimError::Exhausted(_))));
+    }
+    let whole = "10.32.0.0/24".parse().unwrap();
+    let refused = hosts[1].cluster.claim_block(Some(whole)).await;
+    assert_eq!(refused, Err(ClaimError::Exhausted(whole)), "a block that a host has is no subnet");
+    for _ in 6..16 {
+        hosts[3].cluster.claim_block(Some(subnet)).await.unwrap();
+    }
+    assert_eq!(hosts[4].cluster.claim_block(Some(subnet)).await, Err(ClaimError::Exhausted(subnet)));
+}
+
+async fn an_address_of_a_subnet_is_asked_for_where_its_small_block_is(lab: Lab) {
+    let (a, b) = (lab.host("a").await, lab.host("b").await);
+    let part = a.cluster.claim_block(Some("10.40.0.0/24".parse().unwrap())).await.unwrap();
+    let [taken, free] = [1, 2].map(|nth| part.hosts().nth(nth).unwrap());
+    a.reserved.lock().unwrap().insert(taken, "container".to_owned());
+    until("b has heard", || b.peer("a").is_some_and(|peer| peer.blocks == [part])).await;
+    assert!(matches!(b.cluster.claim_address(taken, "x").await, Err(ClaimError::Taken { .. })));
+    b.cluster.claim_address(free, "x").await.unwrap();
 }

@@ -61,6 +61,7 @@ pub(crate) struct Lab {
 /// A host's settings.
 pub(crate) struct Wanted {
     pub(crate) pool: &'static str,
+    pub(crate) vips: Option<&'static str>,
     pub(crate) block_size: u8,
     pub(crate) free_after: Duration,
     /// Whether somebody listens at the host's port.
@@ -73,6 +74,7 @@ impl Default for Wanted {
     fn default() -> Self {
         Self {
             pool: "10.32.0.0/12",
+            vips: None,
             block_size: 24,
             free_after: Duration::from_secs(86_400),
             answers: true,
@@ -109,7 +111,7 @@ impl Lab {
         let table: SharedTable = Arc::new(RwLock::new(Table::new(Name::parse("selvedge.internal").unwrap())));
         let reserved = Arc::new(Mutex::new(HashMap::new()));
         let identity = Identity {
-            vips: None,
+            vips: wanted.vips.map(|range| range.parse().unwrap()),
             by_tenant: false,
             host: name.to_owned(),
             instance: format!("{port}"),
@@ -234,7 +236,7 @@ impl Host {
     }
 
     pub(crate) async fn claim_block(&self) -> Ipv4Net {
-        self.cluster.claim_block().await.unwrap()
+        self.cluster.claim_block(None).await.unwrap()
     }
 }
 

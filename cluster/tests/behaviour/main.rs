@@ -13,6 +13,7 @@ mod names;
 mod property;
 mod servers;
 mod tls;
+mod vips;
 
 /// A test for each kind of registry.
 macro_rules! with_any_registry {

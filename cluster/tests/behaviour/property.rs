@@ -56,7 +56,7 @@ async fn play(acts: Vec<Act>) -> Result<(), TestCaseError> {
     for act in acts {
         match act {
             Act::Claim(number) => {
-                if let Ok(block) = hosts[number].cluster.claim_block().await {
+                if let Ok(block) = hosts[number].cluster.claim_block(None).await {
                     owned.entry(number).or_default().insert(block);
                 }
             }

@@ -59,7 +59,7 @@ fn takes_part(good: Kind, bad: Vec<(&'static str, Kind)>) {
         for (what, registry) in bad {
             let lab = Lab { registry };
             let stranger = lab.begin("stranger", Wanted::default()).await;
-            let error = stranger.cluster.claim_block().await.unwrap_err().to_string();
+            let error = stranger.cluster.claim_block(None).await.unwrap_err().to_string();
             assert!(error.contains("cannot be reached") && !error.contains('\n'), "{what}: {error}");
             assert!(!stranger.view().read, "{what}");
             assert!(b.peer("stranger").is_none(), "{what}");

@@ -14,6 +14,7 @@ use tracing::info;
 
 use super::labels::{self, Wanted, Wishes};
 use super::{Request, weave};
+use crate::book::Wish;
 use crate::docker::engine::EngineError;
 use crate::docker::error::Refusal;
 use crate::docker::life::moment;
@@ -231,7 +232,7 @@ async fn with_wire(
     allowed(worker, &body.wishes)?;
     // Until the engine has given an id, the address is held under a name that no container can have.
     let holder = format!("create {}", worker.counters.next());
-    let address = take_address(worker, body.wishes.address, &holder).await?;
+    let address = take_address(worker, wish(&body.wishes), &holder).await?;
     let note = rewrite(worker, &mut body, name.as_deref(), (address, started));
     let note = note.map(|note| sign(&mut body, Note { asked: request.asked.when, ..note }));
     let result = match note {
@@ -249,9 +250,19 @@ async fn with_wire(
     result.map(|(answer, _)| answer)
 }
 
+fn wish(wishes: &Wishes) -> Wish {
+    let subnet = wishes.subnet.map_or(Wish::Any, Wish::Subnet);
+    wishes.address.map_or(subnet, Wish::Address)
+}
+
 /// Whether what was asked for can be had with this host's settings.
 fn allowed(worker: &Worker, wishes: &Wishes) -> Result<(), Refusal> {
     let range = worker.config.vips.range;
+    if let Some(subnet) = wishes.subnet.filter(|subnet| !worker.config.pool.contains(subnet)) {
+        let reason =
+            format!("{}: {subnet} is not a part of the pool {}", weave::VARIABLE, worker.config.pool);
+        return Err(Refusal::new(400, reason));
+    }
     match (wishes.address, range) {
         (Some(address), Some(range)) if range.contains(&address) => Err(Refusal::new(
             400,
@@ -273,10 +284,11 @@ fn allowed(worker: &Worker, wishes: &Wishes) -> Result<(), Refusal> {
 }
 
 /// A full host claims another block first, which mostly has been done before it was full.
-async fn take_address(worker: &Worker, wish: Option<Ipv4Addr>, holder: &str) -> Result<Ipv4Addr, Refusal> {
+async fn take_address(worker: &Worker, wish: Wish, holder: &str) -> Result<Ipv4Addr, Refusal> {
     let mut taken = worker.book.take(wish, holder);
     if matches!(taken, Err(AddressError::Full(_))) {
-        fabric::another_block(worker).await.map_err(|reason| Refusal::new(503, reason))?;
+        let subnet = if let Wish::Subnet(subnet) = wish { Some(subnet) } else { None };
+        fabric::another_block(worker, subnet).await.map_err(|reason| Refusal::new(503, reason))?;
         taken = worker.book.take(wish, holder);
     }
     taken.map_err(|error| {
@@ -340,6 +352,7 @@ fn rewrite(
     let note = Note {
         address,
         fixed: body.wishes.address.is_some(),
+        subnet: body.wishes.subnet.filter(|_| body.wishes.address.is_none()),
         runtime: worker.config.runtime_dir.clone(),
         names,
         upstreams,

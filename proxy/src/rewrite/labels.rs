@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use selvedge_registry::allow::{self, Grant, Protocol};
 use selvedge_registry::name::Name;
 use selvedge_registry::record::NamedPort;
@@ -20,6 +21,8 @@ pub(crate) struct Wishes {
     pub(crate) network: Option<Wanted>,
     /// `selvedge.ip`.
     pub(crate) address: Option<Ipv4Addr>,
+    /// `WEAVE_CIDR=net:..`: a subnet whose addresses are for those who ask for it.
+    pub(crate) subnet: Option<Ipv4Net>,
     /// `selvedge.name`: one or more, by commas or blanks.
     pub(crate) names: Vec<String>,
     /// `selvedge.tenant`.
