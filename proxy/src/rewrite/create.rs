@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
 use selvedge_netsetup::policy::nft_version;
 use selvedge_registry::allow;
 use selvedge_registry::pool::AddressError;
@@ -261,6 +262,14 @@ fn allowed(worker: &Worker, wishes: &Wishes) -> Result<(), Refusal> {
     if let Some(subnet) = wishes.subnet.filter(|subnet| !worker.config.pool.contains(subnet)) {
         let reason =
             format!("{}: {subnet} is not a part of the pool {}", weave::VARIABLE, worker.config.pool);
+        return Err(Refusal::new(400, reason));
+    }
+    let overlap = |(a, b): (Ipv4Net, Ipv4Net)| a.contains(&b) || b.contains(&a);
+    if let Some((subnet, range)) = wishes.subnet.zip(range).filter(|both| overlap(*both)) {
+        let reason = format!(
+            "{}: {subnet} overlaps {range}, which is for virtual addresses (--vip-range)",
+            weave::VARIABLE
+        );
         return Err(Refusal::new(400, reason));
     }
     match (wishes.address, range) {

@@ -47,7 +47,8 @@ pub(crate) fn measure(effort: Effort, report: &mut Report) -> anyhow::Result<()>
         let host = Host::new();
         let _address = switch.plug(&host, 0, 1, false);
         let engine = Engine::debian(&host, &[]);
-        let others = Others::write(&host, &store, hosts)?;
+        let shape = Shape { base: Ipv4Addr::new(10, 32, 0, 0), tenant: None };
+        let others = Others::write(&host, &store, hosts, shape)?;
         for round in 1..=effort.rounds.min(3) {
             eprintln!("{hosts} hosts: round {round} of {}", effort.rounds.min(3));
             one_round(&host, &engine, &store, &others, (hosts, report))?;
@@ -123,8 +124,17 @@ fn inside<T: Send>(host: &Host, work: impl FnOnce() -> anyhow::Result<T> + Send)
     })
 }
 
+/// What made-up containers look like.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// The first address of the first host.
+    pub(crate) base: Ipv4Addr,
+    /// Whose they are.
+    pub(crate) tenant: Option<&'static str>,
+}
+
 /// The hosts that exist only in the registry: alive as long as this is.
-struct Others {
+pub(crate) struct Others {
     changes: UnboundedSender<Reply>,
 }
 
@@ -132,7 +142,11 @@ struct Others {
 type Reply = std::sync::mpsc::Sender<anyhow::Result<()>>;
 
 impl Others {
-    fn write(host: &Host, store: &Store, hosts: u32) -> anyhow::Result<Self> {
+    /// Writes all of them into a ZooKeeper that is reached from this host.
+    ///
+    /// # Errors
+    /// It does not take them.
+    pub(crate) fn write(host: &Host, store: &Store, hosts: u32, shape: Shape) -> anyhow::Result<Self> {
         let url = store.url("selvedge");
         let endpoints = url.trim_start_matches("zookeeper://").trim_end_matches("/selvedge").split(',');
         let servers = Servers {
@@ -149,7 +163,7 @@ impl Others {
             let entered = nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let (Ok(()), Ok(runtime)) = (entered, runtime) else { return };
-            runtime.block_on(write_and_change(servers, hosts, &written, wanted));
+            runtime.block_on(write_and_change(servers, (hosts, shape), &written, wanted));
         });
         done.recv().context("the writer has ended")??;
         Ok(Self { changes })
@@ -166,7 +180,7 @@ impl Others {
 /// Writes all, says so, and makes changes when it is asked; the session lives as long as this.
 async fn write_and_change(
     servers: Servers,
-    hosts: u32,
+    (hosts, shape): (u32, Shape),
     written: &std::sync::mpsc::Sender<anyhow::Result<()>>,
     mut wanted: UnboundedReceiver<Reply>,
 ) {
@@ -174,13 +188,13 @@ async fn write_and_change(
         Ok(opened) => opened,
         Err(error) => return drop(written.send(Err(error.into()))),
     };
-    let _ = written.send(write_all(&writer, hosts).await);
+    let _ = written.send(write_all(&writer, hosts, shape).await);
     loop {
         tokio::select! {
             // Nobody wants these news; unread they would fill the memory.
             news = reader.next() => if news.is_err() { return },
             reply = wanted.recv() => match reply {
-                Some(reply) => drop(reply.send(change(&writer).await)),
+                Some(reply) => drop(reply.send(change(&writer, shape).await)),
                 None => return,
             },
         }
@@ -191,18 +205,22 @@ fn name_of(host: u32) -> String {
     format!("made-up-{host}")
 }
 
-/// The blocks begin at the end of the pool: where the real host looks first is its own choice.
-fn address_of(host: u32, container: u32) -> Ipv4Addr {
-    Ipv4Addr::from_bits(Ipv4Addr::new(10, 32, 0, 0).to_bits() + host * 256 + container + 1)
+impl Shape {
+    /// Where the real host looks first is its own choice.
+    fn address_of(self, host: u32, container: u32) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.base.to_bits() + host * 256 + container + 1)
+    }
+
+    fn record(self, host: u32, container: u32) -> Option<Record> {
+        let number = host * CONTAINERS + container;
+        let names = vec![Name::parse(&format!("h{number}.bench")).ok()?];
+        let mut record = Record::new(format!("{number:012x}"), self.address_of(host, container), names);
+        record.traits.tenant = self.tenant.map(Into::into);
+        Some(record)
+    }
 }
 
-fn record(host: u32, container: u32) -> Option<Record> {
-    let number = host * CONTAINERS + container;
-    let names = vec![Name::parse(&format!("h{number}.bench")).ok()?];
-    Some(Record::new(format!("{number:012x}"), address_of(host, container), names))
-}
-
-async fn write_all<W: Writer>(writer: &W, hosts: u32) -> anyhow::Result<()> {
+async fn write_all<W: Writer>(writer: &W, hosts: u32, shape: Shape) -> anyhow::Result<()> {
     let settings = r#"{"pool":"10.32.0.0/12","block_size":24,"epoch":"bench"}"#.to_owned();
     let mut keys = vec![(Key::Settings, settings, Lifetime::Forever)];
     for host in 0..hosts {
@@ -210,10 +228,10 @@ async fn write_all<W: Writer>(writer: &W, hosts: u32) -> anyhow::Result<()> {
         let address = Ipv4Addr::from_bits(Ipv4Addr::new(192, 168, 128, 0).to_bits() + host).into();
         let info = HostInfo { address, port: 6785, version: "0.1.0".into(), datapath: "auto".into() };
         keys.push((Key::Host(name_of(host)), serde_json::to_string(&info)?, Lifetime::Forever));
-        let block = ipnet::Ipv4Net::new(address_of(host, 0), 24)?.trunc();
+        let block = ipnet::Ipv4Net::new(shape.address_of(host, 0), 24)?.trunc();
         keys.push((Key::Block(block), name_of(host), Lifetime::Forever));
         for container in 0..CONTAINERS {
-            let text = write_record(&record(host, container).context("a name")?);
+            let text = write_record(&shape.record(host, container).context("a name")?);
             keys.push((Key::Record { host: name_of(host), text }, String::new(), Lifetime::Forever));
         }
         let live = Key::Live { host: name_of(host), instance: "1".into() };
@@ -227,8 +245,8 @@ async fn write_all<W: Writer>(writer: &W, hosts: u32) -> anyhow::Result<()> {
     Ok(done?)
 }
 
-async fn change<W: Writer>(writer: &W) -> anyhow::Result<()> {
-    let mut record = record(0, 0).context("a name")?;
+async fn change<W: Writer>(writer: &W, shape: Shape) -> anyhow::Result<()> {
+    let mut record = shape.record(0, 0).context("a name")?;
     for number in 0..CHANGES {
         record.id = format!("{number:012x}").replace('0', "c");
         record.names = vec![Name::parse(&format!("new{number}"))?];

@@ -9,6 +9,7 @@ mod dns_load;
 mod engine;
 mod fast;
 mod fleet;
+mod growth;
 mod idle;
 mod policy;
 mod process;
@@ -21,6 +22,7 @@ mod spread;
 mod streams;
 mod upgrades;
 mod upstream;
+mod vip;
 mod wire;
 
 use std::io::Read;
@@ -96,6 +98,10 @@ enum Part {
     Spread,
     /// What tenants cost.
     Policy,
+    /// What virtual addresses cost.
+    Vip,
+    /// Fifty tenants that grow.
+    Growth,
 }
 
 #[derive(Debug, clap::Args)]
@@ -232,6 +238,12 @@ fn measure(
     }
     if wanted(Part::Policy) {
         policy::measure(effort, report).context("tenants")?;
+    }
+    if wanted(Part::Vip) {
+        vip::measure(effort, report).context("virtual addresses")?;
+    }
+    if wanted(Part::Growth) {
+        growth::measure(report).context("tenants that grow")?;
     }
     Ok(())
 }

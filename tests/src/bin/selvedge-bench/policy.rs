@@ -71,7 +71,7 @@ async fn rounds(effort: Effort, report: &mut Report) -> anyhow::Result<()> {
 }
 
 /// An engine's NAT, by which every connection of a host is tracked, with or without a policy.
-fn docker_s_own() -> anyhow::Result<()> {
+pub(crate) fn docker_s_own() -> anyhow::Result<()> {
     let rules = "table ip nat {\n chain postrouting {\n type nat hook postrouting priority srcnat;\n \
                  ip saddr 172.17.0.0/16 oifname != \"docker0\" masquerade\n }\n}\n";
     crate::wire::feed(Command::new("nft").args(["-f", "-"]), rules)
@@ -267,7 +267,7 @@ fn rate(effort: Effort, counter: &AtomicU64) -> f64 {
 }
 
 /// Opens sockets in a container; they stay where they were opened.
-fn within<T: Send>(
+pub(crate) fn within<T: Send>(
     container: &Container,
     open: impl FnOnce() -> anyhow::Result<T> + Send,
 ) -> anyhow::Result<T> {
