@@ -133,6 +133,9 @@ pub struct HostInfo {
     pub version: String,
     /// `auto`, `direct` or `vxlan`.
     pub datapath: String,
+    /// `open` or `tenant`; empty = an early version, which does not say.
+    #[serde(default)]
+    pub policy: String,
 }
 
 /// Who has an address that a container asked for.

@@ -6,6 +6,7 @@
 //! /proc/sys), never know what Docker is (but for one iptables chain), and never block the thread that calls it:
 //! netlink waits for the kernel's rtnl lock inside sendmsg(2), so it happens on threads of its own.
 
+mod conntrack;
 mod device;
 mod error;
 mod fabric;

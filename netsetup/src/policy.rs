@@ -272,14 +272,18 @@ impl Policy {
         let Some(have) = &kernel.have else { return Ok(0) };
         let may_remove =
             kernel.settled && kernel.strange_since.is_some_and(|since| since.elapsed() >= STRANGE_FOR);
-        let difference = difference::whole(&self.base, &self.wanted(), have, may_remove);
+        let (difference, noted) = {
+            let wanted = self.wanted();
+            (difference::whole(&self.base, &wanted, have, may_remove), wanted.touched.is_some())
+        };
         kernel.strange_since = difference.strange.then(|| kernel.strange_since.unwrap_or_else(Instant::now));
         kernel.suspicious = difference.strange || !read;
         kernel.generation = Some(now);
         if difference.text.is_empty() {
             return Ok(0);
         }
-        self.transact(&mut kernel, difference).await
+        // What was noted while we looked is nobody's damage either.
+        self.transact(&mut kernel, difference).await.map(|count| if noted { 0 } else { count })
     }
 
     /// Reads the table, if that is not too often for its size; else sees at least whether there is one. Says whether

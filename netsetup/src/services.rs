@@ -7,16 +7,22 @@
 mod have;
 mod wanted;
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::conntrack::{self, Tuple};
 use crate::error::Error;
 use crate::policy::Protocol;
+use crate::pool6::block6;
 use crate::services::have::Have;
-use crate::services::wanted::Wanted;
+use crate::services::wanted::{Led, Wanted};
 use crate::{generation, nft};
+
+/// IPPROTO_UDP.
+const UDP: u8 = 17;
 
 /// What does not change while a worker lives.
 #[derive(Debug, Clone)]
@@ -59,6 +65,8 @@ struct Kernel {
     have: Option<Have>,
     /// The kernel's generation when `have` was true.
     generation: Option<u32>,
+    /// Where UDP was led, when it was last seen to that nobody is led elsewhere.
+    udp: BTreeSet<Led>,
 }
 
 impl Services {
@@ -145,15 +153,33 @@ impl Services {
         }
         let Some(have) = &kernel.have else { return Ok(0) };
         let difference = wanted.difference(have);
-        if difference.text.is_empty() {
-            return Ok(0);
+        if !difference.text.is_empty() {
+            let before = kernel.generation;
+            // Not sure any more, until it is done.
+            kernel.have = None;
+            kernel.generation = nft::blocking(move || nft::transact(&difference.text, before)).await?;
+            kernel.have = Some(wanted.fulfilled());
         }
-        let before = kernel.generation;
-        // Not sure any more, until it is done.
-        kernel.have = None;
-        kernel.generation = nft::blocking(move || nft::transact(&difference.text, before)).await?;
-        kernel.have = Some(wanted.fulfilled());
+        if kernel.udp != *wanted.udp() {
+            self.let_go(&wanted).await?;
+            kernel.udp.clone_from(wanted.udp());
+        }
         Ok(difference.count)
+    }
+
+    /// Who asks by UDP has no connection that could end: it is led anew when whom it asked is gone.
+    async fn let_go(&self, wanted: &Arc<Wanted>) -> Result<(), Error> {
+        let (wanted, settings) = (Arc::clone(wanted), Arc::clone(&self.settings));
+        let ours = move |address: IpAddr| match address {
+            IpAddr::V4(four) => settings.range.contains(&four),
+            IpAddr::V6(six) => {
+                settings.pool6.is_some_and(|pool6| block6(pool6, settings.range).contains(&six))
+            }
+        };
+        let is_over = move |asked: Tuple, answered: Tuple| {
+            asked.protocol == UDP && ours(asked.to.0) && !wanted.udp().contains(&(asked.to, answered.from))
+        };
+        nft::blocking(move || conntrack::forget(is_over)).await.map(drop)
     }
 
     /// Takes the table out, if it is there.

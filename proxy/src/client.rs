@@ -264,7 +264,15 @@ fn cluster(status: &Value) -> Vec<(&'static str, String)> {
         ),
     ];
     let name = |host: &Value| host["name"].as_str().unwrap_or("-").to_owned();
+    let own = status.pointer("/policy/mode").and_then(Value::as_str);
     for host in hosts {
+        let policy = host["info"]["policy"].as_str().filter(|policy| !policy.is_empty());
+        if let Some(policy) = policy.filter(|policy| Some(*policy) != own) {
+            rows.push((
+                "WARNING",
+                format!("{} has --policy {policy}; all hosts must have the same", name(host)),
+            ));
+        }
         match (host["alive"] == true, host["registered"] == true) {
             (true, true) => {}
             (true, false) => rows.push(("", format!("{} answers, and is not in the registry", name(host)))),
@@ -286,4 +294,19 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
             format!("{}\n", cells.trim_end())
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_do_not_agree_about_the_policy_are_told_of() {
+        let host = |name: &str, policy: &str| serde_json::json!({"name": name, "alive": true, "registered": true, "info": {"policy": policy}});
+        let hosts = [host("a", "tenant"), host("b", "open"), host("early", "")];
+        let status = serde_json::json!({"policy": {"mode": "tenant"}, "cluster": {"hosts": hosts}});
+        let warnings: Vec<String> =
+            cluster(&status).into_iter().filter(|(row, _)| *row == "WARNING").map(|(_, text)| text).collect();
+        assert_eq!(warnings, ["b has --policy open; all hosts must have the same"]);
+    }
 }

@@ -61,6 +61,7 @@ pub(crate) async fn join(
             port: cluster.peer_port,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             datapath: datapath_text(cluster.datapath).to_owned(),
+            policy: config.policy.name().to_owned(),
         },
         pool: config.pool,
         block_size: config.block_size,

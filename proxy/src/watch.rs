@@ -27,7 +27,8 @@ use crate::route::percent_encode;
 use crate::serving;
 use crate::worker::Worker;
 
-const EVENTS: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D";
+// {"type":["container","network"]}
+const EVENTS: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%2C%22network%22%5D%7D";
 const RECONNECT: Duration = Duration::from_millis(200);
 /// For how long a container that an earlier worker was stopping is taken to be about to end.
 const STAND_ASIDE: Duration = Duration::from_secs(60);
@@ -265,11 +266,17 @@ async fn event(worker: &Arc<Worker>, line: &[u8]) {
         Ok(event) => event,
         Err(error) => return debug!(%error, "an event that we cannot read"),
     };
+    let attributes = &event.actor.attributes;
+    if event.kind == "network" {
+        if matches!(event.action.as_str(), "connect" | "disconnect") {
+            attributes.get("container").iter().for_each(|id| moved(worker, id));
+        }
+        return;
+    }
     if event.kind != "container" {
         return;
     }
     let id = event.actor.id.as_str();
-    let attributes = &event.actor.attributes;
     let name = attributes.get("name").map(String::as_str).unwrap_or_default();
     if event.action == "die"
         && let Some(code) = attributes.get("exitCode").and_then(|code| code.parse().ok())
@@ -295,6 +302,23 @@ async fn event(worker: &Arc<Worker>, line: &[u8]) {
             }
         }
     }
+}
+
+/// A container that runs has come to one of the engine's networks, or left it: its address there is judged as its own.
+fn moved(worker: &Arc<Worker>, id: &str) {
+    let runs = worker.book.entry(id).is_some_and(|entry| entry.phase == Phase::Wired);
+    if !runs || !worker.config.policy.tenants {
+        return;
+    }
+    let (worker, id) = (Arc::clone(worker), id.to_owned());
+    tokio::spawn(async move {
+        let Ok(found) = worker.engine.inspect(&id).await else { return };
+        worker.book.set_life(&id, &found);
+        if let Some(entry) = worker.book.entry(&id).filter(|entry| entry.phase == Phase::Wired) {
+            debug!(container = short(&id), addresses = ?entry.aliases, "is on other networks of the engine's now");
+            reconcile::publish(&worker, &id, &entry);
+        }
+    });
 }
 
 fn fares(worker: &Worker, id: &str, unhealthy: bool) {

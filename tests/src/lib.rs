@@ -7,6 +7,7 @@ pub mod compare;
 pub mod docker;
 pub mod engine;
 pub mod fleet;
+pub mod growth;
 pub mod host;
 pub mod http;
 pub mod mesos;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use selvedge_tests::fleet::{Fleet, Member, Plan, StoreKind};
+use selvedge_tests::growth::{self, Growth};
 use selvedge_tests::reach::{Answer, Place, TCP, speaks, what_reaches};
 use selvedge_tests::wait::until_true;
 
@@ -206,7 +207,7 @@ fn the_rest_of_the_world(town: &Town) {
         status["policy"]["refused"].as_array().is_some_and(|list| list.iter().any(pair))
     });
     let is_told = |line: &str| line.contains("refused") && line.contains("called");
-    assert!(a.selvedge.log().lines().any(is_told), "and told in the log");
+    until_true("and told in the log", Duration::from_secs(15), || a.selvedge.log().lines().any(is_told));
 }
 
 /// A name is there for those who may call it.
@@ -365,4 +366,47 @@ fn a_small_subnet_is_full_when_it_is_full() {
     lab.selvedge.kill_worker();
     create("c7").ok();
     assert_eq!(docker.run(&["create", "busybox", "true"]).code, 0, "the others have room");
+}
+
+#[test]
+fn fifty_tenants_grow_without_a_setting() {
+    const TENANTS: usize = 50;
+    let options = ["--policy", "tenant"].map(str::to_owned).to_vec();
+    let fleet = Fleet::new(&Plan { hosts: 3, options, ..Plan::default() });
+    let growth = Growth { tenants: TENANTS, running: 2 };
+    for (from, to) in [(0, 1), (1, 4), (4, 20)] {
+        growth.grow(&fleet, from..to).expect("each gets what it needs");
+        assert_eq!(growth::addresses(&fleet).len(), TENANTS * to, "an address of its own for each");
+    }
+    // A thousand: more than the first block of each host holds.
+    assert!(growth::blocks(&fleet) > 3, "{} blocks", growth::blocks(&fleet));
+    growth.kept_apart(&fleet).expect("each reaches its own, and nobody else's");
+}
+
+#[test]
+fn a_network_that_a_running_container_is_connected_to_is_no_way_round() {
+    let lab = selvedge_tests::Lab::with_selvedge(&["--policy", "tenant"]);
+    let docker = lab.selvedge.docker();
+    let start = |name: &str, tenant: &str| {
+        docker.start(&["--name", name, "-l", &format!("selvedge.tenant={tenant}"), "busybox", "sleep", "1d"]);
+        let place = Place::of(&docker, name);
+        place.serve();
+        place
+    };
+    let [web, cart, _] =
+        [("web", "shop"), ("cart", "shop"), ("vault", "bank")].map(|(name, of)| start(name, of));
+    docker.run(&["network", "create", "later"]).ok();
+    for name in ["web", "cart", "vault"] {
+        docker.run(&["network", "connect", "later", name]).ok();
+    }
+    let at = |name: &str| -> IpAddr {
+        let inspect = lab.engine.docker().inspect(name);
+        let address = inspect["NetworkSettings"]["Networks"]["later"]["IPAddress"].as_str();
+        address.and_then(|text| text.parse().ok()).expect("an address")
+    };
+    until_true("it is judged there too", SOON, || what_reaches(web, at("vault")) == "-");
+    until_true("and let through where it may be", SOON, || what_reaches(cart, at("web")) == "58iu");
+    lab.selvedge.kill_worker();
+    assert_eq!(what_reaches(web, at("vault")), "-");
+    assert_eq!(what_reaches(cart, at("web")), "58iu");
 }

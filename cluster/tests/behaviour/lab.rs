@@ -120,6 +120,7 @@ impl Lab {
                 port,
                 version: "1".to_owned(),
                 datapath: "auto".to_owned(),
+                policy: String::new(),
             },
             pool: wanted.pool.parse().unwrap(),
             block_size: wanted.block_size,

@@ -23,7 +23,12 @@ pub(super) struct Wanted {
     /// With `{}` where the name is to stand.
     sets: BTreeMap<String, (String, BTreeSet<String>)>,
     chains: BTreeMap<String, Chain>,
+    /// Where UDP may be led.
+    udp: BTreeSet<Led>,
 }
+
+/// A virtual address and port, and an instance's.
+pub(super) type Led = ((IpAddr, u16), (IpAddr, u16));
 
 #[derive(Debug)]
 struct Chain {
@@ -47,7 +52,12 @@ pub(super) fn table_name(settings: &ServicesSettings) -> String {
 
 impl Wanted {
     pub(super) fn new(settings: &ServicesSettings, services: &[Service], aside: &[Ipv4Addr]) -> Self {
-        let mut wanted = Self { table: table_name(settings), sets: BTreeMap::new(), chains: BTreeMap::new() };
+        let mut wanted = Self {
+            table: table_name(settings),
+            sets: BTreeMap::new(),
+            chains: BTreeMap::new(),
+            udp: BTreeSet::new(),
+        };
         // Without anything behind it no table is needed, and no nft.
         if services.is_empty() && aside.is_empty() {
             return wanted;
@@ -117,6 +127,9 @@ impl Wanted {
             let key = format!("{address} . {protocol} . {}", service.port);
             let backends: Vec<(IpAddr, u16)> =
                 service.backends.iter().filter_map(|(address, port)| Some((of(*address)?, *port))).collect();
+            if service.protocol == Protocol::Udp {
+                self.udp.extend(backends.iter().map(|backend| ((address, service.port), *backend)));
+            }
             let entries: Vec<String> = backends
                 .iter()
                 .enumerate()
@@ -138,6 +151,11 @@ impl Wanted {
         if let Some((_, elements)) = self.sets.get_mut(set) {
             elements.insert(element);
         }
+    }
+
+    /// Where UDP may be led.
+    pub(super) fn udp(&self) -> &BTreeSet<Led> {
+        &self.udp
     }
 
     /// What the kernel has when all of it is done.

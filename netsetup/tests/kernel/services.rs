@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use selvedge_netsetup::policy::{Policy, Protocol};
@@ -189,6 +189,47 @@ fn the_policy_judges_whom_a_connection_led_to() {
             assert_eq!(called(friend.pid(), to).as_deref(), Ok("a"), "{to}");
             assert_eq!(called(a.pid(), to).as_deref(), Ok("a"), "itself, {to}");
             assert_eq!(called(foe.pid(), to).unwrap_err(), std::io::ErrorKind::ConnectionRefused, "{to}");
+        }
+    });
+}
+
+fn answer(socket: &UdpSocket, name: &[u8]) {
+    while let Ok((_, asker)) = socket.recv_from(&mut [0; 8]) {
+        let _ = socket.send_to(name, asker);
+    }
+}
+
+#[test]
+fn who_asks_by_udp_is_led_anew_when_whom_it_asked_is_gone() {
+    on_a_host(|| async {
+        let network = ready().await;
+        let (a, b, caller) = (wired(&network).await, wired(&network).await, wired(&network).await);
+        for (container, name) in [(&a, b"a"), (&b, b"b")] {
+            let socket = inside(container.pid(), || UdpSocket::bind(("::", 7000)).unwrap());
+            std::thread::spawn(move || answer(&socket, name));
+        }
+        let udp = |backends: &[&Container]| Service { protocol: Protocol::Udp, ..service(backends) };
+        for to in both() {
+            let services = services();
+            services.set(&[udp(&[&a])], &[]);
+            services.apply().await.unwrap();
+            let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+            let asker = inside(caller.pid(), move || UdpSocket::bind((any, 0)).unwrap());
+            asker.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            let ask = || {
+                let mut name = [0; 1];
+                asker.send_to(b"?", (to, 80)).and_then(|_| asker.recv(&mut name)).map(|_| name)
+            };
+            assert_eq!(ask().unwrap(), *b"a");
+            services.set(&[udp(&[&a, &b])], &[]);
+            services.apply().await.unwrap();
+            assert_eq!(ask().unwrap(), *b"a", "who can go on goes on");
+            services.set(&[udp(&[&b])], &[]);
+            services.apply().await.unwrap();
+            assert_eq!(ask().unwrap(), *b"b", "from the same port, {to}");
+            services.set(&[], &[]);
+            services.apply().await.unwrap();
+            assert!(ask().is_err(), "nobody is there any more");
         }
     });
 }

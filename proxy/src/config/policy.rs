@@ -23,6 +23,11 @@ pub(crate) struct PolicyConfig {
 }
 
 impl PolicyConfig {
+    /// As the flag `--policy` has it.
+    pub(crate) fn name(&self) -> &'static str {
+        if self.tenants { "tenant" } else { "open" }
+    }
+
     pub(super) fn new(options: &Options) -> Result<Self, ConfigError> {
         let depth = options.tenant_depth.unwrap_or(1);
         let of = |name, value: &Option<String>| parse(name, value.as_deref().unwrap_or("allow"), verdict);

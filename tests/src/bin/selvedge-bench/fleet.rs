@@ -226,7 +226,13 @@ async fn write_all<W: Writer>(writer: &W, hosts: u32, shape: Shape) -> anyhow::R
     for host in 0..hosts {
         // On a link of its own: reached by VXLAN through the router.
         let address = Ipv4Addr::from_bits(Ipv4Addr::new(192, 168, 128, 0).to_bits() + host).into();
-        let info = HostInfo { address, port: 6785, version: "0.1.0".into(), datapath: "auto".into() };
+        let info = HostInfo {
+            address,
+            port: 6785,
+            version: "0.1.0".into(),
+            datapath: "auto".into(),
+            policy: String::new(),
+        };
         keys.push((Key::Host(name_of(host)), serde_json::to_string(&info)?, Lifetime::Forever));
         let block = ipnet::Ipv4Net::new(shape.address_of(host, 0), 24)?.trunc();
         keys.push((Key::Block(block), name_of(host), Lifetime::Forever));
