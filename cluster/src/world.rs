@@ -14,6 +14,7 @@ use crate::names::Others;
 use crate::store::News;
 use crate::view::{PeerView, View};
 
+mod blocks;
 mod peer;
 mod vips;
 pub(crate) use peer::Peer;
@@ -134,16 +135,6 @@ impl World {
         self.changed = true;
     }
 
-    fn hold_over(&mut self, blocks: BTreeMap<Ipv4Net, String>) {
-        for (block, host) in blocks {
-            let back = host == self.me || self.peers.get(&host).is_some_and(Peer::is_live);
-            if !back && !self.blocks.keys().any(|other| other.contains(&block) || block.contains(other)) {
-                self.blocks.insert(block, host);
-                self.held_over.insert(block);
-            }
-        }
-    }
-
     fn finish_anew(&mut self) {
         let names: Vec<String> = self.peers.keys().cloned().collect();
         for name in names {
@@ -256,57 +247,6 @@ impl World {
         }
     }
 
-    fn put_block(&mut self, block: Ipv4Net, host: &str) {
-        self.held_over.remove(&block);
-        if host == SPLIT {
-            self.split.insert(block);
-            return;
-        }
-        if host == NOBODY {
-            self.given_back.insert(block);
-            self.free_block(block);
-            return;
-        }
-        self.given_back.remove(&block);
-        let overlaps = |other: &Ipv4Net| block.contains(other) || other.contains(&block);
-        let former: Vec<String> =
-            self.blocks.extract_if(.., |other, _| overlaps(other)).map(|(_, host)| host).collect();
-        self.blocks.insert(block, host.to_owned());
-        self.sort_strays(|name, peer| {
-            name == host || peer.has_strays() || former.iter().any(|former| former == name)
-        });
-    }
-
-    /// A key was deleted. A host that lives gives its blocks back by another way: this was somebody else, and the host is
-    /// about to write the block down again.
-    fn remove_block(&mut self, block: Ipv4Net) {
-        self.given_back.remove(&block);
-        if self.split.remove(&block) {
-            return;
-        }
-        let owner = self.blocks.get(&block);
-        if owner.is_some_and(|owner| self.peers.get(owner).is_some_and(Peer::is_alive)) {
-            self.held_over.insert(block);
-        } else {
-            self.free_block(block);
-        }
-    }
-
-    fn free_block(&mut self, block: Ipv4Net) {
-        let former = self.blocks.remove(&block);
-        self.sort_strays(|name, _| former.as_deref() == Some(name));
-    }
-
-    /// A host that is back has written down all that is its own: what was held over for it beyond that, it has not.
-    fn end_hold_over(&mut self, host: &str) {
-        let over = |block: &Ipv4Net, owner: &mut String| owner == host && self.held_over.contains(block);
-        let ended: Vec<Ipv4Net> = self.blocks.extract_if(.., over).map(|(block, _)| block).collect();
-        if !ended.is_empty() {
-            self.held_over.retain(|block| !ended.contains(block));
-            self.sort_strays(|name, _| name == host);
-        }
-    }
-
     fn stray(&mut self, host: &str, text: &str) {
         if self.in_bulk {
             return;
@@ -331,39 +271,17 @@ impl World {
         }
     }
 
-    /// Who hands out the block in which the address lies.
-    pub(crate) fn owner_of(&self, address: Ipv4Addr) -> Option<&str> {
-        // The block that begins at or before the address is the only one that can hold it: none overlap.
-        let end = Ipv4Net::new(address, 32).ok()?;
-        let (block, host) = self.blocks.range(..=end).next_back()?;
-        block.contains(&address).then_some(host.as_str())
-    }
-
-    /// Whether any container stands behind the virtual address of this name. Reads all records: for when no address is
-    /// left.
-    pub(crate) fn stands_behind(&self, name: &str, by_tenant: bool) -> bool {
-        let has = |host: &str, text: &str| {
-            let record = read_record(host, text);
-            record.is_some_and(|record| {
-                let tenant = by_tenant.then(|| record.tenant());
-                record.traits.vips.iter().any(|vip| vip.key(tenant) == name)
-            })
+    /// The virtual addresses' names behind which any container stands. Reads all records: for when no address is left.
+    pub(crate) fn vips_in_use(&self, by_tenant: bool) -> HashSet<String> {
+        let own = self.own.records.iter().map(|text| (self.me.as_str(), text));
+        let others =
+            self.peers.iter().flat_map(|(host, peer)| peer.texts().map(|text| (host.as_str(), text)));
+        let names = |(host, text): (&str, &String)| {
+            let record = read_record(host, text)?;
+            let tenant = by_tenant.then(|| record.tenant());
+            Some(record.traits.vips.iter().map(|vip| vip.key(tenant)).collect::<Vec<_>>())
         };
-        self.own.records.iter().any(|text| has(&self.me, text))
-            || self.peers.iter().any(|(host, peer)| peer.texts().any(|text| has(host, text)))
-    }
-
-    /// Whether nobody has any part of it.
-    pub(crate) fn is_free(&self, block: Ipv4Net) -> bool {
-        let (first, last) = (Ipv4Net::from(block.network()), Ipv4Net::from(block.broadcast()));
-        let begins = |other: &Ipv4Net| (first.network()..=last.network()).contains(&other.network());
-        let within = self.blocks.range(block..).take_while(|(other, _)| begins(other)).next().is_some();
-        !within && self.owner_of(block.network()).is_none() && !self.split.contains(&block)
-    }
-
-    /// The blocks that are written down as ours.
-    pub(crate) fn own_blocks(&self) -> BTreeSet<Ipv4Net> {
-        self.blocks.iter().filter(|(_, host)| **host == self.me).map(|(block, _)| *block).collect()
+        own.chain(others).filter_map(names).flatten().collect()
     }
 
     /// All that a worker would want to know that begins while there is no registry, as keys and values.

@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 
 use selvedge_registry::allow::{Grant, Who};
 use selvedge_registry::name::Name;
+use selvedge_registry::vip;
+use tracing::warn;
 
 /// Where names come from, in the order in which they count.
 #[derive(Debug)]
@@ -31,11 +33,18 @@ pub(crate) fn names(sources: &Sources<'_>) -> Vec<String> {
     let mut names = Vec::new();
     for name in labels.chain(marathon).chain(compose).chain(hostname) {
         let name = relative(&name.to_string(), &sources.domain.to_string());
-        if !names.contains(&name) {
+        if is_virtual(&name) {
+            warn!(name, "is left out: names below vip are those of virtual addresses");
+        } else if !names.contains(&name) {
             names.push(name);
         }
     }
     names
+}
+
+/// Whether only a virtual address can be called so: `db.vip`, relative to the domain.
+pub(crate) fn is_virtual(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, last)| last.eq_ignore_ascii_case(vip::LABEL))
 }
 
 /// Rules that speak of names as records have them: relative to our domain.
@@ -135,6 +144,19 @@ mod tests {
         let names = names(&sources);
         assert_eq!(names[..2], ["primary", "db.shop"]);
         assert_eq!(names.last().map(String::as_str), Some("box"));
+    }
+
+    #[test]
+    fn names_of_virtual_addresses_are_nobody_s() {
+        let domain = Name::parse("selvedge.internal").unwrap();
+        let of = |app| {
+            let sources =
+                Sources { labels: &[], marathon: Some(app), compose: None, hostname: None, domain: &domain };
+            names(&sources)
+        };
+        assert!(of("/vip/db").is_empty());
+        assert_eq!(of("/shop/vip"), ["vip.shop"]);
+        assert!(is_virtual("db.VIP") && !is_virtual("vip") && !is_virtual("db.vip.shop"));
     }
 
     #[test]

@@ -144,7 +144,7 @@ fn write_hosts(worker: &Worker, entry: &Entry, found: &model::Container) -> Resu
 
 /// All names of a container, relative to the domain.
 pub(crate) fn names(entry: &Entry) -> Vec<Name> {
-    let own = Name::mangle(&entry.name).ok();
+    let own = Name::mangle(&entry.name).ok().filter(|own| !naming::is_virtual(&own.to_string()));
     let mut names: Vec<Name> = entry.note.names.iter().filter_map(|name| Name::parse(name).ok()).collect();
     names.extend(own.filter(|own| !names.contains(own)));
     names

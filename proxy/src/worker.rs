@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +16,6 @@ use selvedge_netsetup::{Datapath, Network};
 use selvedge_registry::name::{Name, fnv1a};
 use selvedge_registry::record::Record;
 use selvedge_registry::table::{SharedTable, Table};
-use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -36,6 +34,10 @@ use crate::handover::Keeper;
 use crate::held::resume::{Parked, resume};
 use crate::rewrite::create::short;
 use crate::{admin, fabric, naming, watch};
+
+pub(crate) mod socket;
+pub(crate) use socket::api_name;
+use socket::{listeners, take};
 
 /// What all tasks of a worker share.
 #[derive(Debug)]
@@ -155,22 +157,6 @@ impl Worker {
     pub(crate) fn engine_is_up(&self) -> bool {
         self.engine_up.load(Relaxed)
     }
-}
-
-/// The name of the sockets that the keeper holds.
-pub(crate) mod socket {
-    /// DNS over UDP.
-    pub(crate) const DNS_UDP: &str = "dns-udp";
-    /// DNS over TCP.
-    pub(crate) const DNS_TCP: &str = "dns-tcp";
-    /// `selvedge status`.
-    pub(crate) const ADMIN: &str = "admin";
-    /// Other hosts connect to it to see whether we live.
-    pub(crate) const PEER: &str = "peer";
-    /// No socket: where a worker writes down what the registry said.
-    pub(crate) const MEMORY: &str = "registry-memory";
-    /// Each API listener: this and its path.
-    pub(crate) const API: &str = "api:";
 }
 
 // How long a first start waits for an engine before it serves without: requests then wait for the engine
@@ -329,43 +315,6 @@ pub(crate) fn network_settings(config: &Config) -> selvedge_netsetup::Settings {
 // and below 2^30.
 pub(crate) fn group(runtime_dir: &Path) -> u32 {
     (fnv1a(runtime_dir.as_os_str().as_encoded_bytes()) >> 2) | 1
-}
-
-fn take(sockets: &mut HashMap<String, OwnedFd>, name: &str) -> anyhow::Result<OwnedFd> {
-    sockets.remove(name).with_context(|| {
-        format!("the keeper holds no socket {name}; a change of --listen, --dns-listen or --registry needs a restart")
-    })
-}
-
-type Named = (Arc<str>, UnixListener);
-
-fn listeners(
-    config: &mut Config,
-    sockets: &mut HashMap<String, OwnedFd>,
-) -> anyhow::Result<(Vec<Named>, UnixListener)> {
-    let mut held: Vec<String> =
-        sockets.keys().filter(|name| name.starts_with(socket::API)).cloned().collect();
-    held.sort();
-    if config.listen_is_chosen || held.is_empty() {
-        let lacks = config.listen.iter().map(|path| api_name(path)).find(|name| !held.contains(name));
-        lacks.map_or(Ok(()), |name| take(sockets, &name).map(drop))?;
-    }
-    // All of them: systemd may have given more than we know of, and clients connect to whatever is held.
-    let mut api = Vec::new();
-    for name in &held {
-        api.push((name.as_str().into(), unix_listener(take(sockets, name)?)?));
-    }
-    config.listen = held.iter().map(|name| PathBuf::from(&name[socket::API.len()..])).collect();
-    Ok((api, unix_listener(take(sockets, socket::ADMIN)?)?))
-}
-
-/// The name of an API listener's socket.
-pub(crate) fn api_name(path: &Path) -> String {
-    format!("{}{}", socket::API, path.display())
-}
-
-fn unix_listener(fd: OwnedFd) -> anyhow::Result<UnixListener> {
-    Ok(UnixListener::from_std(StdUnixListener::from(fd))?)
 }
 
 /// What containers begin with; built along with us.

@@ -13,12 +13,12 @@ use crate::name::{Name, parent};
 use crate::record::Record;
 
 mod choice;
-mod listener;
 pub mod pool6;
 pub mod sight;
+mod vips;
 
 pub(crate) use choice::chosen;
-use listener::Listener;
+use vips::Listener;
 
 /// The table as the writer of the names and the DNS thread share it. Both hold the lock for microseconds only.
 pub type SharedTable = Arc<RwLock<Table>>;
@@ -131,23 +131,6 @@ impl Table {
     /// Says whether an asker sees only whom it may call; see [`sight::Sight`].
     pub fn set_isolated(&mut self, isolated: bool) {
         self.isolated = isolated;
-    }
-
-    /// Says who is told of each change that concerns virtual addresses. Called while the table is locked: it must not
-    /// ask the table anything.
-    pub fn on_vips(&mut self, listener: impl Fn() + Send + Sync + 'static) {
-        self.listener = Listener::new(listener);
-    }
-
-    /// Whether anybody stands behind a virtual address.
-    #[must_use]
-    pub fn has_vips(&self) -> bool {
-        !self.by_vip.is_empty()
-    }
-
-    /// The records that stand behind virtual addresses, in the order of their ids.
-    pub(crate) fn vip_records(&self) -> impl Iterator<Item = &Record> {
-        self.by_vip.iter().filter_map(|id| self.records.get(id))
     }
 
     /// Whether an asker sees only whom it may call.

@@ -44,7 +44,8 @@ impl<S: Store + 'static> Member<S> {
                 | Key::Live { host: name, .. }
                 | Key::Record { host: name, .. },
             ) => name == *host,
-            Some(Key::Block(block)) => self.own.blocks.contains(&block),
+            // A part of it may be ours.
+            Some(Key::Block(block)) => self.own.blocks.iter().any(|own| block.contains(own)),
             Some(Key::Address(address)) => self.own.addresses.contains_key(&address),
             Some(Key::Vip(_)) => self.own.has_vips(),
             Some(Key::Settings) => true,

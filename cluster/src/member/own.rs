@@ -2,6 +2,7 @@
 //!
 //! Pure: compares, never writes.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub(crate) struct Own {
     pub(crate) given_back: BTreeSet<Ipv4Net>,
     /// Addresses that containers asked for, with the container.
     pub(crate) addresses: HashMap<Ipv4Addr, String>,
+    /// No address was left for a virtual one: others' containers may have ended since.
+    pub(crate) lacks_vips: bool,
     /// What this host had and has not any more.
     pub(crate) ended: HashSet<Key>,
     /// What the registry holds as ours and we know nothing of, and since when: of a worker that was killed, or of one
@@ -178,17 +181,25 @@ impl Own {
     }
 
     /// The virtual addresses that the registry does not know yet. Written down by any host that has an instance.
-    fn vips(&self, world: &World, identity: &Identity) -> Vec<Change> {
+    fn vips(&mut self, world: &World, identity: &Identity) -> Vec<Change> {
         let Some(range) = identity.vips else { return Vec::new() };
         let names: BTreeSet<&String> = self.vips.values().flatten().collect();
-        let is_used = |name: &str| world.stands_behind(name, identity.by_tenant);
+        let used = OnceCell::new();
+        let is_used = |name: &str| used.get_or_init(|| world.vips_in_use(identity.by_tenant)).contains(name);
+        let mut without = false;
         let is_free = |address| world.owner_of(address).is_none();
-        let change = |name: &String| match world.vips.way(name, range, &is_used, &is_free) {
+        let mut change = |name: &String| match world.vips.way(name, range, &is_used, &is_free) {
             Way::Take(address) => Some(Change::Create(Key::Vip(address), name.clone(), Lifetime::Forever)),
             Way::TakeOver(address, old) => Some(Change::Replace(Key::Vip(address), old, name.clone())),
-            Way::Known | Way::None => None,
+            Way::Known => None,
+            Way::None => {
+                without = true;
+                None
+            }
         };
-        names.into_iter().filter_map(change).collect()
+        let changes = names.into_iter().filter_map(&mut change).collect();
+        self.lacks_vips = without;
+        changes
     }
 
     fn claims(&mut self, world: &World, me: &str, now: Instant) -> Vec<Change> {

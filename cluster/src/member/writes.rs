@@ -12,6 +12,8 @@ use crate::view::Registry;
 
 /// After which time a request that failed is made again.
 const RETRY: Duration = Duration::from_millis(500);
+/// After which time it is looked again whether an address is left for a virtual one.
+const LATER: Duration = Duration::from_secs(2);
 
 impl<S: Store + 'static> Member<S> {
     /// Writes what is not yet so in the registry.
@@ -24,6 +26,9 @@ impl<S: Store + 'static> Member<S> {
         };
         self.own.yield_to(&self.world, &self.identity.host);
         let mut changes = self.own.difference(&self.world, &self.identity, Instant::now());
+        if self.own.lacks_vips {
+            self.retry_at.get_or_insert_with(|| Instant::now() + LATER);
+        }
         if changes.is_empty() && self.busy.is_empty() {
             // Last of all: who sees us alive may believe that what he reads of us is all.
             changes.extend(self.own.presence(&self.world, &self.identity));

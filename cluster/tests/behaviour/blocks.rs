@@ -102,6 +102,7 @@ async fn an_address_in_anothers_block_is_asked_for_there(lab: Lab) {
     until("a hands it out again", || !a.reserved.lock().unwrap().contains_key(&free)).await;
     b.cluster.claim_address(used, "y").await.expect_err("and still not the other");
     drop(a);
+    until("a has ended", || b.peer("a").is_some_and(|peer| !peer.registered)).await;
     assert!(matches!(b.cluster.claim_address(free, "x").await, Err(ClaimError::Silent { .. })));
     let raw = lab.raw().await;
     assert_eq!(raw.get(&format!("addresses/{free}")).await, None, "a refused claim is taken back");

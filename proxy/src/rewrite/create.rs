@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
-use selvedge_netsetup::policy::nft_version;
 use selvedge_registry::allow;
-use selvedge_registry::pool::AddressError;
 use selvedge_registry::record::NamedPort;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -15,13 +12,11 @@ use tracing::info;
 
 use super::labels::{self, Wanted, Wishes};
 use super::{Request, weave};
-use crate::book::Wish;
 use crate::docker::engine::EngineError;
 use crate::docker::error::Refusal;
 use crate::docker::life::moment;
 use crate::docker::model;
 use crate::docker::object::{BodyError, Object};
-use crate::fabric;
 use crate::front::message::Answer;
 use crate::naming;
 use crate::note::{Kept, LABEL, Note, Original};
@@ -30,7 +25,9 @@ use crate::services;
 use crate::tenant;
 use crate::worker::Worker;
 
+mod address;
 mod command;
+use address::take_address;
 use command::{Command, without_wait};
 
 const TOP: &[&str] = &[
@@ -230,10 +227,10 @@ async fn with_wire(
         .query_value("name")
         .map(|name| name.trim_start_matches('/').to_owned())
         .filter(|name| !name.is_empty());
-    allowed(worker, &body.wishes)?;
+    address::allowed(worker, &body.wishes)?;
     // Until the engine has given an id, the address is held under a name that no container can have.
     let holder = format!("create {}", worker.counters.next());
-    let address = take_address(worker, wish(&body.wishes), &holder).await?;
+    let address = take_address(worker, &body.wishes, &holder).await?;
     let note = rewrite(worker, &mut body, name.as_deref(), (address, started));
     let note = note.map(|note| sign(&mut body, Note { asked: request.asked.when, ..note }));
     let result = match note {
@@ -249,65 +246,6 @@ async fn with_wire(
         None => worker.book.free(address, &holder),
     }
     result.map(|(answer, _)| answer)
-}
-
-fn wish(wishes: &Wishes) -> Wish {
-    let subnet = wishes.subnet.map_or(Wish::Any, Wish::Subnet);
-    wishes.address.map_or(subnet, Wish::Address)
-}
-
-/// Whether what was asked for can be had with this host's settings.
-fn allowed(worker: &Worker, wishes: &Wishes) -> Result<(), Refusal> {
-    let range = worker.config.vips.range;
-    if let Some(subnet) = wishes.subnet.filter(|subnet| !worker.config.pool.contains(subnet)) {
-        let reason =
-            format!("{}: {subnet} is not a part of the pool {}", weave::VARIABLE, worker.config.pool);
-        return Err(Refusal::new(400, reason));
-    }
-    let overlap = |(a, b): (Ipv4Net, Ipv4Net)| a.contains(&b) || b.contains(&a);
-    if let Some((subnet, range)) = wishes.subnet.zip(range).filter(|both| overlap(*both)) {
-        let reason = format!(
-            "{}: {subnet} overlaps {range}, which is for virtual addresses (--vip-range)",
-            weave::VARIABLE
-        );
-        return Err(Refusal::new(400, reason));
-    }
-    match (wishes.address, range) {
-        (Some(address), Some(range)) if range.contains(&address) => Err(Refusal::new(
-            400,
-            format!(
-                "label selvedge.ip: {address} lies in {range}, which is for virtual addresses (--vip-range)"
-            ),
-        )),
-        _ if wishes.vips.is_empty() => Ok(()),
-        (_, None) => Err(Refusal::new(
-            400,
-            "label selvedge.vip: this host has no range of virtual addresses; set --vip-range",
-        )),
-        _ if nft_version().is_none() => Err(Refusal::new(
-            503,
-            "label selvedge.vip: virtual addresses need nft on this host; install the package nftables",
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// A full host claims another block first, which mostly has been done before it was full.
-async fn take_address(worker: &Worker, wish: Wish, holder: &str) -> Result<Ipv4Addr, Refusal> {
-    let mut taken = worker.book.take(wish, holder);
-    if matches!(taken, Err(AddressError::Full(_))) {
-        let subnet = if let Wish::Subnet(subnet) = wish { Some(subnet) } else { None };
-        fabric::another_block(worker, subnet).await.map_err(|reason| Refusal::new(503, reason))?;
-        taken = worker.book.take(wish, holder);
-    }
-    taken.map_err(|error| {
-        let status = match &error {
-            AddressError::Outside { .. } => 400,
-            AddressError::Taken { .. } => 409,
-            AddressError::Full(_) => 503,
-        };
-        Refusal::new(status, error.to_string())
-    })
 }
 
 fn created(answer: &Answer) -> Option<String> {

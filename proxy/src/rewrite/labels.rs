@@ -11,6 +11,7 @@ use selvedge_registry::vip::{self, Vip};
 
 use crate::docker::error::Refusal;
 use crate::docker::object::Object;
+use crate::naming;
 use crate::note::OWN_PREFIX;
 use crate::services;
 
@@ -146,8 +147,12 @@ fn truth(value: &str) -> Result<bool, String> {
 fn names(value: &str) -> Result<Vec<String>, String> {
     let parts = value.split([',', ' ']).filter(|part| !part.is_empty());
     let names: Result<Vec<_>, _> = parts
-        .map(|part| {
-            Name::parse(part).map(|name| name.to_string()).map_err(|error| format!("{part:?}: {error}"))
+        .map(|part| match Name::parse(part).map(|name| name.to_string()) {
+            Ok(name) if naming::is_virtual(&name) => {
+                Err(format!("{part:?}: names below vip are those of virtual addresses"))
+            }
+            Ok(name) => Ok(name),
+            Err(error) => Err(format!("{part:?}: {error}")),
         })
         .collect();
     names.and_then(|names| if names.is_empty() { Err("is empty".to_owned()) } else { Ok(names) })
@@ -200,6 +205,7 @@ mod tests {
             ("selvedge.nmae", "x"),
             ("selvedge.name", "a..b"),
             ("selvedge.name", ""),
+            ("selvedge.name", "a db.vip"),
             ("selvedge.network", "yes"),
             ("selvedge.port.http", "0"),
             ("selvedge.port.http", "80/sctp"),
