@@ -38,6 +38,12 @@ pub(crate) struct Shown {
     pub(crate) healthy: bool,
     /// Whether only the newest of its name is answered.
     pub(crate) exclusive: bool,
+    /// Of the virtual addresses that it is told to stand behind those by which connections come now.
+    #[serde(default)]
+    pub(crate) serving: Vec<String>,
+    /// Whether it is about to be stopped.
+    #[serde(default)]
+    pub(crate) draining: bool,
 }
 
 /// Answers for ever.
@@ -194,6 +200,8 @@ fn containers(worker: &Worker) -> Vec<Shown> {
             tenant: entry.note.tenant.clone().unwrap_or_else(|| DEFAULT_TENANT.to_owned()),
             healthy: !entry.unhealthy,
             exclusive: entry.note.exclusive,
+            draining: entry.draining.is_some(),
+            serving: if entry.draining.is_some() { Vec::new() } else { entry.serving },
             name: entry.name,
         })
         .collect();

@@ -35,6 +35,8 @@ pub(crate) struct Balancer {
     table: SharedTable,
     /// Something has changed in the table that concerns virtual addresses.
     noted: Arc<Notify>,
+    /// Who holds it brings the kernel and the names into step; one at a time.
+    turn: tokio::sync::Mutex<()>,
     shown: Mutex<Shown>,
 }
 
@@ -63,6 +65,7 @@ impl Balancer {
             by_tenant: config.policy.tenants,
             table: Arc::clone(table),
             noted,
+            turn: tokio::sync::Mutex::new(()),
             shown: Mutex::default(),
         }
     }
@@ -167,6 +170,7 @@ pub(crate) async fn keep(worker: Arc<Worker>) {
 pub(crate) async fn balance(worker: &Worker) -> bool {
     let balancer = &worker.balancer;
     let Some(services) = balancer.services.as_ref().filter(|_| worker.all_is_seen()) else { return true };
+    let _turn = balancer.turn.lock().await;
     let (wanted, waiting) = balancer.wanted(worker);
     services.set(&in_the_kernel(&wanted), &worker.book.draining());
     balancer.deny(&wanted);
@@ -209,7 +213,8 @@ fn in_the_kernel(wanted: &HashMap<String, (Ipv4Addr, Service)>) -> Vec<services:
 }
 
 impl Balancer {
-    fn is_wanted(&self) -> bool {
+    /// Whether anybody stands behind a virtual address.
+    pub(crate) fn is_wanted(&self) -> bool {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         table.has_vips()
     }

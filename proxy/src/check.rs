@@ -27,6 +27,11 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<(String, bool)> {
         .map(|finding| Line { severity: finding.severity, text: finding.message })
         .collect();
     lines.extend(config.policy.tenants.then(nft));
+    let lacks_nft = config.vips.range.is_some() && !config.policy.tenants && nft_version().is_none();
+    lines.extend(lacks_nft.then(|| Line {
+        severity: Severity::Warning,
+        text: "virtual addresses (label selvedge.vip) need nft; install the package nftables".to_owned(),
+    }));
     lines.push(engine(&config.engine)?);
     lines.push(writable("the runtime directory", &config.runtime_dir));
     lines.push(writable(

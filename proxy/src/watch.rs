@@ -135,7 +135,7 @@ async fn sync(worker: &Arc<Worker>) -> Result<(), SessionError> {
         }
     }
     fabric::remember_blocks(worker);
-    let aside = worker.balancer.aside().await;
+    let aside = if worker.book.has_vips() { worker.balancer.aside().await } else { Vec::new() };
     look_closer(worker, &ours, &aside).await;
     let trusted = ours.into_iter().filter_map(|container| settle(worker, container, &wires)).collect();
     tokio::spawn(verify(Arc::clone(worker), trusted));

@@ -204,7 +204,10 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
     }
     fabric::first_look(&worker, FIRST_SYNC).await;
     worker.guard.catch_up(FIRST_SYNC).await;
-    balancer::balance(&worker).await;
+    // Their names too must be there before any is denied; who has none pays nothing.
+    if worker.balancer.is_wanted() {
+        balancer::balance(&worker).await;
+    }
     worker.start_dns(udp, tcp)?;
     let mut tasks = JoinSet::new();
     for (name, listener) in api {

@@ -307,6 +307,35 @@ fn a_rolling_replacement_under_load_is_noticed_by_nobody() {
     }
 }
 
+#[test]
+fn kills_and_upgrades_of_the_worker_are_noticed_by_no_connection() {
+    let lab = Lab::with_selvedge(&["--policy", "tenant"]);
+    let docker = lab.selvedge.docker();
+    let vip = ["-l", "selvedge.vip=db:5432"];
+    instance(&docker, "one", &vip, 0);
+    instance(&docker, "two", &vip, 0);
+    let caller = client(&docker, "caller", &[]);
+    let to = until("it has a name", SOON, || address(caller, "db", "A"));
+    until_true("both stand behind it", SOON, || answering(caller, to) == set(&["one", "two"]));
+    let stop = AtomicBool::new(false);
+    let outcomes = std::thread::scope(|scope| {
+        let calls =
+            scope.spawn(|| load(caller, SocketAddr::new(to, PORT), (Duration::from_millis(2), &stop)));
+        for round in 0..9 {
+            match round % 3 {
+                0 => assert_eq!(lab.selvedge.ask(&["upgrade"]).code, 0),
+                _ => lab.selvedge.kill_worker(),
+            }
+            until_true("the next worker serves", SOON, || lab.selvedge.shown("two").is_some());
+            assert_eq!(address(caller, "db", "A"), Some(to), "and the name is answered");
+        }
+        stop.store(true, Ordering::Relaxed);
+        calls.join().expect("a client")
+    });
+    let failed: Vec<_> = outcomes.iter().filter(|(outcome, _)| outcome.starts_with("FAILED")).collect();
+    assert!(failed.is_empty() && outcomes.len() == 2, "{outcomes:?}");
+}
+
 /// Whether the container's own host leads connections to it.
 fn serves(selvedge: &selvedge_tests::selvedge::Selvedge, name: &str) -> bool {
     let Some(address) = selvedge.shown(name).and_then(|shown| Some(shown["address"].as_str()?.to_owned()))

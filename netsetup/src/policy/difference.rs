@@ -127,7 +127,7 @@ impl<'a> Draft<'a> {
             self.open(chain);
         }
         // Of an earlier worker, with other settings.
-        for name in ["input", "output"] {
+        for name in ["input", "output", "published"] {
             if chains.iter().all(|chain| chain.name != name) {
                 self.drop_chain(name.to_owned());
             }

@@ -14,6 +14,9 @@ use crate::pool6;
 /// Before Docker's and firewalld's own chains: whoever is refused shall hear of it.
 const PRIORITY: &str = "filter - 5";
 
+/// The chain of what the engine's DNAT has led somewhere.
+const PUBLISHED: &str = "published";
+
 /// What does not change while a worker lives.
 #[derive(Debug)]
 pub(super) struct Base {
@@ -78,7 +81,12 @@ impl Base {
 
     /// The chains that are always there; whoever is jumped to comes first.
     pub(super) fn chains(&self) -> Vec<Chain> {
-        let mut chains = vec![refused(), self.strangers(), self.forward()];
+        let mut chains = vec![refused(), self.strangers()];
+        if self.settings.published == Verdict::Allow {
+            let rules = FAMILIES.map(|family| self.published(family)).into();
+            chains.push(Chain { name: PUBLISHED.to_owned(), hook: None, rules });
+        }
+        chains.push(self.forward());
         if self.settings.host == Verdict::Deny || self.settings.names == Verdict::Deny {
             chains.push(self.input());
         }
@@ -92,13 +100,14 @@ impl Base {
     fn forward(&self) -> Chain {
         let group = self.settings.group;
         // Whose it is must be true, and nobody could say whose a packet is that is of no connection.
+        // Each packet passes here: what mostly is not so is asked first in each rule.
         let mut rules = vec![
             // IPv4 has the strict reverse path filter; Linux has none for IPv6.
-            format!("iifgroup {group} meta nfproto ipv6 fib saddr . iif oif missing drop"),
-            format!("iifgroup {group} ct state invalid drop"),
+            format!("meta nfproto ipv6 iifgroup {group} fib saddr . iif oif missing drop"),
+            format!("ct state invalid iifgroup {group} drop"),
         ];
         if self.settings.published == Verdict::Allow {
-            rules.extend(FAMILIES.map(|family| self.published(family)));
+            rules.push(format!("ct status dnat jump {PUBLISHED}"));
         }
         rules.extend(FAMILIES.map(|(end, ip, _)| format!("ct reply {ip} saddr vmap @called{end}")));
         // Whoever is in the pool and unknown here is nobody's yet.
@@ -124,7 +133,7 @@ impl Base {
     fn published(&self, (end, ip, _): (&str, &str, &str)) -> String {
         let outside =
             self.pool(end).map(|pool| format!(" ct reply {ip} saddr != {pool}")).unwrap_or_default();
-        format!("meta nfproto {} ct status dnat{outside} accept", protocol_of(end))
+        format!("meta nfproto {}{outside} accept", protocol_of(end))
     }
 
     /// Callers of whom the called container's rules do not speak.
@@ -164,10 +173,8 @@ fn protocol_of(end: &str) -> &'static str {
     if end == "4" { "ipv4" } else { "ipv6" }
 }
 
-/// A chain in a hook. What tells of a connection (no such port, too big a packet) belongs to it, whatever its ports.
+/// A chain in a hook.
 fn hooked(name: &str, hook: &str, rules: Vec<String>) -> Chain {
-    let errors = "ct state related meta l4proto { icmp, ipv6-icmp } accept".to_owned();
-    let rules = std::iter::once(errors).chain(rules).collect();
     let hook = format!("{{ type filter hook {hook} priority {PRIORITY}; policy accept; }}");
     Chain { name: name.to_owned(), hook: Some(hook), rules }
 }
@@ -179,7 +186,9 @@ fn refused() -> Chain {
             "meta nfproto {family} update @refused{end} {{ ct original {ip} saddr . ct reply {ip} saddr }}"
         )
     };
-    let mut rules: Vec<String> = FAMILIES.map(count).into();
+    // What tells of a connection (no such port, too big a packet) belongs to it, whatever its ports.
+    let mut rules = vec!["ct state related meta l4proto { icmp, ipv6-icmp } accept".to_owned()];
+    rules.extend(FAMILIES.map(count));
     rules.push("meta l4proto tcp reject with tcp reset".to_owned());
     rules.push("reject with icmpx admin-prohibited".to_owned());
     Chain { name: "refused".to_owned(), hook: None, rules }

@@ -9,7 +9,7 @@ use crate::policy::rules::{Base, class_of_name, group_of_name};
 use crate::policy::wanted::Wanted;
 
 /// The chains of every version of ours, but for those of classes.
-const CHAINS: [&str; 5] = ["forward", "input", "output", "strangers", "refused"];
+const CHAINS: [&str; 6] = ["forward", "input", "output", "strangers", "refused", "published"];
 
 /// All of it.
 #[derive(Debug)]
