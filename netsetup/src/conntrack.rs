@@ -7,11 +7,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
-};
+use nix::sys::socket::{MsgFlags, NetlinkAddr, recv, sendto};
 
 use crate::error::{Error, Failure};
+use crate::generation::open;
 
 /// NFNL_SUBSYS_CTNETLINK, in the upper byte of a message's type.
 const SUBSYSTEM: u16 = 1 << 8;
@@ -56,16 +55,6 @@ pub(crate) fn forget(is_over: impl Fn(Tuple, Tuple) -> bool) -> Result<u64, Erro
         forgotten += u64::from(delete(&netlink, family, &attributes).map_err(failed)?);
     }
     Ok(forgotten)
-}
-
-fn open() -> io::Result<OwnedFd> {
-    let netlink = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkNetFilter,
-    )?;
-    Ok(netlink)
 }
 
 fn send(netlink: &OwnedFd, (kind, flags): (u16, u16), family: u8, attributes: &[u8]) -> io::Result<()> {

@@ -2,7 +2,7 @@
 //! changed anything is one small question.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
@@ -30,13 +30,14 @@ pub(crate) fn now() -> Result<u32, Error> {
     ask().map_err(|error| Failure::new("ask the kernel for the state of its rules", &error).of_host())
 }
 
+/// A socket to the kernel's netfilter, in the network namespace of this thread.
+pub(crate) fn open() -> io::Result<OwnedFd> {
+    let (family, kind) = (AddressFamily::Netlink, SockType::Raw);
+    Ok(socket(family, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)?)
+}
+
 fn ask() -> io::Result<u32> {
-    let netlink = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkNetFilter,
-    )?;
+    let netlink = open()?;
     let mut message = Vec::with_capacity(HEADERS);
     message.extend_from_slice(&(HEADERS as u32).to_ne_bytes());
     message.extend_from_slice(&(SUBSYSTEM | GETGEN).to_ne_bytes());

@@ -4,12 +4,14 @@
 //! The switch is a namespace too: bridges that are its links, and the router between them. What fails is cut there, by
 //! dropping packets, so that nobody gets a FIN.
 
+use std::net::Ipv4Addr;
 use std::sync::Mutex;
 
 use nix::sys::signal::Signal;
 
 use crate::engine::Engine;
 use crate::host::Host;
+use crate::reach::Place;
 use crate::selvedge::Selvedge;
 
 pub mod relay;
@@ -198,6 +200,17 @@ impl Member {
         let docker = self.selvedge.docker();
         docker.start(&[&["--name", name], arguments].concat());
         docker.address(name)
+    }
+
+    /// Runs a container whose ports are answered as [`crate::reach`] has it; where, and its address.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn serving(&self, name: &str, options: &[&str]) -> (Place, Ipv4Addr) {
+        let address = self.run(name, &[options, &["busybox", "sleep", "1d"]].concat());
+        let place = Place::of(&self.selvedge.docker(), name);
+        place.serve();
+        (place, address.parse().expect("an address"))
     }
 
     /// Whether a container of this host reaches an address by ping.

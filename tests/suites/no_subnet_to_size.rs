@@ -11,24 +11,17 @@ use selvedge_tests::wait::until_true;
 
 const SOON: Duration = Duration::from_secs(5);
 
-fn start(member: &Member, name: &str, options: &[&str]) -> (Place, Ipv4Addr) {
-    let address = member.run(name, &[options, &["busybox", "sleep", "1d"]].concat());
-    let place = Place::of(&member.selvedge.docker(), name);
-    place.serve();
-    (place, address.parse().expect("an address"))
-}
-
 #[test]
 fn a_subnet_of_weave_is_shared_by_hosts_and_keeps_its_containers_apart() {
     let options = ["--policy", "tenant"].map(str::to_owned).to_vec();
     let fleet = Fleet::new(&Plan { hosts: 2, store: Some(StoreKind::Etcd), options, ..Plan::default() });
     let [a, b] = &fleet.members[..] else { panic!("two hosts") };
     let net = ["-e", "WEAVE_CIDR=net:10.40.0.0/24"];
-    let (one, one_at) = start(a, "one", &net);
-    let (two, two_at) = start(b, "two", &net);
-    let (fixed, fixed_at) = start(b, "fixed", &["-e", "WEAVE_CIDR=ip:10.40.0.200/24"]);
-    let (other, other_at) = start(a, "other", &["-e", "WEAVE_CIDR=net:10.41.0.0/24"]);
-    let (usual, usual_at) = start(a, "usual", &[]);
+    let (one, one_at) = a.serving("one", &net);
+    let (two, two_at) = b.serving("two", &net);
+    let (fixed, fixed_at) = b.serving("fixed", &["-e", "WEAVE_CIDR=ip:10.40.0.200/24"]);
+    let (other, other_at) = a.serving("other", &["-e", "WEAVE_CIDR=net:10.41.0.0/24"]);
+    let (usual, usual_at) = a.serving("usual", &[]);
     let within = |address: Ipv4Addr, net: &str| net.parse::<ipnet::Ipv4Net>().unwrap().contains(&address);
     assert!(within(one_at, "10.40.0.0/24") && within(two_at, "10.40.0.0/24") && one_at != two_at);
     assert!(within(other_at, "10.41.0.0/24") && !within(usual_at, "10.40.0.0/15"), "{other_at} {usual_at}");
@@ -47,7 +40,7 @@ fn a_subnet_of_weave_is_shared_by_hosts_and_keeps_its_containers_apart() {
     }
     // Whoever comes after us goes on with the same small block.
     a.selvedge.kill_worker();
-    let (_, third_at) = start(a, "third", &net);
+    let (_, third_at) = a.serving("third", &net);
     let small = |address: Ipv4Addr| ipnet::Ipv4Net::new(address, 28).unwrap().trunc();
     assert_eq!((small(third_at), third_at != one_at), (small(one_at), true));
     // The host's own address stays what it was, and the others know it.

@@ -71,7 +71,7 @@ impl Town {
             member.host.sh("sysctl -w net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0").ok();
         }
         let places = PARTIES.iter().map(|(name, host, options)| {
-            let place = start(&town.fleet.members[*host], name, options);
+            let place = town.fleet.members[*host].serving(name, options);
             ((*name).to_owned(), place)
         });
         let town = Self { places: places.collect(), ..town };
@@ -138,13 +138,6 @@ fn first_name(name: &str) -> String {
     }
 }
 
-fn start(member: &Member, name: &str, options: &[&str]) -> (Place, Ipv4Addr) {
-    let address = member.run(name, &[options, &["busybox", "sleep", "1d"]].concat());
-    let place = Place::of(&member.selvedge.docker(), name);
-    place.serve();
-    (place, address.parse().expect("an address"))
-}
-
 #[test]
 fn tenants_reach_their_own_and_whoever_lets_them_whatever_happens() {
     let town = Town::new("tenant");
@@ -197,7 +190,7 @@ fn the_rest_of_the_world(town: &Town) {
     };
     assert_eq!(what_reaches(town.place("web").0, bridge("vault")), "-", "by the engine's bridge");
     assert_eq!(what_reaches(town.place("web").0, bridge("board")), "-", "by the engine's bridge");
-    let (friend, _) = start(a, "cart", &["-l", "selvedge.tenant=shop"]);
+    let (friend, _) = a.serving("cart", &["-l", "selvedge.tenant=shop"]);
     assert_eq!(what_reaches(friend, bridge("web")), "58iu", "by the engine's bridge, of one tenant");
     names(town);
     let pair = |pair: &serde_json::Value| pair["from"] == "shop" && pair["to"] == "bank";
@@ -256,8 +249,8 @@ fn a_connection_lives_as_long_as_the_rule_that_lets_it() {
     let town = Town::new("tenant");
     let a = &town.fleet.members[0];
     let (_, address) =
-        start(a, "called", &["-l", "selvedge.tenant=one", "-l", "selvedge.allow=name:caller, tenant:shop"]);
-    let (caller, _) = start(a, "caller", &["-l", "selvedge.tenant=two"]);
+        a.serving("called", &["-l", "selvedge.tenant=one", "-l", "selvedge.allow=name:caller, tenant:shop"]);
+    let (caller, _) = a.serving("caller", &["-l", "selvedge.tenant=two"]);
     let to = (address, TCP[0]).into();
     let mut granted = caller.connect(to).expect("the name lets it");
     let mut lasting = town.place("web").0.connect(to).expect("its tenant lets it");

@@ -34,15 +34,7 @@ const CHANGES: u32 = 20;
 /// The kernel or nft refuses something.
 pub(crate) fn measure(effort: Effort, report: &mut Report) -> anyhow::Result<()> {
     eprintln!("tenants");
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).context("root may leave its network namespace")?;
-            crate::wire::up()?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(rounds(effort, report))
-        });
-        thread.join().map_err(|_| anyhow::anyhow!("the thread ended badly"))?
-    })
+    crate::wire::in_its_own_namespace(|| rounds(effort, report))
 }
 
 async fn rounds(effort: Effort, report: &mut Report) -> anyhow::Result<()> {

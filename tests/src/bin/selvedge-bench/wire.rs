@@ -25,20 +25,25 @@ const IP: &str = "ip -batch, twice";
 /// A wire cannot be made.
 pub(crate) fn measure(effort: Effort, report: &mut Report) -> anyhow::Result<()> {
     eprintln!("one wire alone");
+    in_its_own_namespace(|| wires(effort, report))
+}
+
+/// Does something in a thread and a network namespace that are made for it.
+///
+/// # Errors
+/// It does, or there is none to be had.
+pub(crate) fn in_its_own_namespace<F: Future<Output = anyhow::Result<()>>>(
+    work: impl FnOnce() -> F + Send,
+) -> anyhow::Result<()> {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).context("root may leave its network namespace")?;
-            up()?;
+            run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(wires(effort, report))
+            runtime.block_on(work())
         });
         thread.join().map_err(|_| anyhow::anyhow!("the thread ended badly"))?
     })
-}
-
-/// The loopback of a namespace that was just made.
-pub(crate) fn up() -> anyhow::Result<()> {
-    run(Command::new("ip").args(["link", "set", "lo", "up"]))
 }
 
 /// What wires have in common here.
