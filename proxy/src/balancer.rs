@@ -11,6 +11,7 @@ use std::time::Duration;
 use selvedge_netsetup::policy::Protocol;
 use selvedge_netsetup::services::{self, Services, ServicesSettings};
 use selvedge_registry::allow;
+use selvedge_registry::name::Name;
 use selvedge_registry::record::Record;
 use selvedge_registry::table::SharedTable;
 use selvedge_registry::vip::Service;
@@ -20,6 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::fabric::host_address;
+use crate::naming::L4LB;
 use crate::worker::{Worker, group};
 
 /// How often it is looked whether somebody has changed the rules.
@@ -32,6 +34,8 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(crate) struct Balancer {
     services: Option<Services>,
     by_tenant: bool,
+    /// Whether they also have the names that DC/OS gives them.
+    mesos: bool,
     table: SharedTable,
     /// Something has changed in the table that concerns virtual addresses.
     noted: Arc<Notify>,
@@ -63,6 +67,7 @@ impl Balancer {
         Self {
             services: config.vips.range.map(of),
             by_tenant: config.policy.tenants,
+            mesos: config.dns_style_mesos,
             table: Arc::clone(table),
             noted,
             turn: tokio::sync::Mutex::new(()),
@@ -233,23 +238,27 @@ impl Balancer {
         (wanted, waiting)
     }
 
-    fn records(services: &HashMap<String, (Ipv4Addr, Service)>) -> impl Iterator<Item = Record> {
-        services.values().map(|(address, service)| service.record(*address))
+    fn record(&self, address: Ipv4Addr, service: &Service) -> Record {
+        let mut record = service.record(address);
+        let of_mesos = self.mesos.then(|| Name::parse(&format!("{}.{L4LB}", service.called)).ok());
+        record.names.extend(of_mesos.flatten());
+        record
     }
 
     /// Names behind which there is nobody any more are not answered.
     fn deny(&self, wanted: &HashMap<String, (Ipv4Addr, Service)>) {
         let shown = self.shown();
         let gone = shown.services.iter().filter(|(key, _)| !wanted.contains_key(*key));
-        let gone: Vec<String> = gone.map(|(_, (address, service))| service.record(*address).id).collect();
+        let gone: Vec<String> =
+            gone.map(|(_, (address, service))| self.record(*address, service).id).collect();
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         gone.iter().for_each(|id| _ = table.remove(id));
     }
 
     fn answer(&self, wanted: &HashMap<String, (Ipv4Addr, Service)>) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        for record in Self::records(wanted) {
-            for error in table.put(record) {
+        for (address, service) in wanted.values() {
+            for error in table.put(self.record(*address, service)) {
                 warn!(%error, "the name of a virtual address is left out");
             }
         }

@@ -62,6 +62,9 @@ pub(crate) fn rules(grants: &[Grant], domain: &Name) -> Vec<Grant> {
 /// The domain of the names that Mesos-DNS serves.
 pub(crate) const MESOS: &str = "mesos.";
 
+/// The domain of the names that DC/OS gives to virtual addresses of Marathon's apps.
+pub(crate) const L4LB: &str = "marathon.l4lb.thisdcos.directory.";
+
 /// What Mesos-DNS calls an app of Marathon, whole: `/shop/db` is `db-shop.marathon.mesos.`.
 pub(crate) fn of_mesos(app: &str) -> Option<Name> {
     let task = Name::from_app_id_flat(app).ok()?;

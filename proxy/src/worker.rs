@@ -265,6 +265,7 @@ async fn assemble(config: Config, keeper: Keeper, memory: Option<OwnedFd>) -> an
     }
     if config.dns_style_mesos {
         table = table.with_domain(Name::parse(naming::MESOS).context("the domain of Mesos-DNS")?);
+        table = table.with_domain(Name::parse(naming::L4LB).context("the domain of DC/OS's addresses")?);
     }
     let table: SharedTable = Arc::new(std::sync::RwLock::new(table));
     let book = Arc::new(Book::new(config.runtime_dir.clone(), config.pool, config.block_size));

@@ -112,6 +112,8 @@ impl fmt::Display for Vip {
 pub struct Service {
     /// Its key in the registry, by which its address is known.
     pub key: String,
+    /// What its instances call it: `db`.
+    pub called: Name,
     /// Its name, relative to the domain: `db.vip`.
     pub name: Name,
     /// Whose it is; nothing where tenants are not kept apart.
@@ -184,7 +186,7 @@ fn service(key: String, members: &[(&Record, &Vip)], by_tenant: bool) -> Option<
         ServicePort { number, protocol, backends: backends(&members) }
     });
     let tenant = by_tenant.then(|| first.tenant().into());
-    Some(Service { key, name, tenant, allow, ports: ports.collect() })
+    Some(Service { key, called: vip.name.clone(), name, tenant, allow, ports: ports.collect() })
 }
 
 fn is_udp(vip: &Vip) -> bool {

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use selvedge_tests::fleet::{Fleet, Member, Plan, StoreKind};
+use selvedge_tests::fleet::{Fleet, Plan, StoreKind};
 use selvedge_tests::growth::{self, Growth};
 use selvedge_tests::reach::{Place, what_reaches};
 use selvedge_tests::wait::until_true;

@@ -347,7 +347,7 @@ fn serves(selvedge: &selvedge_tests::selvedge::Selvedge, name: &str) -> bool {
 
 #[test]
 fn what_cannot_be_had_is_told_at_create() {
-    let lab = Lab::with_selvedge(&["--vip-range", "10.46.0.0/16"]);
+    let lab = Lab::with_selvedge(&["--vip-range", "10.46.0.0/16", "--dns-style", "mesos"]);
     let docker = lab.selvedge.docker();
     for (options, expected) in [
         (&["-l", "selvedge.vip=db"][..], "must be like db:5432"),
@@ -370,6 +370,7 @@ fn what_cannot_be_had_is_told_at_create() {
     let to = until("Marathon's label counts", SOON, || address(host, "db", "A"));
     assert!(to.to_string().starts_with("10.46."), "{to}");
     assert_eq!(host.within(|| call((to, 80).into())).as_deref(), Ok("app"));
+    assert_eq!(host.dig("db.marathon.l4lb.thisdcos.directory").1, [to.to_string()], "as DC/OS calls it");
     docker.run(&["kill", "-s", "KILL", "app"]).ok();
     until_true("it is gone", SOON, || address(host, "db", "A").is_none());
     lab.selvedge.end(Signal::SIGTERM);

@@ -11,8 +11,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, setns};
 use selvedge_netsetup::Network;
 use selvedge_netsetup::policy::{Grant, Party, Policy, PolicySettings, Verdict, Who};
 
