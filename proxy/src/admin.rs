@@ -198,7 +198,7 @@ fn containers(worker: &Worker) -> Vec<Shown> {
                 .and_then(|v| v.as_str().map(str::to_owned))
                 .unwrap_or_default(),
             tenant: entry.note.tenant.clone().unwrap_or_else(|| DEFAULT_TENANT.to_owned()),
-            healthy: !entry.unhealthy,
+            healthy: !entry.unhealthy && !entry.paused,
             exclusive: entry.note.exclusive,
             draining: entry.draining.is_some(),
             serving: if entry.draining.is_some() { Vec::new() } else { entry.serving },

@@ -45,6 +45,8 @@ pub(crate) struct Entry {
     pub(crate) phase: Phase,
     /// Its HEALTHCHECK does not say that it is healthy.
     pub(crate) unhealthy: bool,
+    /// It is paused: it answers nobody.
+    pub(crate) paused: bool,
     /// When it was started last, in milliseconds since 1970; 0 = not looked at.
     pub(crate) since: u64,
     /// The addresses that the engine has given it on its own networks.
@@ -256,6 +258,11 @@ impl Book {
         self.with(id, |entry| entry.unhealthy = unhealthy);
     }
 
+    /// Sets whether a container is paused.
+    pub(crate) fn set_paused(&self, id: &str, paused: bool) {
+        self.with(id, |entry| entry.paused = paused);
+    }
+
     /// Sets the virtual addresses that a container serves; whether that is news.
     pub(crate) fn set_serving(&self, id: &str, serving: &[String]) -> bool {
         self.with(id, |entry| {
@@ -290,6 +297,7 @@ impl Book {
     pub(crate) fn set_listed(&self, container: &model::Listed) {
         self.with(&container.id, |entry| {
             entry.unhealthy = container.is_unhealthy();
+            entry.paused = container.state == "paused";
             entry.aliases = container.network_settings.addresses();
         });
     }
@@ -298,6 +306,7 @@ impl Book {
     pub(crate) fn set_life(&self, id: &str, container: &model::Container) {
         self.with(id, |entry| {
             entry.unhealthy = container.state.health.as_ref().is_some_and(model::Health::is_bad);
+            entry.paused = container.state.paused;
             entry.since = moment(&container.state.started_at) / 1_000_000;
             entry.aliases = container.network_settings.addresses();
         });
@@ -376,6 +385,7 @@ impl Inner {
                     note,
                     phase: Phase::Stopped,
                     unhealthy: false,
+                    paused: false,
                     since: 0,
                     aliases: Vec::new(),
                     serving: Vec::new(),

@@ -155,6 +155,13 @@ pub(crate) fn publish(worker: &Worker, id: &str, entry: &Entry) {
     worker.put_name(record(worker, id, entry), &entry.aliases);
 }
 
+/// The same for one of which something has changed, if it runs.
+pub(crate) fn republish(worker: &Worker, id: &str) {
+    if let Some(entry) = worker.book.entry(id).filter(|entry| entry.phase == Phase::Wired) {
+        publish(worker, id, &entry);
+    }
+}
+
 /// What everybody shall know of the container.
 fn record(worker: &Worker, id: &str, entry: &Entry) -> Record {
     let note = &entry.note;
@@ -164,8 +171,8 @@ fn record(worker: &Worker, id: &str, entry: &Entry) -> Record {
         // It was checked when it was written.
         allow: allow::parse(&note.allow).unwrap_or_default().into(),
         ports: note.ports.iter().filter_map(|port| NamedPort::parse(port)).collect(),
-        // Who is about to go is asked last.
-        unhealthy: entry.unhealthy || entry.draining.is_some(),
+        // Who is about to go, or stands still, is asked last.
+        unhealthy: entry.unhealthy || entry.paused || entry.draining.is_some(),
         vips: vips(entry).collect(),
         exclusive: note.exclusive,
         // Nobody else's matters, and each start would be another record.

@@ -47,7 +47,7 @@ pub(crate) fn follow(worker: &Arc<Worker>, id: &str, pid: u32) {
             let serving = served(&note, pid);
             if worker.book.set_serving(&id, &serving) {
                 debug!(container = short(&id), ?serving, after = ?began.elapsed(), "listens");
-                republish(&worker, &id);
+                reconcile::republish(&worker, &id);
             }
             if serving.len() == note.vips.len() {
                 return;
@@ -56,12 +56,6 @@ pub(crate) fn follow(worker: &Arc<Worker>, id: &str, pid: u32) {
             pause = (pause * 5 / 4).min(LONGEST);
         }
     });
-}
-
-fn republish(worker: &Worker, id: &str) {
-    if let Some(entry) = worker.book.entry(id).filter(|entry| entry.phase == Phase::Wired) {
-        reconcile::publish(worker, id, &entry);
-    }
 }
 
 /// Of a container's virtual addresses those whose ports its programs listen on now.
@@ -129,7 +123,7 @@ pub(crate) async fn drain(worker: &Worker, id: &str, for_long: Duration, wait: b
     worker.book.set_draining(id, Some(Instant::now() + for_long));
     if entry.draining.is_none() {
         info!(container = short(id), "takes no new connections: it is about to be stopped");
-        republish(worker, id);
+        reconcile::republish(worker, id);
     }
     if wait && !entry.serving.is_empty() {
         tokio::time::sleep(worker.config.vips.drain).await;
@@ -143,7 +137,7 @@ pub(crate) fn revive(worker: &Worker) {
         if entry.draining.is_some_and(|until| until <= now) {
             info!(container = short(&id), "still runs, and takes connections again");
             worker.book.set_draining(&id, None);
-            republish(worker, &id);
+            reconcile::republish(worker, &id);
         }
     }
 }

@@ -290,6 +290,10 @@ async fn event(worker: &Arc<Worker>, line: &[u8]) {
         "start" => mend(worker, id),
         "die" => drop(tokio::spawn(died(Arc::clone(worker), id.to_owned()))),
         "destroy" => reconcile::gone(worker, id),
+        "pause" | "unpause" => {
+            worker.book.set_paused(id, event.action == "pause");
+            reconcile::republish(worker, id);
+        }
         "kill" if parting::is_parting(attributes.get("signal").map(String::as_str)) => {
             // The engine was told by another way than ours: late, and better than not at all.
             serving::drain(worker, id, parting::AFTER_A_SIGNAL, false).await;
@@ -314,19 +318,15 @@ fn moved(worker: &Arc<Worker>, id: &str) {
     tokio::spawn(async move {
         let Ok(found) = worker.engine.inspect(&id).await else { return };
         worker.book.set_life(&id, &found);
-        if let Some(entry) = worker.book.entry(&id).filter(|entry| entry.phase == Phase::Wired) {
-            debug!(container = short(&id), addresses = ?entry.aliases, "is on other networks of the engine's now");
-            reconcile::publish(&worker, &id, &entry);
-        }
+        debug!(container = short(&id), "is on other networks of the engine's now");
+        reconcile::republish(&worker, &id);
     });
 }
 
 fn fares(worker: &Worker, id: &str, unhealthy: bool) {
     worker.book.set_health(id, unhealthy);
-    if let Some(entry) = worker.book.entry(id).filter(|entry| entry.phase == Phase::Wired) {
-        info!(container = short(id), unhealthy, "its HEALTHCHECK says something new");
-        reconcile::publish(worker, id, &entry);
-    }
+    info!(container = short(id), unhealthy, "its HEALTHCHECK says something new");
+    reconcile::republish(worker, id);
 }
 
 /// The event may be old news: a restart may have come since. What the engine says now decides.
@@ -340,8 +340,6 @@ async fn died(worker: Arc<Worker>, id: String) {
 
 fn renamed(worker: &Worker, id: &str, name: &str) {
     worker.book.rename(id, name.trim_start_matches('/'));
-    if let Some(entry) = worker.book.entry(id).filter(|entry| entry.phase == Phase::Wired) {
-        info!(container = short(id), name, "renamed");
-        reconcile::publish(worker, id, &entry);
-    }
+    info!(container = short(id), name, "renamed");
+    reconcile::republish(worker, id);
 }

@@ -50,6 +50,24 @@ fn an_instance_that_is_not_healthy_is_left_out_while_another_is() {
 }
 
 #[test]
+fn who_is_paused_is_asked_last() {
+    let lab = Lab::new();
+    let docker = lab.selvedge.docker();
+    for name in ["one", "two"] {
+        docker.start(&["--name", name, "-l", "selvedge.name=web", "busybox", "sleep", "1d"]);
+    }
+    let [one, two] = ["one", "two"].map(|name| docker.address(name));
+    docker.run(&["pause", "one"]).ok();
+    until_true("the other one is answered", SOON, || addresses(&lab, "web") == [two.clone()]);
+    lab.selvedge.kill_worker();
+    until_true("also by the next worker", SOON, || addresses(&lab, "web") == [two.clone()]);
+    docker.run(&["unpause", "one"]).ok();
+    let mut both = vec![one, two];
+    both.sort();
+    until_true("it goes on", SOON, || addresses(&lab, "web") == both);
+}
+
+#[test]
 fn of_an_exclusive_app_only_the_newest_is_answered_on_every_host() {
     let fleet = Fleet::new(&Plan { hosts: 2, store: Some(StoreKind::Etcd), ..Plan::default() });
     let [a, b] = &fleet.members[..] else { panic!("two hosts") };

@@ -32,6 +32,7 @@ pub(crate) struct Container {
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct State {
     pub(crate) running: bool,
+    pub(crate) paused: bool,
     pub(crate) restarting: bool,
     /// In the engine's pid namespace; 0 when it does not run.
     pub(crate) pid: u32,

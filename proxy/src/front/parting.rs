@@ -32,6 +32,10 @@ pub(super) struct Parting {
 
 /// Whom the request is about to end; nobody, mostly.
 pub(super) fn of(head: &RequestHead) -> Option<Parting> {
+    // Most requests are none of these, and pay nothing.
+    if !matches!(head.method.as_str(), "POST" | "DELETE") {
+        return None;
+    }
     let path = percent_decode(path_of(&head.target))?;
     let (_, bare) = split_version(&path);
     let (container, verb) = match (head.method.as_str(), bare.strip_prefix("/containers/")?) {
