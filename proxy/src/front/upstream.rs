@@ -79,9 +79,13 @@ impl Upstream {
 }
 
 fn is_away(error: &io::Error) -> bool {
-    // WouldBlock (EAGAIN) is a full listen queue of a unix socket.
+    // WouldBlock (EAGAIN) is a full listen queue of a unix socket; ConnectionReset one that was closed while we were
+    // in it. Nothing has been said to anybody in either.
     matches!(
         error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock
+        io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::WouldBlock
     )
 }
