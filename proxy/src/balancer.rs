@@ -8,9 +8,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use selvedge_netsetup::policy::Protocol;
 use selvedge_netsetup::services::{self, Services, ServicesSettings};
-use selvedge_registry::allow;
 use selvedge_registry::name::Name;
 use selvedge_registry::record::Record;
 use selvedge_registry::table::SharedTable;
@@ -21,6 +19,7 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::fabric::host_address;
+use crate::guard::party::protocol;
 use crate::naming::L4LB;
 use crate::worker::{Worker, group};
 
@@ -206,10 +205,7 @@ fn in_the_kernel(wanted: &HashMap<String, (Ipv4Addr, Service)>) -> Vec<services:
         let port = move |port: &selvedge_registry::vip::ServicePort| services::Service {
             address,
             port: port.number,
-            protocol: match port.protocol {
-                allow::Protocol::Tcp => Protocol::Tcp,
-                allow::Protocol::Udp => Protocol::Udp,
-            },
+            protocol: protocol(port.protocol),
             backends: port.backends.clone(),
         };
         service.ports.iter().map(port).collect::<Vec<_>>()
@@ -249,10 +245,9 @@ impl Balancer {
     fn deny(&self, wanted: &HashMap<String, (Ipv4Addr, Service)>) {
         let shown = self.shown();
         let gone = shown.services.iter().filter(|(key, _)| !wanted.contains_key(*key));
-        let gone: Vec<String> =
-            gone.map(|(_, (address, service))| self.record(*address, service).id).collect();
+        let gone = gone.map(|(_, (_, service))| service.id());
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        gone.iter().for_each(|id| _ = table.remove(id));
+        gone.for_each(|id| _ = table.remove(&id));
     }
 
     fn answer(&self, wanted: &HashMap<String, (Ipv4Addr, Service)>) {

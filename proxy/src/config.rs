@@ -14,7 +14,7 @@ mod policy;
 mod vips;
 pub(crate) use cluster::ClusterConfig;
 pub(crate) use policy::PolicyConfig;
-pub(crate) use vips::VipConfig;
+pub(crate) use vips::{VipConfig, overlap};
 
 /// The address of every host towards its containers (design section 6).
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);

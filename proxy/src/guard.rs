@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::fabric::first_address;
 use crate::worker::{Worker, group};
 
-mod party;
+pub(crate) mod party;
 use party::party;
 
 /// How often it is looked whether somebody has changed the rules.

@@ -104,7 +104,7 @@ fn kind_of(method: &str, path: &str, query: &str, upgrade: bool) -> Option<(Kind
 }
 
 // As the engine's `httputils.BoolValue`.
-fn truth(value: Option<String>) -> bool {
+pub(crate) fn truth(value: Option<String>) -> bool {
     value.is_some_and(|value| {
         !matches!(value.trim().to_lowercase().as_str(), "" | "0" | "no" | "false" | "none")
     })

@@ -136,10 +136,16 @@ pub struct ServicePort {
 }
 
 impl Service {
+    /// The id of the record by which its name is answered: one that no container can have.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{LABEL} {}", self.key)
+    }
+
     /// The record by which its name is answered.
     #[must_use]
     pub fn record(&self, address: Ipv4Addr) -> Record {
-        let mut record = Record::new(format!("{LABEL} {}", self.key), address, vec![self.name.clone()]);
+        let mut record = Record::new(self.id(), address, vec![self.name.clone()]);
         record.traits.tenant.clone_from(&self.tenant);
         record.traits.allow = self.allow.clone().into();
         let port = |port: &ServicePort| NamedPort {

@@ -79,9 +79,8 @@ impl World {
 
     /// Whether nobody has any part of it.
     pub(crate) fn is_free(&self, block: Ipv4Net) -> bool {
-        let (first, last) = (Ipv4Net::from(block.network()), Ipv4Net::from(block.broadcast()));
-        let begins = |other: &Ipv4Net| (first.network()..=last.network()).contains(&other.network());
-        let within = self.blocks.range(block..).take_while(|(other, _)| begins(other)).next().is_some();
+        let within =
+            self.blocks.range(block..).next().is_some_and(|(next, _)| block.contains(&next.network()));
         !within && self.owner_of(block.network()).is_none() && !self.split.contains(&block)
     }
 

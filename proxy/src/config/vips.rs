@@ -42,7 +42,8 @@ fn share(pool: Ipv4Net, block_size: u8) -> Option<Ipv4Net> {
     (length <= block_size).then(|| Ipv4Net::new(pool.broadcast(), length).ok())?.map(|range| range.trunc())
 }
 
-fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
+/// Whether two networks have addresses in common.
+pub(crate) fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
     a.contains(&b) || b.contains(&a)
 }
 

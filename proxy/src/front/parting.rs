@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::head::RequestHead;
 use super::message::Buffered;
 use super::promise;
+use crate::held::truth;
 use crate::rewrite::start;
 use crate::route::{path_of, percent_decode, query_of, query_value, split_version};
 use crate::serving;
@@ -47,9 +48,7 @@ pub(super) fn of(head: &RequestHead) -> Option<Parting> {
     let within = match verb {
         "stop" => time(value("t").as_deref()),
         "kill" if is_parting(value("signal").as_deref()) => AFTER_A_SIGNAL,
-        "remove" if value("force").is_some_and(|force| !matches!(force.as_str(), "" | "0" | "false")) => {
-            AFTER_A_SIGNAL
-        }
+        "remove" if truth(value("force")) => AFTER_A_SIGNAL,
         _ => return None,
     };
     Some(Parting { container: container.to_owned(), within })

@@ -19,10 +19,7 @@ pub(super) fn party(record: &Record, aliases: &[IpAddr]) -> Party {
 
 fn grant(grant: &Grant) -> policy::Grant {
     let ports = |ports: &allow::Ports| policy::Ports {
-        protocol: match ports.protocol {
-            Protocol::Tcp => policy::Protocol::Tcp,
-            Protocol::Udp => policy::Protocol::Udp,
-        },
+        protocol: protocol(ports.protocol),
         first: ports.first,
         last: ports.last,
     };
@@ -32,4 +29,12 @@ fn grant(grant: &Grant) -> policy::Grant {
         group => policy::Who::Group(group.to_string()),
     };
     policy::Grant { who, ports: grant.ports.iter().map(ports).collect() }
+}
+
+/// A protocol in the words of the kernel's rules.
+pub(crate) fn protocol(protocol: Protocol) -> policy::Protocol {
+    match protocol {
+        Protocol::Tcp => policy::Protocol::Tcp,
+        Protocol::Udp => policy::Protocol::Udp,
+    }
 }

@@ -60,7 +60,6 @@ fn serve(mut stream: TcpStream, name: String, busy: &Arc<AtomicUsize>) {
     let busy = Arc::clone(busy);
     std::thread::spawn(move || {
         let _ = stream.set_nonblocking(false);
-        let _ = stream.set_read_timeout(Some(PATIENCE));
         let _ = stream.write_all(format!("{name}\n").as_bytes());
         // Whoever is greeted says goodbye, or goes on talking.
         let mut heard = [0; 64];

@@ -2,13 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
 use selvedge_netsetup::policy::nft_version;
 use selvedge_registry::pool::AddressError;
 
 use super::super::labels::Wishes;
 use super::super::weave;
 use crate::book::Wish;
+use crate::config::overlap;
 use crate::docker::error::Refusal;
 use crate::fabric;
 use crate::worker::Worker;
@@ -26,8 +26,8 @@ pub(super) fn allowed(worker: &Worker, wishes: &Wishes) -> Result<(), Refusal> {
             format!("{}: {subnet} is not a part of the pool {}", weave::VARIABLE, worker.config.pool);
         return Err(Refusal::new(400, reason));
     }
-    let overlap = |(a, b): (Ipv4Net, Ipv4Net)| a.contains(&b) || b.contains(&a);
-    if let Some((subnet, range)) = wishes.subnet.zip(range).filter(|both| overlap(*both)) {
+    if let Some((subnet, range)) = wishes.subnet.zip(range).filter(|(subnet, range)| overlap(*subnet, *range))
+    {
         let reason = format!(
             "{}: {subnet} overlaps {range}, which is for virtual addresses (--vip-range)",
             weave::VARIABLE
