@@ -1,97 +1,118 @@
-//! Docker's firewall, opened for traffic between containers' addresses.
+//! The host's own firewalls, opened for what containers send each other: Docker's, and firewalld.
 //!
-//! dockerd sets the policy of FORWARD to DROP and leaves the chain DOCKER-USER for others. The rules go there with
-//! the iptables command, the tool that dockerd itself drives: so the legacy and the nft variant agree, and the
-//! tables stay readable for both. Must never make a chain, nor touch a host whose engine has none.
+//! Both forget it now and then: an engine that starts writes its chains anew, and so does a firewalld that reloads. Must
+//! never open more than the pool, nor touch a firewall that is not there.
 
-use std::io;
-use std::process::{Command, Output, Stdio};
+pub(crate) mod docker;
+pub(crate) mod firewalld;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use tracing::{debug, info};
+use tracing::{info, warn};
 
 use crate::error::Error;
+use crate::network::Settings;
+use crate::{generation, nft, pool6};
 
-const CHAIN: &str = "DOCKER-USER";
-/// Services are often started without the sbin directories in PATH.
-const DIRECTORIES: [&str; 3] = ["", "/usr/sbin/", "/sbin/"];
-const IPTABLES: &str = "iptables";
-/// The same for IPv6, where Docker has a chain of that name if it does IPv6.
-const IP6TABLES: &str = "ip6tables";
-/// For how long iptables waits for its own lock.
-const LOCK_SECONDS: &str = "5";
-/// The rule or the chain is not there.
-const EXIT_NOT_FOUND: i32 = 1;
-/// The kernel has no iptables that this command could drive.
-const EXIT_UNSUPPORTED: i32 = 3;
+/// firewalld takes a third of a second for an answer, and asks D-Bus, which may take longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// One that refused is left in peace for this long.
+const RETRY: Duration = Duration::from_secs(30);
 
-/// Puts the rules in where they are missing; gives the number of rules written. Blocks for some milliseconds.
-///
-/// Two rules, for packets that come from one of our wires and for those that go into one. Both name the pool as
-/// source and as destination: nothing else is opened, and another Selvedge's pool is another rule.
-pub(crate) fn open_for(pool: IpNet) -> Result<u64, Error> {
-    let program = if pool.addr().is_ipv4() { IPTABLES } else { IP6TABLES };
-    let pool = pool.trunc().to_string();
-    let mut written = 0;
-    for direction in ["-i", "-o"] {
-        let rule = [direction, "sv+", "-s", &pool, "-d", &pool, "-j", "ACCEPT"];
-        if has(program, &rule)? {
-            continue;
-        }
-        if !has_chain(program)? {
-            debug!(program, chain = CHAIN, "no such chain: the host's firewall is left alone");
-            return Ok(written);
-        }
-        run(program, &[&["-I", CHAIN], rule.as_slice()].concat(), &[0])?;
-        info!(program, chain = CHAIN, rule = rule.join(" "), "firewall rule written");
-        written += 1;
+/// What keeps them open.
+#[derive(Debug, Clone)]
+pub(crate) struct Firewalls {
+    pools: Vec<IpNet>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// The generation of the kernel's rules at the last look.
+    generation: Option<u32>,
+    /// firewalld refused.
+    trouble: Option<String>,
+    /// Before that it is not asked again.
+    again: Option<Instant>,
+}
+
+/// All container addresses, by family.
+pub(crate) fn pools(settings: &Settings) -> Vec<IpNet> {
+    let six = settings.pool6.map(|pool6| pool6::block6(pool6, settings.pool).into());
+    [settings.pool.trunc().into()].into_iter().chain(six).collect()
+}
+
+impl Firewalls {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self { pools: pools(settings), seen: Arc::default() }
     }
-    Ok(written)
-}
 
-fn has(program: &str, rule: &[&str]) -> Result<bool, Error> {
-    run(program, &[&["-C", CHAIN], rule].concat(), &[0, EXIT_NOT_FOUND, EXIT_UNSUPPORTED])
-        .map(|code| code == Some(0))
-}
-
-fn has_chain(program: &str) -> Result<bool, Error> {
-    run(program, &["-S", CHAIN], &[0, EXIT_NOT_FOUND, EXIT_UNSUPPORTED]).map(|code| code == Some(0))
-}
-
-/// Whether the chain FORWARD drops what no rule accepts, and whether Docker's chain is there to say otherwise.
-/// `None` when iptables cannot tell.
-pub(crate) fn forward_drops() -> Option<(bool, bool)> {
-    let output = call(IPTABLES, &["-S", "FORWARD"]).ok().filter(|output| output.status.success())?;
-    let drops = String::from_utf8_lossy(&output.stdout).lines().any(|line| line == "-P FORWARD DROP");
-    Some((drops, has_chain(IPTABLES).unwrap_or(false)))
-}
-
-/// The exit code, if it is one of those that are fine; `None` where there is no iptables.
-fn run(program: &str, arguments: &[&str], fine: &[i32]) -> Result<Option<i32>, Error> {
-    let told = |message: String| Error::Firewall {
-        program: program.to_owned(),
-        arguments: arguments.join(" "),
-        message,
-    };
-    match call(program, arguments) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(told(error.to_string())),
-        Ok(output) => match output.status.code() {
-            Some(code) if fine.contains(&code) => Ok(Some(code)),
-            _ => Err(told(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
-        },
-    }
-}
-
-fn call(program: &str, arguments: &[&str]) -> io::Result<Output> {
-    let mut last = io::ErrorKind::NotFound.into();
-    for directory in DIRECTORIES {
-        let mut command = Command::new(format!("{directory}{program}"));
-        command.args(["-w", LOCK_SECONDS]).args(arguments).stdin(Stdio::null());
-        match command.output() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => last = error,
-            outcome => return outcome,
+    /// Opens those that are there, whoever has changed what; gives the number of rules written. Blocks for some
+    /// milliseconds, and half a second where firewalld has to be told.
+    ///
+    /// # Errors
+    /// iptables refuses it. What firewalld says is only told in the log: there may be no way to it at all.
+    pub(crate) fn open(&self) -> Result<u64, Error> {
+        let generation = generation::now().ok();
+        let mut written = 0;
+        for pool in &self.pools {
+            written += docker::open_for(*pool)?;
         }
+        if self.may_ask() {
+            let outcome = firewalld::open_for(&self.pools);
+            written += *outcome.as_ref().unwrap_or(&0);
+            self.note(outcome.err());
+        }
+        self.seen().generation = generation;
+        Ok(written)
     }
-    Err(last)
+
+    /// The same, if anybody has changed any rules since the last look; otherwise it costs one question to the kernel.
+    ///
+    /// # Errors
+    /// As [`Self::open`], or the kernel does not say.
+    pub(crate) async fn mind(&self) -> Result<u64, Error> {
+        let firewalls = self.clone();
+        let look = move || {
+            let now = generation::now()?;
+            let seen = firewalls.seen().generation;
+            if seen == Some(now) { Ok(0) } else { firewalls.open() }
+        };
+        nft::blocking(look).await
+    }
+
+    /// The same at a start, which waits for nobody's D-Bus.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) async fn begin(&self) -> Result<u64, Error> {
+        let firewalls = self.clone();
+        let opened = nft::blocking(move || firewalls.open());
+        tokio::time::timeout(PATIENCE, opened).await.unwrap_or(Ok(0))
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn may_ask(&self) -> bool {
+        self.seen().again.is_none_or(|again| again <= Instant::now())
+    }
+
+    /// Trouble is told once, and its end too.
+    fn note(&self, failed: Option<Error>) {
+        let mut seen = self.seen();
+        let trouble = failed.map(|error| error.to_string());
+        match &trouble {
+            Some(reason) if seen.trouble != trouble => {
+                warn!(reason, "firewalld may refuse what containers send each other");
+            }
+            None if seen.trouble.is_some() => info!("firewalld is open for containers again"),
+            _ => {}
+        }
+        seen.again = trouble.as_ref().map(|_| Instant::now() + RETRY);
+        seen.trouble = trouble;
+    }
 }

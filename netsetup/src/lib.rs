@@ -23,6 +23,7 @@ mod nft;
 pub mod policy;
 mod pool6;
 mod preflight;
+mod program;
 mod query;
 mod removal;
 pub mod services;

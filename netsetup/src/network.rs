@@ -13,13 +13,14 @@ use tokio::sync::Semaphore;
 
 use crate::error::{Error, Failure};
 use crate::fabric::{self, Fabric, Pools, Weaver};
+use crate::firewall::Firewalls;
 use crate::identity::{self, SIGN_PROTOCOL, prefix};
 use crate::lane::Lane;
 use crate::leading;
 use crate::netlink::Netlink;
 use crate::query::{self, Link, Route};
 use crate::wire::Wiring;
-use crate::{firewall, host, netns, pool6, removal, underlay, wire};
+use crate::{host, netns, pool6, removal, underlay, wire};
 
 /// What all wires of one Selvedge have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +92,7 @@ pub struct Network {
     slow: Lane,
     wiring: Wiring,
     weaver: Weaver,
+    firewalls: Firewalls,
     changes: Arc<AtomicU64>,
 }
 
@@ -120,11 +122,12 @@ impl Network {
             told: Arc::default(),
             turn: Arc::default(),
         };
+        let firewalls = Firewalls::new(&settings);
         let wiring = Wiring { settings, mtu, own_namespace, netlink, changes: Arc::clone(&changes), turns };
-        Ok(Self { quick, slow, wiring, weaver, changes })
+        Ok(Self { quick, slow, wiring, weaver, firewalls, changes })
     }
 
-    /// Makes the host ready: the gateway's and DNS server's addresses, forwarding, and Docker's firewall opened for
+    /// Makes the host ready: the gateway's and DNS server's addresses, forwarding, and the host's firewalls opened for
     /// traffic inside the pool. Changes only what differs; to be called again whenever the engine was restarted,
     /// because that writes its iptables chains anew.
     ///
@@ -132,19 +135,20 @@ impl Network {
     /// When the kernel or iptables refuses a step.
     pub async fn prepare_host(&self) -> Result<(), Error> {
         let settings = self.wiring.settings.clone();
-        let pool = settings.pool;
-        let mapped = settings.pool6.map(|pool6| pool6::block6(pool6, pool));
         let netlink = self.quick.netlink().clone();
         self.quick.run(async move { host::prepare(&netlink, &settings).await }).await?;
-        let netlink = self.slow.netlink().clone();
-        self.slow
-            .run(async move {
-                netlink.count(firewall::open_for(pool.into())?);
-                mapped.map_or(Ok(()), |mapped| {
-                    firewall::open_for(mapped.into()).map(|opened| netlink.count(opened))
-                })
-            })
-            .await
+        self.slow.netlink().count(self.firewalls.begin().await?);
+        Ok(())
+    }
+
+    /// Opens the host's firewalls again if somebody has closed them: a firewalld that was reloaded, an `iptables -F`. To
+    /// be called now and then; as long as nobody changes any rules it costs one question to the kernel.
+    ///
+    /// # Errors
+    /// When the kernel or iptables refuses a step.
+    pub async fn mind_firewalls(&self) -> Result<(), Error> {
+        self.slow.netlink().count(self.firewalls.mind().await?);
+        Ok(())
     }
 
     /// All wires of this Selvedge: one dump of links, one of routes.

@@ -1,14 +1,11 @@
 //! Runs nft: a text in, a text out. Must never leave a child behind, and blocks for some milliseconds.
 
 use std::io::{self, Write};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::generation;
-
-/// Services are often started without the sbin directories in PATH.
-const PROGRAMS: [&str; 3] = ["nft", "/usr/sbin/nft", "/sbin/nft"];
+use crate::{generation, program};
 
 /// nft needs a second for a hundred thousand containers. Whoever waits for it longer than this is told.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,7 +46,7 @@ pub(crate) fn version() -> Option<String> {
 }
 
 fn feed(arguments: &[&str], text: &str) -> io::Result<Output> {
-    let mut child = start(arguments)?;
+    let mut child = program::start("nft", arguments, Stdio::piped)?;
     // It may end before it has read all, and says why.
     let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(text.as_bytes()));
     let output = child.wait_with_output()?;
@@ -57,19 +54,6 @@ fn feed(arguments: &[&str], text: &str) -> io::Result<Output> {
         written?;
     }
     Ok(output)
-}
-
-fn start(arguments: &[&str]) -> io::Result<Child> {
-    let mut last = io::ErrorKind::NotFound.into();
-    for program in PROGRAMS {
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        match command.spawn() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => last = error,
-            outcome => return outcome,
-        }
-    }
-    Err(last)
 }
 
 /// The first line of what it says names the place; the others draw it.

@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -20,7 +19,7 @@ use crate::identity::{self, SIGN_PROTOCOL};
 use crate::netlink::{Change, Netlink};
 use crate::network::Settings;
 use crate::query::{self, Address, Route};
-use crate::{firewall, sysctl};
+use crate::{firewall, nft, sysctl};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +52,7 @@ pub fn preflight(settings: &Settings) -> Vec<Finding> {
     let mut findings = rights();
     findings.extend(kernel_settings());
     findings.extend(veth());
-    findings.extend(firewalls());
+    findings.extend(firewalls(settings));
     findings.extend(clashes(settings));
     findings
 }
@@ -107,9 +106,9 @@ fn veth() -> Option<Finding> {
     }
 }
 
-fn firewalls() -> Vec<Finding> {
+fn firewalls(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match firewall::forward_drops() {
+    match firewall::docker::forward_drops() {
         Some((true, false)) => {
             let text = "iptables drops forwarded packets (policy of FORWARD) and there is no chain DOCKER-USER to \
                         accept ours: let dockerd manage iptables, or accept packets from the pool to the pool";
@@ -122,20 +121,15 @@ fn firewalls() -> Vec<Finding> {
             findings.push(Finding::new(Severity::Note, text));
         }
     }
-    if !has_nft() {
+    findings.extend(
+        firewall::firewalld::lacking(&firewall::pools(settings))
+            .map(|text| Finding::new(Severity::Warning, text)),
+    );
+    if nft::version().is_none() {
         let text = "the command nft is missing, so --policy tenant cannot work: install nftables";
         findings.push(Finding::new(Severity::Note, text));
     }
     findings
-}
-
-fn has_nft() -> bool {
-    let programs = ["nft", "/usr/sbin/nft"];
-    programs.iter().any(|program| {
-        let mut command = Command::new(program);
-        command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    })
 }
 
 /// What the host has, as far as it may clash.

@@ -307,7 +307,13 @@ impl Book {
         self.with(id, |entry| {
             entry.unhealthy = container.state.health.as_ref().is_some_and(model::Health::is_bad);
             entry.paused = container.state.paused;
-            entry.since = moment(&container.state.started_at) / 1_000_000;
+            let since = moment(&container.state.started_at) / 1_000_000;
+            // Another life of it serves nothing yet, and nobody is about to stop it.
+            if entry.since != 0 && entry.since != since {
+                entry.serving.clear();
+                entry.draining = None;
+            }
+            entry.since = since;
             entry.aliases = container.network_settings.addresses();
         });
     }

@@ -103,13 +103,12 @@ async fn connect(
         (Err(selvedge_netsetup::Error::Gone { .. }), _) => return Ok(Outcome::NotRunning),
         (made, _) => made?,
     }
-    let begun = if anew { serving::begins(worker, &found.id) } else { None };
-    let entry = begun.as_ref().unwrap_or(entry);
-    let record = record(worker, &found.id, entry);
-    worker.guard.admit(&record, &entry.aliases).await?;
-    worker.put_name(record, &entry.aliases);
+    worker.guard.admit(&record(worker, &found.id, entry), &entry.aliases).await?;
+    // Somebody may have begun to stop it meanwhile.
+    let Some(entry) = worker.book.entry(&found.id) else { return Ok(Outcome::NotRunning) };
+    publish(worker, &found.id, &entry);
     if anew {
-        write_hosts(worker, entry, found)?;
+        write_hosts(worker, &entry, found)?;
     }
     match worker.network.release(&wire).await {
         Err(selvedge_netsetup::Error::Gone { .. }) => {

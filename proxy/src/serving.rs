@@ -12,7 +12,7 @@ use selvedge_registry::vip;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use crate::book::{Entry, Phase};
+use crate::book::Phase;
 use crate::note::Note;
 use crate::reconcile;
 use crate::rewrite::create::short;
@@ -24,13 +24,6 @@ const CLOSE: &str = "07";
 /// Pauses between looks: at first short, for most programs begin at once.
 const FIRST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(1);
-
-/// A container begins to run: it serves nothing yet.
-pub(crate) fn begins(worker: &Worker, id: &str) -> Option<Entry> {
-    worker.book.set_serving(id, &[]);
-    worker.book.set_draining(id, None);
-    worker.book.entry(id)
-}
 
 /// Looks what a container listens on, until it serves all of its virtual addresses or has ended.
 pub(crate) fn follow(worker: &Arc<Worker>, id: &str, pid: u32) {
@@ -120,7 +113,8 @@ pub(crate) async fn drain(worker: &Worker, id: &str, for_long: Duration, wait: b
     if entry.note.vips.is_empty() {
         return;
     }
-    worker.book.set_draining(id, Some(Instant::now() + for_long));
+    // The engine's event of a signal comes in the middle of a stop that may take longer.
+    worker.book.set_draining(id, entry.draining.max(Some(Instant::now() + for_long)));
     if entry.draining.is_none() {
         info!(container = short(id), "takes no new connections: it is about to be stopped");
         reconcile::republish(worker, id);

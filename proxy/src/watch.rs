@@ -160,12 +160,12 @@ async fn look_closer(worker: &Worker, containers: &[&Listed], aside: &[Ipv4Addr]
         if !note.exclusive && note.vips.is_empty() {
             continue;
         }
-        if entry.draining.is_none() && aside.contains(&note.address) {
-            worker.book.set_draining(&container.id, Some(Instant::now() + STAND_ASIDE));
-        }
         if let Ok(found) = worker.engine.inspect(&container.id).await {
             worker.book.set_life(&container.id, &found);
             worker.book.set_serving(&container.id, &serving::served(&note, found.state.pid));
+        }
+        if entry.draining.is_none() && aside.contains(&note.address) {
+            worker.book.set_draining(&container.id, Some(Instant::now() + STAND_ASIDE));
         }
     }
 }
@@ -214,6 +214,19 @@ async fn verify(worker: Arc<Worker>, trusted: Vec<(String, Wire)>) {
 fn mend(worker: &Arc<Worker>, id: &str) {
     if !worker.book.is_expected(id) {
         tokio::spawn(reconcile::unasked(Arc::clone(worker), id.to_owned()));
+    }
+}
+
+/// Looks after the host's firewalls, for ever. Whoever asks firewalld may have to wait, so events do not wait for this.
+pub(crate) async fn keep_firewalls_open(worker: Arc<Worker>) {
+    let mut told = None;
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let trouble = worker.network.mind_firewalls().await.err().map(|error| error.to_string());
+        if let Some(reason) = trouble.as_ref().filter(|_| trouble != told) {
+            warn!(reason, "cannot open the host's firewall for containers");
+        }
+        told = trouble;
     }
 }
 

@@ -214,6 +214,7 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
         tasks.spawn(front::accept::accept(Arc::clone(&worker), listener, name));
     }
     tasks.spawn(admin::serve(Arc::clone(&worker), admin));
+    tasks.spawn(watch::keep_firewalls_open(Arc::clone(&worker)));
     if let Some(peer) = peer {
         tasks.spawn(fabric::answer_peers(peer));
     }

@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::docker::Docker;
+use crate::firewalld;
 use crate::host::Host;
 use crate::http;
 use crate::shell::run;
@@ -191,7 +192,7 @@ fn spawn(kind: Kind, dir: &Path, netns: &str, arguments: &[String]) -> Child {
         .args(arguments);
     command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log).process_group(0);
     let path = std::env::var("PATH").unwrap_or_default();
-    command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
+    command.env("PATH", format!("{path}:/usr/sbin:/sbin")).env(firewalld::BUS, firewalld::address(dir));
     command.spawn().expect("nsenter can be started")
 }
 

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use nix::sys::signal::Signal;
 
 use crate::engine::Engine;
+use crate::firewalld::Firewalld;
 use crate::host::Host;
 use crate::reach::Place;
 use crate::selvedge::Selvedge;
@@ -37,6 +38,8 @@ pub struct Plan {
     pub engine: Vec<String>,
     /// Hosts know each other by IPv6 addresses.
     pub underlay6: bool,
+    /// Each host has a firewalld, as Debian installs it.
+    pub firewalld: bool,
 }
 
 impl Default for Plan {
@@ -48,6 +51,7 @@ impl Default for Plan {
             options: Vec::new(),
             engine: Vec::new(),
             underlay6: false,
+            firewalld: false,
         }
     }
 }
@@ -71,6 +75,8 @@ pub struct Member {
     pub selvedge: Selvedge,
     /// Its engine.
     pub engine: Engine,
+    /// Its firewalld, if it has one.
+    pub firewall: Option<Firewalld>,
     /// Its namespace and directory.
     pub host: Host,
     /// Its name in the registry: `h1`.
@@ -162,6 +168,7 @@ impl Member {
         let host = Host::new();
         let name = format!("h{}", number + 1);
         let address = switch.plug(&host, number % plan.links, number / plan.links + 1, plan.underlay6);
+        let firewall = plan.firewalld.then(|| Firewalld::start(&host));
         let engine: Vec<&str> = plan.engine.iter().map(String::as_str).collect();
         let engine = Engine::debian(&host, &engine);
         let mut options = plan.options.clone();
@@ -172,7 +179,7 @@ impl Member {
         }
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         let selvedge = Selvedge::start(&host, &engine, &options);
-        Self { selvedge, engine, host, name, address, dead: Mutex::new(false) }
+        Self { selvedge, engine, firewall, host, name, address, dead: Mutex::new(false) }
     }
 
     fn end_engine(&self) {

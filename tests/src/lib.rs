@@ -6,6 +6,7 @@
 pub mod compare;
 pub mod docker;
 pub mod engine;
+pub mod firewalld;
 pub mod fleet;
 pub mod growth;
 pub mod host;

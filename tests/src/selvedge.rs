@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::docker::Docker;
 use crate::engine::Engine;
+use crate::firewalld;
 use crate::host::Host;
 use crate::http;
 use crate::shell::{Output, run};
@@ -154,6 +155,7 @@ impl Selvedge {
             &of(&self.dir.join("wait")),
         ]);
         command.args(&self.arguments).env("SELVEDGE_LOG", "debug,hyper=info,hyper_util=info");
+        command.env(firewalld::BUS, firewalld::address(&self.dir));
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a descriptor"))

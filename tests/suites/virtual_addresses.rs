@@ -162,7 +162,16 @@ fn health_decides_and_instances_at_hand_come_first_where_that_is_asked() {
     let [a, b] = &fleet.members[..] else { panic!("two hosts") };
     let (near, far) = (a.selvedge.docker(), b.selvedge.docker());
     let (here, there) = (client(&near, "here", &[]), client(&far, "there", &[]));
-    let check = ["--health-cmd", "test ! -e /ill", "--health-interval", "200ms", "--health-retries", "1"];
+    let check = [
+        "--health-cmd",
+        "test ! -e /ill",
+        "--health-interval",
+        "200ms",
+        "--health-retries",
+        "1",
+        "--health-timeout",
+        "2s",
+    ];
     let vip = [&["-l", "selvedge.vip=db:5432 own:5432,local"][..], &check].concat();
     instance(&near, "one", &vip, 0);
     instance(&far, "two", &vip, 0);

@@ -1,0 +1,87 @@
+//! Docker's firewall, opened for traffic between containers' addresses.
+//!
+//! dockerd sets the policy of FORWARD to DROP and leaves the chain DOCKER-USER for others. The rules go there with
+//! the iptables command, the tool that dockerd itself drives: so the legacy and the nft variant agree, and the
+//! tables stay readable for both. Must never make a chain, nor touch a host whose engine has none.
+
+use std::io;
+use std::process::Output;
+
+use ipnet::IpNet;
+use tracing::{debug, info};
+
+use crate::error::Error;
+use crate::program;
+
+const CHAIN: &str = "DOCKER-USER";
+const IPTABLES: &str = "iptables";
+/// The same for IPv6, where Docker has a chain of that name if it does IPv6.
+const IP6TABLES: &str = "ip6tables";
+/// For how long iptables waits for its own lock.
+const LOCK_SECONDS: &str = "5";
+/// The rule or the chain is not there.
+const EXIT_NOT_FOUND: i32 = 1;
+/// The kernel has no iptables that this command could drive.
+const EXIT_UNSUPPORTED: i32 = 3;
+
+/// Puts the rules in where they are missing; gives the number of rules written. Blocks for some milliseconds.
+///
+/// Two rules, for packets that come from one of our wires and for those that go into one. Both name the pool as
+/// source and as destination: nothing else is opened, and another Selvedge's pool is another rule.
+pub(crate) fn open_for(pool: IpNet) -> Result<u64, Error> {
+    let program = if pool.addr().is_ipv4() { IPTABLES } else { IP6TABLES };
+    let pool = pool.trunc().to_string();
+    let mut written = 0;
+    for direction in ["-i", "-o"] {
+        let rule = [direction, "sv+", "-s", &pool, "-d", &pool, "-j", "ACCEPT"];
+        if has(program, &rule)? {
+            continue;
+        }
+        if !has_chain(program)? {
+            debug!(program, chain = CHAIN, "no such chain: the host's firewall is left alone");
+            return Ok(written);
+        }
+        run(program, &[&["-I", CHAIN], rule.as_slice()].concat(), &[0])?;
+        info!(program, chain = CHAIN, rule = rule.join(" "), "firewall rule written");
+        written += 1;
+    }
+    Ok(written)
+}
+
+fn has(program: &str, rule: &[&str]) -> Result<bool, Error> {
+    run(program, &[&["-C", CHAIN], rule].concat(), &[0, EXIT_NOT_FOUND, EXIT_UNSUPPORTED])
+        .map(|code| code == Some(0))
+}
+
+fn has_chain(program: &str) -> Result<bool, Error> {
+    run(program, &["-S", CHAIN], &[0, EXIT_NOT_FOUND, EXIT_UNSUPPORTED]).map(|code| code == Some(0))
+}
+
+/// Whether the chain FORWARD drops what no rule accepts, and whether Docker's chain is there to say otherwise.
+/// `None` when iptables cannot tell.
+pub(crate) fn forward_drops() -> Option<(bool, bool)> {
+    let output = call(IPTABLES, &["-S", "FORWARD"]).ok().filter(|output| output.status.success())?;
+    let drops = String::from_utf8_lossy(&output.stdout).lines().any(|line| line == "-P FORWARD DROP");
+    Some((drops, has_chain(IPTABLES).unwrap_or(false)))
+}
+
+/// The exit code, if it is one of those that are fine; `None` where there is no iptables.
+fn run(program: &str, arguments: &[&str], fine: &[i32]) -> Result<Option<i32>, Error> {
+    let told = |message: String| Error::Firewall {
+        program: program.to_owned(),
+        arguments: arguments.join(" "),
+        message,
+    };
+    match call(program, arguments) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(told(error.to_string())),
+        Ok(output) => match output.status.code() {
+            Some(code) if fine.contains(&code) => Ok(Some(code)),
+            _ => Err(told(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+        },
+    }
+}
+
+fn call(program: &str, arguments: &[&str]) -> io::Result<Output> {
+    program::run(program, &[&["-w", LOCK_SECONDS], arguments].concat())
+}
