@@ -207,16 +207,16 @@ impl Network {
     }
 
     /// Sees to it that packets to virtual addresses have a way: to the rules that lead them to somebody, or refuse
-    /// them. `source` is the address from which the host itself calls; its gateway's, if it has no other.
+    /// them. No range = there are none (any more). `source` is the address from which the host itself calls; its
+    /// gateway's, if it has no other.
     ///
     /// # Errors
     /// When the kernel refuses it.
-    pub async fn lead(&self, range: Ipv4Net, source: Option<Ipv4Addr>) -> Result<(), Error> {
+    pub async fn lead(&self, range: Option<Ipv4Net>, source: Option<Ipv4Addr>) -> Result<(), Error> {
         let netlink = self.slow.netlink().clone();
-        let source = source.unwrap_or(self.wiring.settings.gateway);
-        let pool6 = self.wiring.settings.pool6;
+        let (source, pools) = (source.unwrap_or(self.wiring.settings.gateway), self.weaver.pools);
         self.slow
-            .run(async move { leading::lead(&netlink, range, pool6, source).await.map_err(Failure::of_host) })
+            .run(async move { leading::lead(&netlink, pools, range, source).await.map_err(Failure::of_host) })
             .await
     }
 

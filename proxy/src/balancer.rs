@@ -8,6 +8,8 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
+use selvedge_netsetup::Network;
 use selvedge_netsetup::services::{self, Services, ServicesSettings};
 use selvedge_registry::name::Name;
 use selvedge_registry::record::Record;
@@ -15,12 +17,13 @@ use selvedge_registry::table::SharedTable;
 use selvedge_registry::vip::Service;
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use crate::config::Config;
 use crate::fabric::host_address;
 use crate::guard::party::protocol;
 use crate::naming::L4LB;
+use crate::trouble::Trouble;
 use crate::worker::{Worker, group};
 
 /// How often it is looked whether somebody has changed the rules.
@@ -41,6 +44,7 @@ pub(crate) struct Balancer {
     /// Who holds it brings the kernel and the names into step; one at a time.
     turn: tokio::sync::Mutex<()>,
     shown: Mutex<Shown>,
+    trouble: Trouble,
 }
 
 /// What is in force.
@@ -50,7 +54,6 @@ struct Shown {
     services: HashMap<String, (Ipv4Addr, Service)>,
     /// Those that have no address yet.
     waiting: Vec<String>,
-    trouble: Option<String>,
 }
 
 impl Balancer {
@@ -59,19 +62,32 @@ impl Balancer {
         let noted = Arc::new(Notify::new());
         let listener = Arc::clone(&noted);
         table.write().unwrap_or_else(PoisonError::into_inner).on_vips(move || listener.notify_one());
-        let of = |range| {
-            let group = group(&config.runtime_dir);
-            Services::new(ServicesSettings { group, range, pool6: config.pool6 })
-        };
         Self {
-            services: config.vips.range.map(of),
+            services: config.vips.range.map(|range| services_of(config, range)),
             by_tenant: config.policy.tenants,
             mesos: config.dns_style_mesos,
             table: Arc::clone(table),
             noted,
             turn: tokio::sync::Mutex::new(()),
             shown: Mutex::default(),
+            trouble: Trouble::with("virtual addresses"),
         }
+    }
+
+    /// Takes out what an earlier worker left that had a range of them, where this one has none.
+    ///
+    /// # Errors
+    /// The kernel or nft refuses it.
+    pub(crate) async fn begin(
+        &self,
+        config: &Config,
+        network: &Network,
+    ) -> Result<(), selvedge_netsetup::Error> {
+        if self.services.is_some() {
+            return Ok(());
+        }
+        services_of(config, config.pool).withdraw().await?;
+        network.lead(None, None).await
     }
 
     fn shown(&self) -> std::sync::MutexGuard<'_, Shown> {
@@ -112,7 +128,7 @@ impl Balancer {
         serde_json::json!({
             "services": services.into_iter().map(one).collect::<Vec<_>>(),
             "waiting": shown.waiting,
-            "trouble": shown.trouble,
+            "trouble": self.trouble.reason(),
         })
     }
 
@@ -123,20 +139,11 @@ impl Balancer {
             None => Vec::new(),
         }
     }
+}
 
-    /// Tells of trouble once, and of its end; whether there is none.
-    fn found(&self, outcome: Result<(), selvedge_netsetup::Error>) -> bool {
-        let trouble = outcome.err().map(|error| error.to_string());
-        let mut shown = self.shown();
-        if shown.trouble != trouble {
-            match &trouble {
-                Some(reason) => error!(reason, "virtual addresses cannot be put right"),
-                None => info!("virtual addresses are right again"),
-            }
-            shown.trouble.clone_from(&trouble);
-        }
-        trouble.is_none()
-    }
+fn services_of(config: &Config, range: Ipv4Net) -> Services {
+    let group = group(&config.runtime_dir);
+    Services::new(ServicesSettings { group, range, pool6: config.pool6 })
 }
 
 /// Keeps the kernel in step, for ever.
@@ -160,7 +167,7 @@ pub(crate) async fn keep(worker: Arc<Worker>) {
                         warn!(repaired, "somebody had changed our rules for virtual addresses; they are right again");
                     }
                 });
-                balancer.found(outcome);
+                balancer.trouble.found(outcome);
             }
         }
         if !balance(&worker).await {
@@ -181,7 +188,7 @@ pub(crate) async fn balance(worker: &Worker) -> bool {
     let outcome = match (worker.config.vips.range, wanted.is_empty()) {
         (Some(range), false) => {
             let view = Arc::clone(&worker.cluster.views().borrow());
-            worker.network.lead(range, host_address(&worker.config, &view.own_blocks)).await
+            worker.network.lead(Some(range), host_address(&worker.config, &view.own_blocks)).await
         }
         _ => Ok(()),
     };
@@ -189,7 +196,7 @@ pub(crate) async fn balance(worker: &Worker) -> bool {
         Ok(()) => services.apply().await,
         failed => failed,
     };
-    let fine = balancer.found(outcome);
+    let fine = balancer.trouble.found(outcome);
     if fine {
         balancer.answer(&wanted);
     }

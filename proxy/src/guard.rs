@@ -15,10 +15,11 @@ use selvedge_registry::record::Record;
 use selvedge_registry::table::{SharedTable, Table};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use crate::config::Config;
 use crate::fabric::first_address;
+use crate::trouble::Trouble;
 use crate::worker::{Worker, group};
 
 pub(crate) mod party;
@@ -54,7 +55,7 @@ struct Rules {
     aliases: Mutex<HashMap<IpAddr, (String, Ipv4Addr)>>,
     /// Who was refused, as the kernel said last.
     refused: Mutex<HashMap<(IpAddr, IpAddr), u64>>,
-    trouble: Mutex<Option<String>>,
+    trouble: Trouble,
 }
 
 /// News of other hosts' containers.
@@ -108,7 +109,7 @@ impl Guard {
             received: Mutex::new(Some(received)),
             aliases: Mutex::default(),
             refused: Mutex::default(),
-            trouble: Mutex::default(),
+            trouble: Trouble::with("the rules between tenants"),
         };
         (Self { rules: Some(rules) }, names)
     }
@@ -190,7 +191,7 @@ impl Guard {
         let Some(rules) = &self.rules else { return serde_json::json!({"mode": "open"}) };
         serde_json::json!({
             "mode": "tenant",
-            "trouble": *lock(&rules.trouble),
+            "trouble": rules.trouble.reason(),
             "refused": rules.pairs(&lock(&rules.refused)),
         })
     }
@@ -282,7 +283,7 @@ impl Rules {
 
     async fn apply_once(&self) -> bool {
         let outcome = self.policy.apply().await;
-        self.found(outcome)
+        self.trouble.found(outcome)
     }
 
     async fn look(&self) {
@@ -291,21 +292,7 @@ impl Rules {
                 warn!(repaired, "somebody had changed our rules in the kernel; they are right again");
             }
         });
-        self.found(outcome);
-    }
-
-    /// Tells of trouble once, and of its end; whether there is none.
-    fn found(&self, outcome: Result<(), selvedge_netsetup::Error>) -> bool {
-        let trouble = outcome.err().map(|error| error.to_string());
-        let mut told = lock(&self.trouble);
-        if *told != trouble {
-            match &trouble {
-                Some(reason) => error!(reason, "the rules between tenants cannot be put right"),
-                None => info!("the rules between tenants are right again"),
-            }
-            told.clone_from(&trouble);
-        }
-        trouble.is_none()
+        self.trouble.found(outcome);
     }
 
     /// Asks the kernel who was refused; gives back how many packets more than the last time, by pairs of addresses.

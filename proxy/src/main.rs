@@ -26,6 +26,7 @@ mod run;
 mod services;
 mod serving;
 mod tenant;
+mod trouble;
 mod watch;
 mod worker;
 

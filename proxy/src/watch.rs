@@ -25,6 +25,7 @@ use crate::reconcile;
 use crate::rewrite::create::short;
 use crate::route::percent_encode;
 use crate::serving;
+use crate::trouble::Trouble;
 use crate::worker::Worker;
 
 // {"type":["container","network"]}
@@ -219,14 +220,10 @@ fn mend(worker: &Arc<Worker>, id: &str) {
 
 /// Looks after the host's firewalls, for ever. Whoever asks firewalld may have to wait, so events do not wait for this.
 pub(crate) async fn keep_firewalls_open(worker: Arc<Worker>) {
-    let mut told = None;
+    let trouble = Trouble::with("the host's firewalls");
     loop {
         tokio::time::sleep(SWEEP).await;
-        let trouble = worker.network.mind_firewalls().await.err().map(|error| error.to_string());
-        if let Some(reason) = trouble.as_ref().filter(|_| trouble != told) {
-            warn!(reason, "cannot open the host's firewall for containers");
-        }
-        told = trouble;
+        trouble.found(worker.network.mind_firewalls().await);
     }
 }
 

@@ -276,6 +276,10 @@ async fn assemble(config: Config, keeper: Keeper, memory: Option<OwnedFd>) -> an
         false => "cannot take out the rules of an earlier --policy tenant",
     })?;
     let balancer = Balancer::new(&config, &table);
+    balancer
+        .begin(&config, &network)
+        .await
+        .context("cannot take out the virtual addresses of an earlier --vip-range")?;
     let cluster = fabric::join(&config, &network, names, &book, memory).await?;
     Ok(Worker {
         upstream: Upstream::new(config.engine.clone(), config.engine_wait),

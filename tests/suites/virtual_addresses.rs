@@ -13,6 +13,7 @@ use selvedge_tests::Lab;
 use selvedge_tests::docker::Docker;
 use selvedge_tests::fleet::{Fleet, Member, Plan, StoreKind};
 use selvedge_tests::reach::Place;
+use selvedge_tests::selvedge::Selvedge;
 use selvedge_tests::wait::{until, until_true};
 
 const SOON: Duration = Duration::from_secs(8);
@@ -348,7 +349,7 @@ fn kills_and_upgrades_of_the_worker_are_noticed_by_no_connection() {
 }
 
 /// Whether the container's own host leads connections to it.
-fn serves(selvedge: &selvedge_tests::selvedge::Selvedge, name: &str) -> bool {
+fn serves(selvedge: &Selvedge, name: &str) -> bool {
     let Some(address) = selvedge.shown(name).and_then(|shown| Some(shown["address"].as_str()?.to_owned()))
     else {
         return false;
@@ -384,5 +385,24 @@ fn what_cannot_be_had_is_told_at_create() {
     assert_eq!(host.dig("db.marathon.l4lb.thisdcos.directory").1, [to.to_string()], "as DC/OS calls it");
     docker.run(&["kill", "-s", "KILL", "app"]).ok();
     until_true("it is gone", SOON, || address(host, "db", "A").is_none());
+}
+
+#[test]
+fn whoever_wants_none_any_more_keeps_nothing_of_them() {
+    let lab = Lab::with_selvedge(&["--pool6", "fd53:1::/96"]);
+    instance(&lab.selvedge.docker(), "one", &["-l", "selvedge.vip=db:5432"], 0);
+    let left = || {
+        let tables = lab.host.sh("nft list tables").stdout;
+        let tables = tables.lines().filter(|table| table.contains("selvedge_vip")).count();
+        let routes = lab.host.sh("ip route show proto 83 dev lo; ip -6 route show proto 83 dev lo").stdout;
+        (tables, routes.lines().count())
+    };
+    until_true("there is one", SOON, || left() == (1, 2));
     lab.selvedge.end(Signal::SIGTERM);
+    assert_eq!(left(), (1, 2), "whoever comes next goes on with it");
+    let next =
+        Selvedge::prepare(&lab.host, &lab.engine.socket, &["--vip-range", "none", "--pool6", "fd53:1::/96"]);
+    next.start_again();
+    assert_eq!(left(), (0, 0));
+    assert!(next.shown("one").is_some());
 }

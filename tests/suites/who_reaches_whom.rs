@@ -119,17 +119,15 @@ impl Town {
             let (seen, expected) = (what_reaches(place, address), self.expected(name, to));
             (seen != expected).then(|| format!("{name} to {to} ({address}): {seen} instead of {expected}"))
         };
-        let callers = self.callers();
+        let cells = self.callers().into_iter().flat_map(|(name, place)| {
+            let to = self.places.iter().flat_map(|(to, (_, four))| both(*four).map(|address| (to, address)));
+            to.map(move |(to, address)| (name.clone(), place, to, address))
+        });
         // All at once: an echo that is refused is waited for.
         std::thread::scope(|scope| {
-            let mut tried = Vec::new();
-            for (name, place) in &callers {
-                for (to, (_, four)) in &self.places {
-                    tried.extend(
-                        both(*four).map(|address| scope.spawn(move || cell(name, *place, to, address))),
-                    );
-                }
-            }
+            let tried: Vec<_> = cells
+                .map(|(name, place, to, address)| scope.spawn(move || cell(&name, place, to, address)))
+                .collect();
             tried.into_iter().filter_map(|cell| cell.join().expect("a cell is tried")).collect()
         })
     }

@@ -22,7 +22,7 @@ fn services() -> Services {
 
 async fn ready() -> Network {
     let network = host().await;
-    network.lead("10.47.0.0/16".parse().unwrap(), None).await.unwrap();
+    network.lead(Some("10.47.0.0/16".parse().unwrap()), None).await.unwrap();
     network
 }
 
@@ -230,6 +230,31 @@ fn who_asks_by_udp_is_led_anew_when_whom_it_asked_is_gone() {
             services.set(&[], &[]);
             services.apply().await.unwrap();
             assert!(ask().is_err(), "nobody is there any more");
+        }
+    });
+}
+
+#[test]
+fn a_range_has_its_ways_and_an_earlier_one_has_none() {
+    on_a_host(|| async {
+        let network = host().await;
+        sh("ip route add 10.250.0.0/16 dev lo proto 83");
+        let ways = || {
+            let told = [sh("ip route show proto 83 dev lo"), sh("ip -6 route show proto 83 dev lo")].concat();
+            told.lines()
+                .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+                .collect::<Vec<_>>()
+        };
+        for (range, expected) in [
+            (Some("10.47.0.0/16"), &["10.47.0.0/16", "10.250.0.0/16", "fd5e:1::a2f:0/112"][..]),
+            (Some("10.46.128.0/17"), &["10.46.128.0/17", "10.250.0.0/16", "fd5e:1::a2e:8000/113"]),
+            (None, &["10.250.0.0/16"]),
+        ] {
+            network.lead(range.map(|range| range.parse().unwrap()), None).await.unwrap();
+            assert_eq!(ways(), expected, "{range:?}: another's way stays");
+            let before = network.changes();
+            network.lead(range.map(|range| range.parse().unwrap()), None).await.unwrap();
+            assert_eq!(network.changes(), before, "what is right is left alone");
         }
     });
 }
