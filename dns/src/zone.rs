@@ -81,6 +81,7 @@ impl Zones {
             ),
             Found::Empty => Some(self.empty(table, wire, asked)),
             Found::Missing => Some(computed(table, wire, asked)),
+            Found::Shared => shared(table, wire, asked),
             Found::Outside if reverse::is_reverse(wire) => reverse::answer(self, table, wire, asked),
             Found::Outside if is_below(wire, LOCALHOST) => Some(localhost(asked)),
             Found::Outside => dotless(table, wire, asked),
@@ -122,12 +123,22 @@ fn computed<'t>(table: Sight<'t>, wire: &[u8], asked: u16) -> Answer<'t> {
         Some(Computed::Instance(address)) => {
             of_addresses(table, Cow::Owned(vec![address]), asked).unwrap_or(Answer::NoData(zone))
         }
+        Some(Computed::Hosts(hosts)) if matches!(asked, kind::A | kind::ANY) => {
+            Answer::Addresses(Cow::Owned(hosts))
+        }
         Some(Computed::Services(services)) if matches!(asked, kind::SRV | kind::ANY) => {
             Answer::Services(services, table.pool6())
         }
-        Some(Computed::Services(_) | Computed::Empty) => Answer::NoData(zone),
+        Some(Computed::Hosts(_) | Computed::Services(_) | Computed::Empty) => Answer::NoData(zone),
         None => missing(table, zone),
     }
+}
+
+/// The answer for a name in a domain that others have names in too. What we do not know is theirs to say, but not while it
+/// may be unread, nor what the asker must not know of.
+fn shared<'t>(table: Sight<'t>, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
+    let is_theirs = table.compute(wire).is_none() && !table.is_partial() && !table.hides(wire);
+    (!is_theirs).then(|| computed(table, wire, asked))
 }
 
 /// The answer for a name that is not in the table, which is no proof while the table is not whole.
@@ -189,8 +200,10 @@ fn dotless<'t>(table: Sight<'t>, wire: &[u8], asked: u16) -> Option<Answer<'t>> 
         Found::Addresses(addresses) => of_addresses(table, addresses, asked).unwrap_or(Answer::NoData(None)),
         Found::Empty => without_address(table, None, asked),
         // `internal` is there, as the domain is below it: a resolver that goes down label by label must not stop here.
-        Found::Missing | Found::Outside if table.is_above_domain(wire) => Answer::NoData(None),
-        Found::Missing | Found::Outside => missing(table, None),
+        Found::Missing | Found::Shared | Found::Outside if table.is_above_domain(wire) => {
+            Answer::NoData(None)
+        }
+        Found::Missing | Found::Shared | Found::Outside => missing(table, None),
     })
 }
 

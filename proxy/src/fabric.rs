@@ -173,6 +173,7 @@ pub(crate) async fn keep(worker: Arc<Worker>) {
 
 /// Takes in what the registry says of our blocks, and claims another one before they are full.
 async fn follow(worker: &Worker, view: &View) -> Result<(), ClaimError> {
+    name_hosts(worker, view);
     if view.read {
         worker.names_are_known(true);
         worker.book.set_blocks(&view.own_blocks, host_address(&worker.config, &view.own_blocks));
@@ -181,6 +182,20 @@ async fn follow(worker: &Worker, view: &View) -> Result<(), ClaimError> {
         true => claim(worker, None).await,
         false => Ok(()),
     }
+}
+
+/// Mesos-DNS has names for the hosts of tasks.
+fn name_hosts(worker: &Worker, view: &View) {
+    if !worker.config.dns_style_mesos {
+        return;
+    }
+    let peers = view.peers.iter().filter_map(|peer| Some((peer.name.as_str(), peer.info.as_ref()?.address)));
+    let own = Some(("", worker.cluster.address())).filter(|(_, address)| !address.is_unspecified());
+    let four = |(name, address): (&str, IpAddr)| match address {
+        IpAddr::V4(address) => Some((name.into(), address)),
+        IpAddr::V6(_) => None,
+    };
+    worker.set_hosts(peers.chain(own).filter_map(four).collect());
 }
 
 async fn weave(worker: &Worker, view: &View) -> Result<(), selvedge_netsetup::Error> {

@@ -2,7 +2,7 @@
 //! read back by the next one.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -106,6 +106,11 @@ impl Worker {
     /// Whether names of other hosts are known: before, what we do not know cannot be denied.
     pub(crate) fn names_are_known(&self, known: bool) {
         self.table.write().unwrap_or_else(PoisonError::into_inner).set_partial(!known);
+    }
+
+    /// At which addresses hosts are found, by their names.
+    pub(crate) fn set_hosts(&self, hosts: HashMap<Box<str>, Ipv4Addr>) {
+        self.table.write().unwrap_or_else(PoisonError::into_inner).set_hosts(hosts);
     }
 
     /// Names of which there shall be one container, and there are more; for `selvedge status`.
@@ -265,8 +270,9 @@ async fn assemble(config: Config, keeper: Keeper, memory: Option<OwnedFd>) -> an
         table = table.with_pool6(pool6);
     }
     if config.dns_style_mesos {
-        table = table.with_domain(Name::parse(naming::MESOS).context("the domain of Mesos-DNS")?);
-        table = table.with_domain(Name::parse(naming::L4LB).context("the domain of DC/OS's addresses")?);
+        table = table.with_shared_domain(Name::parse(naming::MESOS).context("the domain of Mesos-DNS")?);
+        table =
+            table.with_shared_domain(Name::parse(naming::L4LB).context("the domain of DC/OS's addresses")?);
     }
     let table: SharedTable = Arc::new(std::sync::RwLock::new(table));
     let book = Arc::new(Book::new(config.runtime_dir.clone(), config.pool, config.block_size));

@@ -33,6 +33,8 @@ pub enum Found<'a> {
     Empty,
     /// The name is in a domain of ours, and there is neither it nor anything below it.
     Missing,
+    /// The name is in a domain of ours in which others have names too: what is not computed is theirs to know.
+    Shared,
     /// The name is not ours to know.
     Outside,
 }
@@ -53,6 +55,8 @@ pub struct Table {
     by_vip: BTreeSet<String>,
     listener: Listener,
     pool6: Option<Ipv6Net>,
+    /// By their names; this host's own is empty.
+    hosts: HashMap<Box<str>, Ipv4Addr>,
     partial: bool,
     isolated: bool,
     version: u64,
@@ -88,16 +92,17 @@ impl Table {
             by_vip: BTreeSet::new(),
             listener: Listener::default(),
             pool6: None,
+            hosts: HashMap::new(),
             partial: false,
             isolated: false,
             version: 1,
         }
     }
 
-    /// The same table that also knows absolute names within `domain` (`marathon.mesos` for the DNS style of Mesos).
-    /// To be called while the table is empty: names that were refused before stay refused.
+    /// The same table that also knows absolute names within `domain` (`mesos` for the DNS style of Mesos), in which others
+    /// have names too. To be called while the table is empty: names that were refused before stay refused.
     #[must_use]
-    pub fn with_domain(mut self, domain: Name) -> Self {
+    pub fn with_shared_domain(mut self, domain: Name) -> Self {
         self.domains.push(domain.into_absolute());
         self
     }
@@ -126,6 +131,17 @@ impl Table {
     #[must_use]
     pub fn is_partial(&self) -> bool {
         self.partial
+    }
+
+    /// Says at which addresses the hosts themselves are found, by their names: `""` for this one.
+    pub fn set_hosts(&mut self, hosts: HashMap<Box<str>, Ipv4Addr>) {
+        self.hosts = hosts;
+    }
+
+    /// The address of the host on which a record's container runs.
+    fn host_of(&self, record: &Record) -> Option<Ipv4Addr> {
+        let host = record.id.split_once('/').map_or("", |(host, _)| host);
+        self.hosts.get(host).copied()
     }
 
     /// Says whether an asker sees only whom it may call; see [`sight::Sight`].
@@ -215,10 +231,12 @@ impl Table {
     #[must_use]
     pub fn lookup(&self, wire: &[u8]) -> Found<'_> {
         match self.nodes.get(wire) {
-            Some(node) if node.addresses.all().is_empty() => Found::Empty,
-            Some(node) => Found::Addresses(Cow::Borrowed(node.answered())),
-            None => match self.domain_of(wire) {
-                Some(domain) if domain.wire().len() == wire.len() => Found::Empty,
+            Some(node) if !node.addresses.all().is_empty() => {
+                Found::Addresses(Cow::Borrowed(node.answered()))
+            }
+            node => match self.domain_of(wire) {
+                Some(domain) if domain != self.domain() => Found::Shared,
+                Some(domain) if node.is_some() || domain.wire().len() == wire.len() => Found::Empty,
                 Some(_) => Found::Missing,
                 None => Found::Outside,
             },

@@ -17,6 +17,7 @@ pub mod reaper;
 pub mod selvedge;
 pub mod shell;
 pub mod systemd;
+pub mod upstream;
 pub mod wait;
 
 use std::path::PathBuf;

@@ -1,10 +1,10 @@
 //! DNS at 169.254.1.1, judged by dig on the host, and by the libc inside containers.
 
-use std::path::Path;
 use std::time::Duration;
 
 use selvedge_tests::Lab;
 use selvedge_tests::docker::Docker;
+use selvedge_tests::upstream::Upstream;
 use selvedge_tests::wait::until_true;
 
 fn dig(lab: &Lab, question: &str) -> String {
@@ -143,47 +143,12 @@ fn the_libc_inside_a_container_judges_the_same() {
     docker.remove(&["dns-libc"]);
 }
 
-/// A server in the host's namespace that knows one name; ended with the test.
-struct Upstream(std::process::Child);
-
-impl Upstream {
-    fn start(lab: &Lab, listen: &str, name: &str, address: &str) -> Self {
-        lab.host.sh(&format!("ip addr add {listen}/32 dev lo")).ok();
-        let mut command = lab.host.command(Path::new("dnsmasq"));
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{path}:/usr/sbin"));
-        command.args([
-            "--keep-in-foreground",
-            "--no-resolv",
-            "--no-hosts",
-            "--bind-interfaces",
-            "--user=root",
-            "--pid-file",
-        ]);
-        command.args([&format!("--listen-address={listen}"), &format!("--address=/{name}/{address}")]);
-        command.args(["--local-ttl=30", "--conf-file=/dev/null", "--no-daemon"]);
-        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-        let child = command.spawn().expect("dnsmasq is installed");
-        let up =
-            || lab.host.sh(&format!("dig @{listen} +time=1 +tries=1 +short {name}")).stdout.contains(address);
-        until_true("dnsmasq answers", Duration::from_secs(10), up);
-        Self(child)
-    }
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_containers_own_servers_are_asked_for_all_else() {
     let lab = Lab::shared();
     let docker = lab.selvedge.docker();
-    let _first = Upstream::start(lab, "192.0.2.53", "only-first.example", "192.0.2.1");
-    let _second = Upstream::start(lab, "192.0.2.54", "only-second.example", "192.0.2.2");
+    let _first = Upstream::start(&lab.host, "192.0.2.53", "local", ("only-first.example", "192.0.2.1"));
+    let _second = Upstream::start(&lab.host, "192.0.2.54", "local", ("only-second.example", "192.0.2.2"));
     for (server, name, address) in [
         ("192.0.2.53", "only-first.example", "192.0.2.1"),
         ("192.0.2.54", "only-second.example", "192.0.2.2"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use selvedge_tests::Lab;
 use selvedge_tests::fleet::{Fleet, Plan, StoreKind};
 use selvedge_tests::reach::Place;
+use selvedge_tests::upstream::Upstream;
 use selvedge_tests::wait::until_true;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -98,7 +99,7 @@ fn of_an_exclusive_app_only_the_newest_is_answered_on_every_host() {
 
 #[test]
 fn ports_are_found_by_their_names() {
-    let lab = Lab::with_selvedge(&["--dns-style", "mesos"]);
+    let lab = Lab::new();
     let docker = lab.selvedge.docker();
     let host = Place { pid: lab.selvedge.keeper() };
     let srv = |question: &str| host.dig(&format!("{question} SRV"));
@@ -124,9 +125,53 @@ fn ports_are_found_by_their_names() {
     let (status, answers) = srv(&format!("_http._tcp.db.shop.{domain}"));
     assert_eq!((status.as_str(), answers.len()), ("NOERROR", 2), "{answers:?}");
     assert!(answers.iter().all(|answer| answer.contains(" 8080 ")), "{answers:?}");
-    // As Mesos-DNS calls it.
-    assert_eq!(host.dig("db-shop.marathon.mesos").1.len(), 2);
-    assert_eq!(srv("_db-shop._tcp.marathon.mesos").1.len(), 2);
-    assert_eq!(srv("_http._db-shop._tcp.marathon.mesos").1.len(), 2);
-    assert_eq!(host.dig("no-such.marathon.mesos").0, "NXDOMAIN");
+}
+
+#[test]
+fn clients_of_mesos_dns_are_moved_without_a_change() {
+    let options = ["--dns-style", "mesos", "--policy", "tenant"].map(str::to_owned).to_vec();
+    let plan = Plan { hosts: 2, store: Some(StoreKind::Etcd), options, ..Plan::default() };
+    let fleet = Fleet::new(&plan);
+    let [a, b] = &fleet.members[..] else { panic!("two hosts") };
+    // What Mesos-DNS knows besides: a container asks it, and a host does not.
+    let _mesos_dns = Upstream::start(&a.host, "192.0.2.53", "mesos", ("leader.mesos", "192.0.2.9"));
+    let app = ["-e", "MARATHON_APP_ID=/shop/db", "-e", "PORT_8080=31005", "-e", "PORT_HTTP=31005"];
+    let sleeper = ["busybox", "sleep", "1d"];
+    let mut addresses = [a, b].map(|member| member.run("db", &[&app[..], &sleeper].concat()));
+    addresses.sort();
+    let client = |name: &str, app: &str| {
+        let app = format!("MARATHON_APP_ID={app}");
+        a.run(name, &[&["-e", &app, "--dns", "192.0.2.53"][..], &sleeper].concat());
+        Place::of(&a.selvedge.docker(), name)
+    };
+    let (own, foreign) = (client("own", "/shop/web"), client("foreign", "/bank/web"));
+    until_true("both instances are known", SOON, || own.dig("db-shop.marathon.mesos").1 == addresses);
+    let srv = |question: &str| own.dig(&format!("{question} SRV"));
+    for (question, count) in [
+        ("_db-shop._tcp.marathon.mesos", 2),
+        ("_http._db-shop._tcp.marathon.mesos", 2),
+        ("_https._db-shop._tcp.marathon.mesos", 0),
+    ] {
+        let (_, answers) = srv(question);
+        assert_eq!(answers.len(), count, "{question}: {answers:?}");
+        assert!(answers.iter().all(|answer| answer.starts_with("0 0 8080 ")), "{question}: {answers:?}");
+    }
+    let hosts = vec![a.address.clone(), b.address.clone()];
+    assert_eq!(own.dig("db-shop.marathon.slave.mesos"), ("NOERROR".into(), hosts));
+    assert_eq!(own.dig("db-shop.marathon.slave.mesos AAAA"), ("NOERROR".into(), vec![]));
+    assert_eq!(own.dig("leader.mesos").1, ["192.0.2.9"], "what we do not know is asked elsewhere");
+    for unknown in ["no-such.marathon.mesos", "marathon.slave.mesos"] {
+        assert_eq!(own.dig(unknown).0, "NXDOMAIN", "{unknown}: Mesos-DNS says so");
+    }
+    for hidden in
+        ["db-shop.marathon.mesos", "db-shop.marathon.slave.mesos", "_db-shop._tcp.marathon.mesos SRV"]
+    {
+        assert_eq!(foreign.dig(hidden), ("NXDOMAIN".into(), vec![]), "{hidden}");
+    }
+    a.selvedge.kill_worker();
+    assert_eq!(
+        own.dig("db-shop.marathon.slave.mesos").1.len(),
+        2,
+        "the next worker knows them from the start"
+    );
 }

@@ -12,7 +12,7 @@ fn name(text: &str) -> Name {
 }
 
 fn table() -> Table {
-    let mut table = Table::new(name("selvedge.internal")).with_domain(name("marathon.mesos"));
+    let mut table = Table::new(name("selvedge.internal")).with_shared_domain(name("marathon.mesos"));
     let record = |id: &str, address: [u8; 4], names: &[&str]| {
         Record::new(id, address.into(), names.iter().map(|text| name(text)).collect())
     };

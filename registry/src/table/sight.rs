@@ -35,6 +35,8 @@ pub struct Service {
 pub enum Computed {
     /// The own name of an instance.
     Instance(Ipv4Addr),
+    /// The hosts on which the instances run: at least one.
+    Hosts(Vec<Ipv4Addr>),
     /// The instances of a service: at least one.
     Services(Vec<Service>),
     /// There are names below it.
@@ -123,9 +125,21 @@ impl<'t> Sight<'t> {
         self.table.reverse(address).filter(|_| self.sees(address))
     }
 
+    /// Whether the name means something that this asker must not know of.
+    #[must_use]
+    pub fn hides(self, wire: &[u8]) -> bool {
+        self.caller.is_some()
+            && self.compute(wire).is_none()
+            && Sight::from(self.table).compute(wire).is_some()
+    }
+
     /// What a name means that [`Sight::lookup`] does not find.
     #[must_use]
     pub fn compute(self, wire: &[u8]) -> Option<Computed> {
+        if let Some(task) = self.task_of_slave(wire) {
+            let hosts = self.hosts(&task);
+            return (!hosts.is_empty()).then_some(Computed::Hosts(hosts));
+        }
         let (label, rest) = split(wire)?;
         if let Some(address) = address_of(label) {
             let node = self.table.nodes.get(rest).filter(|node| node.addresses.all().contains(&address));
@@ -155,6 +169,24 @@ impl<'t> Sight<'t> {
             }
         };
         (!services.is_empty()).then_some(Computed::Services(services))
+    }
+
+    /// As Mesos-DNS has it: `task.marathon.slave.mesos` is about the hosts of `task.marathon.mesos`.
+    fn task_of_slave(self, wire: &[u8]) -> Option<Vec<u8>> {
+        let domain = self.table.domain_of(wire).filter(|domain| *domain != self.table.domain())?.wire();
+        let is_slave = |suffix: &&[u8]| split(suffix) == Some((b"slave", domain));
+        let slave = std::iter::successors(Some(wire), |wire| parent(wire)).find(is_slave)?;
+        (slave.len() < wire.len()).then(|| [&wire[..wire.len() - slave.len()], domain].concat())
+    }
+
+    /// The addresses of the hosts, each once, of the instances that the name is answered with.
+    fn hosts(self, wire: &[u8]) -> Vec<Ipv4Addr> {
+        let Found::Addresses(addresses) = self.lookup(wire) else { return Vec::new() };
+        let of = |address: &Ipv4Addr| self.table.host_of(self.table.owner(*address)?);
+        let mut hosts: Vec<Ipv4Addr> = addresses.iter().filter_map(of).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        hosts
     }
 
     /// As Mesos-DNS has it: `_task._tcp.marathon.mesos` is about `task.marathon.mesos`. Not in our own domain.
@@ -232,7 +264,7 @@ mod tests {
     }
 
     fn table() -> Table {
-        let mut table = Table::new(name("d")).with_domain(name("mesos"));
+        let mut table = Table::new(name("d")).with_shared_domain(name("mesos"));
         table.put(record(1, "shop", &["web.shop", "web-shop.marathon.mesos."], ports));
         table.put(record(2, "shop", &["web.shop"], ports));
         table.put(record(3, "bank", &["vault", "below.web.shop"], |_| ()));
@@ -248,8 +280,11 @@ mod tests {
         match sight.lookup(whole.wire()) {
             Found::Addresses(addresses) => addresses.iter().map(last).collect::<Vec<_>>().join(" "),
             Found::Empty => "empty".to_owned(),
-            Found::Missing | Found::Outside => match sight.compute(whole.wire()) {
+            Found::Missing | Found::Shared | Found::Outside => match sight.compute(whole.wire()) {
                 None => "nothing".to_owned(),
+                Some(Computed::Hosts(hosts)) => {
+                    format!("hosts {}", hosts.iter().map(last).collect::<Vec<_>>().join(" "))
+                }
                 Some(Computed::Empty) => "computed empty".to_owned(),
                 Some(Computed::Instance(address)) => format!("instance {}", last(&address)),
                 Some(Computed::Services(services)) => {
@@ -336,5 +371,31 @@ mod tests {
         ] {
             assert_eq!(told(sight, text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_task_s_hosts_are_found_by_the_name_that_mesos_dns_gives_them() {
+        let mut table = table();
+        table.put(record(5, "bank", &["vault.marathon.mesos."], |_| ()));
+        table.put(Record::new("0a1b", [10, 32, 0, 6].into(), vec![name("web-shop.marathon.mesos.")]));
+        let slave = "web-shop.marathon.slave.mesos.";
+        assert_eq!(told(Sight::from(&table), slave), "nothing", "no host's address is known");
+        let hosts = [("", 100), ("h", 101)].map(|(host, last)| (host.into(), [192, 168, 1, last].into()));
+        table.set_hosts(hosts.into_iter().collect());
+        for (text, expected) in [
+            (slave, "hosts 100 101"),
+            ("other.marathon.slave.mesos.", "nothing"),
+            ("slave.mesos.", "nothing"),
+            ("web.shop.slave.d.", "nothing"),
+            ("web.slave.shop.d.", "nothing"),
+        ] {
+            assert_eq!(told(Sight::from(&table), text), expected, "{text}");
+        }
+        table.set_isolated(true);
+        let web = table.owner(Ipv4Addr::new(10, 32, 0, 1)).map(Caller::Container);
+        let sight = Sight::new(&table, web);
+        assert_eq!(told(sight, "vault.marathon.slave.mesos."), "nothing");
+        assert!(sight.hides(name("vault.marathon.slave.mesos.").wire()));
+        assert!(!sight.hides(name("leader.mesos.").wire()));
     }
 }

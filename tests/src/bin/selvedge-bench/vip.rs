@@ -44,7 +44,7 @@ pub(crate) fn measure(effort: Effort, report: &mut Report) -> anyhow::Result<()>
 async fn rounds(effort: Effort, report: &mut Report) -> anyhow::Result<()> {
     let network = Network::open(settings()?).await?;
     network.prepare_host().await?;
-    network.lead("10.47.0.0/16".parse()?, None).await?;
+    network.lead(Some("10.47.0.0/16".parse()?), None).await?;
     let mut containers = Vec::new();
     for number in 0..=SERVERS {
         let container = Container::start(number)?;
