@@ -3,7 +3,7 @@
 //! Pure memory. It must never be the only place where something is known: a worker may die at any moment.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,57 +12,18 @@ use selvedge_cluster::handle::Reserve;
 use selvedge_registry::pool::{AddressBook, AddressError};
 use tokio::time::Instant;
 
-use crate::docker::life::moment;
 use crate::docker::model;
 use crate::docker::wording::Failure;
 use crate::note::Note;
+
+mod entry;
+
+pub(crate) use entry::{Entry, Phase};
 
 /// Who holds the host's own address.
 const HOST: &str = "(none: it is this host's own address)";
 /// Who holds an address of ours that a container of another host has: this and the host's name.
 const ELSEWHERE: &str = "on host ";
-
-/// How far a container is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Phase {
-    /// Created, or ended.
-    Stopped,
-    /// Runs, its wire is not known to be there.
-    Starting,
-    /// Runs, with wire and names.
-    Wired,
-}
-
-/// One container of ours.
-#[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    /// The container's name, without a slash.
-    pub(crate) name: String,
-    /// What is written on it.
-    pub(crate) note: Note,
-    /// How far it is.
-    pub(crate) phase: Phase,
-    /// Its HEALTHCHECK does not say that it is healthy.
-    pub(crate) unhealthy: bool,
-    /// It is paused: it answers nobody.
-    pub(crate) paused: bool,
-    /// When it was started last, in milliseconds since 1970; 0 = not looked at.
-    pub(crate) since: u64,
-    /// The addresses that the engine has given it on its own networks.
-    pub(crate) aliases: Vec<IpAddr>,
-    /// Of its virtual addresses those whose ports it listens on.
-    pub(crate) serving: Vec<String>,
-    /// It is about to be stopped: no new connections by virtual addresses; if it still runs then, it is as before.
-    pub(crate) draining: Option<Instant>,
-    /// The process that was wired last: another one is another life of the container.
-    pub(crate) pid: Option<u32>,
-    /// The start of it failed for want of a program.
-    never_ran: Option<Failure>,
-    /// Clients that wait for a start of it.
-    expected: u32,
-    turn: Arc<tokio::sync::Mutex<()>>,
-}
 
 /// Which address a container shall have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -304,18 +265,7 @@ impl Book {
 
     /// Writes down what the engine says of a container's life.
     pub(crate) fn set_life(&self, id: &str, container: &model::Container) {
-        self.with(id, |entry| {
-            entry.unhealthy = container.state.health.as_ref().is_some_and(model::Health::is_bad);
-            entry.paused = container.state.paused;
-            let since = moment(&container.state.started_at) / 1_000_000;
-            // Another life of it serves nothing yet, and nobody is about to stop it.
-            if entry.since != 0 && entry.since != since {
-                entry.serving.clear();
-                entry.draining = None;
-            }
-            entry.since = since;
-            entry.aliases = container.network_settings.addresses();
-        });
+        self.with(id, |entry| entry.take(container));
     }
 
     /// Sets how far a container is.
@@ -385,22 +335,7 @@ impl Inner {
                 entry.note = note;
             }
             None => {
-                let turn = Arc::default();
-                let entry = Entry {
-                    name,
-                    note,
-                    phase: Phase::Stopped,
-                    unhealthy: false,
-                    paused: false,
-                    since: 0,
-                    aliases: Vec::new(),
-                    serving: Vec::new(),
-                    draining: None,
-                    pid: None,
-                    never_ran: None,
-                    expected: 0,
-                    turn,
-                };
+                let entry = Entry::new(name, note);
                 self.entries.insert(id.to_owned(), entry);
             }
         }

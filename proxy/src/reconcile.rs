@@ -17,11 +17,11 @@ use tracing::{debug, info, warn};
 use crate::book::{Entry, Phase};
 use crate::docker::engine::EngineError;
 use crate::docker::model;
+use crate::docker::model::short;
 use crate::docker::wording::Lookup;
 use crate::hosts;
 use crate::naming;
 use crate::program::{self, Program};
-use crate::rewrite::create::short;
 use crate::serving;
 use crate::worker::Worker;
 

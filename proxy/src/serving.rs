@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::book::Phase;
+use crate::docker::model::short;
 use crate::note::Note;
 use crate::reconcile;
-use crate::rewrite::create::short;
 use crate::worker::Worker;
 
 /// The state of a socket that listens, and of a UDP socket that is bound (include/net/tcp_states.h).

@@ -17,12 +17,12 @@ use tracing::{debug, info, warn};
 
 use crate::book::Phase;
 use crate::docker::engine::EngineError;
+use crate::docker::model::short;
 use crate::docker::model::{Event, Listed};
 use crate::fabric;
 use crate::front::parting;
 use crate::note::LABEL;
 use crate::reconcile;
-use crate::rewrite::create::short;
 use crate::route::percent_encode;
 use crate::serving;
 use crate::trouble::Trouble;

@@ -26,13 +26,13 @@ use crate::config::{Config, GATEWAY};
 use crate::counters::Counters;
 use crate::docker::engine::Engine;
 use crate::docker::life::Life;
+use crate::docker::model::short;
 use crate::docker::wording::Wordings;
 use crate::front;
 use crate::front::upstream::Upstream;
 use crate::guard::{self, Guard};
 use crate::handover::Keeper;
 use crate::held::resume::{Parked, resume};
-use crate::rewrite::create::short;
 use crate::{admin, fabric, naming, watch};
 
 pub(crate) mod socket;

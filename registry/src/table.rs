@@ -12,11 +12,13 @@ use crate::error::Error;
 use crate::name::{Name, parent};
 use crate::record::Record;
 
+mod addresses;
 mod choice;
 pub mod pool6;
 pub mod sight;
 mod vips;
 
+use addresses::Addresses;
 pub(crate) use choice::chosen;
 use vips::Listener;
 
@@ -69,14 +71,6 @@ struct Node {
     children: u32,
     /// Only of names with a record that is unhealthy or exclusive.
     choice: Option<Box<choice::Choice>>,
-}
-
-/// A name's addresses, each once. Mostly it is one, which is kept here itself: among 100,000 names each pointer that a
-/// lookup follows costs a cache miss.
-#[derive(Debug)]
-enum Addresses {
-    One(Ipv4Addr),
-    Several(Vec<Ipv4Addr>),
 }
 
 impl Table {
@@ -373,42 +367,6 @@ impl Table {
 
     fn is_apex(&self, wire: &[u8]) -> bool {
         self.domains.iter().any(|domain| domain.wire() == wire)
-    }
-}
-
-impl Default for Addresses {
-    fn default() -> Self {
-        Self::Several(vec![])
-    }
-}
-
-impl Addresses {
-    fn all(&self) -> &[Ipv4Addr] {
-        match self {
-            Self::One(address) => std::slice::from_ref(address),
-            Self::Several(addresses) => addresses,
-        }
-    }
-
-    fn hold(&mut self, address: Ipv4Addr) {
-        match self {
-            _ if self.all().contains(&address) => {}
-            Self::Several(addresses) if addresses.is_empty() => *self = Self::One(address),
-            Self::Several(addresses) => addresses.push(address),
-            Self::One(first) => *self = Self::Several(vec![*first, address]),
-        }
-    }
-
-    fn release(&mut self, address: Ipv4Addr) {
-        match self {
-            Self::One(held) if *held == address => *self = Self::default(),
-            Self::One(_) => {}
-            Self::Several(addresses) => {
-                if let Some(place) = addresses.iter().position(|held| *held == address) {
-                    addresses.swap_remove(place);
-                }
-            }
-        }
     }
 }
 

@@ -373,3 +373,20 @@ fn a_network_that_a_running_container_is_connected_to_is_no_way_round() {
     assert_eq!(what_reaches(web, at("vault")), "-");
     assert_eq!(what_reaches(cart, at("web")), "58iu");
 }
+
+#[test]
+fn the_engine_s_firewall_is_opened_again_when_somebody_has_closed_it() {
+    let lab = selvedge_tests::Lab::new();
+    let docker = lab.selvedge.docker();
+    let [(one, _), (_, other)] = ["one", "other"].map(|name| {
+        docker.start(&["--name", name, "busybox", "sleep", "1d"]);
+        let place = Place::of(&docker, name);
+        place.serve();
+        let address: IpAddr = docker.address(name).parse().expect("an address");
+        (place, address)
+    });
+    assert_eq!(what_reaches(one, other), ALL);
+    lab.host.sh("iptables -F DOCKER-USER").ok();
+    assert_eq!(one.tcp((other, TCP[0]).into()), Answer::Silent, "the engine drops what it does not know");
+    until_true("our rules are back", SOON, || what_reaches(one, other) == ALL);
+}

@@ -237,18 +237,17 @@ impl<'a> Draft<'a> {
     }
 
     fn address(&mut self, address: IpAddr) {
-        let (want, have) = (self.wanted.class_of(address), self.have.called.get(&address).copied());
-        let end = family_of(address);
+        let want = self.wanted.class_of(address).map(|class| (class, self.base.map_of(address)));
+        let have = self.have.called.get(&address).copied();
         if want != have {
-            let map = format!("called{end}");
             let text = |class: u64| format!("{address} : goto {}", class_name(class));
-            have.iter().for_each(|class| self.element(&map, text(*class), false));
-            want.iter().for_each(|class| self.element(&map, text(*class), true));
+            have.iter().for_each(|(class, map)| self.element(map, text(*class), false));
+            want.iter().for_each(|(class, map)| self.element(map, text(*class), true));
             self.outcome.after.called.push((address, want));
         }
         let known = self.have.known.contains(&address);
         if want.is_some() != known {
-            self.element(&format!("known{end}"), address.to_string(), want.is_some());
+            self.element(&format!("known{}", family_of(address)), address.to_string(), want.is_some());
             self.outcome.after.known.push((address, want.is_some()));
         }
     }

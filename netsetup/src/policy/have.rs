@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 
 use crate::error::Error;
 use crate::nft;
-use crate::policy::rules::{Base, class_of_name, group_of_name};
+use crate::policy::rules::{Base, called_map, class_of_name, group_of_name};
 use crate::policy::{ByAddress, Refused};
 
 /// The table.
@@ -26,12 +26,15 @@ pub(super) struct Have {
     pub(super) closed: HashSet<String>,
     /// Its chains, each with the marks of its rules; empty for a rule without a mark.
     pub(super) chains: HashMap<String, Vec<String>>,
-    /// By which class the callers of an address are judged; 0 for a chain that is no class.
-    pub(super) called: ByAddress<u64>,
+    /// By which class the callers of an address are judged, 0 for a chain that is no class; and the map that says so.
+    pub(super) called: ByAddress<Called>,
     pub(super) known: HashSet<IpAddr>,
     pub(super) groups: HashMap<u64, HashSet<IpAddr>>,
     pub(super) hosts: BTreeSet<IpAddr>,
 }
+
+/// A class, and the name of a map.
+pub(super) type Called = (u64, &'static str);
 
 /// What a transaction changes in it.
 #[derive(Debug, Default)]
@@ -39,7 +42,7 @@ pub(super) struct After {
     pub(super) sets: Vec<(String, bool)>,
     /// The marks of a chain's rules; nothing = no such chain any more.
     pub(super) chains: Vec<(String, Option<Vec<String>>)>,
-    pub(super) called: Vec<(IpAddr, Option<u64>)>,
+    pub(super) called: Vec<(IpAddr, Option<Called>)>,
     pub(super) known: Vec<(IpAddr, bool)>,
     pub(super) members: Vec<(u64, IpAddr, bool)>,
     pub(super) gone_groups: Vec<u64>,
@@ -163,11 +166,13 @@ impl Have {
             _ => None,
         };
         match set.name.as_str() {
-            "called4" | "called6" => self.called.extend(set.elem.iter().filter_map(verdict)),
             "known4" | "known6" => self.known.extend(set.elem.iter().filter_map(addresses)),
             "hosts4" | "hosts6" => self.hosts.extend(set.elem.iter().filter_map(addresses)),
             name => {
-                if let Some((group, _)) = group_of_name(name) {
+                if let Some(map) = called_map(name) {
+                    let called = set.elem.iter().filter_map(verdict);
+                    self.called.extend(called.map(|(address, class)| (address, (class, map))));
+                } else if let Some((group, _)) = group_of_name(name) {
                     self.groups.entry(group).or_default().extend(set.elem.iter().filter_map(addresses));
                 }
             }
@@ -188,9 +193,9 @@ impl Have {
                 None => _ = self.chains.remove(&name),
             }
         }
-        for (address, class) in after.called {
-            match class {
-                Some(class) => _ = self.called.insert(address, class),
+        for (address, called) in after.called {
+            match called {
+                Some(called) => _ = self.called.insert(address, called),
                 None => _ = self.called.remove(&address),
             }
         }

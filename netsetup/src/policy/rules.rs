@@ -37,6 +37,16 @@ pub(super) struct Chain {
 /// IPv4 or IPv6, as the ends of sets' names.
 pub(crate) const FAMILIES: [(&str, &str, &str); 2] = [("4", "ip", "ipv4_addr"), ("6", "ip6", "ipv6_addr")];
 
+/// The maps of called addresses, each with the end of its name that says of which family: those of the pool, and those that
+/// the engine has given besides, to which its own DNAT leads what comes by published ports.
+const CALLED: [(&str, &str); 4] =
+    [("called4", "ip"), ("called6", "ip6"), ("beside4", "ip"), ("beside6", "ip6")];
+
+/// The map of called addresses of this name, if it is one.
+pub(super) fn called_map(name: &str) -> Option<&'static str> {
+    CALLED.into_iter().map(|(map, _)| map).find(|map| *map == name)
+}
+
 impl Base {
     pub(super) fn new(settings: PolicySettings) -> Self {
         Self { table: format!("inet selvedge_{:08x}", settings.group), settings }
@@ -50,6 +60,19 @@ impl Base {
     /// The name of the table alone.
     pub(super) fn table_name(&self) -> &str {
         self.table.trim_start_matches("inet ")
+    }
+
+    /// In which map an address stands that may be called.
+    pub(super) fn map_of(&self, address: IpAddr) -> &'static str {
+        let PolicySettings { pool, pool6, .. } = &self.settings;
+        match address {
+            IpAddr::V4(four) if pool.contains(&four) => "called4",
+            IpAddr::V6(six) if pool6.is_some_and(|pool6| pool6::block6(pool6, *pool).contains(&six)) => {
+                "called6"
+            }
+            IpAddr::V4(_) => "beside4",
+            IpAddr::V6(_) => "beside6",
+        }
     }
 
     /// All container addresses, by family.
@@ -67,6 +90,7 @@ impl Base {
             [
                 (format!("hosts{end}"), format!("set {{}} {{ type {kind}; }}")),
                 (format!("called{end}"), format!("map {{}} {{ type {kind} : verdict; }}")),
+                (format!("beside{end}"), format!("map {{}} {{ type {kind} : verdict; }}")),
                 (format!("known{end}"), format!("set {{}} {{ type {kind}; }}")),
                 (
                     format!("refused{end}"),
@@ -91,25 +115,29 @@ impl Base {
             chains.push(self.input());
         }
         if self.settings.host == Verdict::Deny {
-            let judge = |(end, ip, _)| format!("ct direction original ct reply {ip} saddr vmap @called{end}");
-            chains.push(hooked("output", "output", FAMILIES.map(judge).into()));
+            let judge = |(map, ip)| format!("ct direction original ct reply {ip} saddr vmap @{map}");
+            chains.push(hooked("output", "output", CALLED.map(judge).into()));
         }
         chains
     }
 
     fn forward(&self) -> Chain {
         let group = self.settings.group;
-        // Whose it is must be true, and nobody could say whose a packet is that is of no connection.
-        // Each packet passes here: what mostly is not so is asked first in each rule.
+        let [four, six, beside @ ..] = CALLED.map(|(map, ip)| format!("ct reply {ip} saddr vmap @{map}"));
+        // Each packet passes here, and mostly it is one between containers: those come first. A packet that is of no
+        // connection has no such address, and goes on.
         let mut rules = vec![
-            // IPv4 has the strict reverse path filter; Linux has none for IPv6.
+            four,
+            // Whose it is must be true. IPv4 has the strict reverse path filter; Linux has none for IPv6.
             format!("meta nfproto ipv6 iifgroup {group} fib saddr . iif oif missing drop"),
+            six,
+            // Nobody could say whose it is.
             format!("ct state invalid iifgroup {group} drop"),
         ];
         if self.settings.published == Verdict::Allow {
             rules.push(format!("ct status dnat jump {PUBLISHED}"));
         }
-        rules.extend(FAMILIES.map(|(end, ip, _)| format!("ct reply {ip} saddr vmap @called{end}")));
+        rules.extend(beside);
         // Whoever is in the pool and unknown here is nobody's yet.
         for (end, ip, _) in FAMILIES {
             rules.extend(self.pool(end).map(|pool| {

@@ -167,3 +167,8 @@ impl Listed {
             .unwrap_or_default()
     }
 }
+
+/// The first twelve digits, as people know them.
+pub(crate) fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}

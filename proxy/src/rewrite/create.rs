@@ -15,7 +15,7 @@ use super::{Request, weave};
 use crate::docker::engine::EngineError;
 use crate::docker::error::Refusal;
 use crate::docker::life::moment;
-use crate::docker::model;
+use crate::docker::model::{self, short};
 use crate::docker::object::{BodyError, Object};
 use crate::front::message::Answer;
 use crate::naming;
@@ -256,11 +256,6 @@ fn created(answer: &Answer) -> Option<String> {
     }
     let body = Some(&answer.body).filter(|_| answer.status == 201)?;
     serde_json::from_slice::<Created>(body).ok().map(|created| created.id)
-}
-
-/// The first twelve digits, as people know them.
-pub(crate) fn short(id: &str) -> &str {
-    id.get(..12).unwrap_or(id)
 }
 
 #[derive(Serialize)]

@@ -7,6 +7,7 @@ use super::Request;
 use crate::docker::engine::EngineError;
 use crate::docker::error::Refusal;
 use crate::docker::life::moment;
+use crate::docker::model::short;
 use crate::docker::wording;
 use crate::front::message::Answer;
 use crate::front::parting;
@@ -52,9 +53,9 @@ pub(crate) async fn answer(
             Err(Refusal::new(502, format!("the engine broke off: {reason}")))
         }
         Err(error) => {
-            tracing::warn!(container = %super::create::short(&id), %error, "start failed: the container is stopped before its program ran");
+            tracing::warn!(container = %short(&id), %error, "start failed: the container is stopped before its program ran");
             reconcile::abandon(worker, &id).await;
-            Err(Refusal::new(500, format!("cannot connect container {}: {error}", super::create::short(&id))))
+            Err(Refusal::new(500, format!("cannot connect container {}: {error}", short(&id))))
         }
     }
 }
