@@ -20,6 +20,8 @@ use crate::report::{Aim, Report, SELVEDGE, Scale, again, median};
 use crate::wire::{Container, GATEWAY, GROUP, settings};
 
 const OFF: &str = "no policy";
+/// What any firewall that knows connections does at least: one rule that lets known ones pass.
+const FLOOR: &str = "one rule alone";
 /// Containers of each tenant.
 const CONTAINERS: u32 = 100;
 /// Echoes whose middle is one figure.
@@ -48,9 +50,11 @@ async fn rounds(effort: Effort, report: &mut Report) -> anyhow::Result<()> {
     let pair = Pair::between(&caller, &called)?;
     for round in 1..=effort.rounds {
         eprintln!("tenants: round {round} of {}", effort.rounds);
-        for (candidate, tenants) in [(OFF.to_owned(), 0), (name(10), 10), (name(1000), 1000), (again(OFF), 0)]
+        for (candidate, tenants) in
+            [(OFF.to_owned(), 0), (FLOOR.to_owned(), 0), (name(10), 10), (name(1000), 1000), (again(OFF), 0)]
         {
             let policy = in_force(tenants, [&caller, &called]).await?;
+            one_rule(candidate == FLOOR)?;
             pair.measure(effort, &candidate, report)?;
             if tenants > 0 {
                 changes(&policy, tenants, report).await?;
@@ -66,6 +70,15 @@ pub(crate) fn docker_s_own() -> anyhow::Result<()> {
     let rules = "table ip nat {\n chain postrouting {\n type nat hook postrouting priority srcnat;\n \
                  ip saddr 172.17.0.0/16 oifname != \"docker0\" masquerade\n }\n}\n";
     crate::wire::feed(Command::new("nft").args(["-f", "-"]), rules)
+}
+
+/// Takes the floor's table out, or puts it in.
+fn one_rule(there: bool) -> anyhow::Result<()> {
+    let table = "table inet floor {\n chain forward {\n type filter hook forward priority filter - 5;\n \
+                 ct state established accept\n }\n}\n";
+    let rules =
+        format!("table inet floor {{ }}\ndelete table inet floor\n{}", if there { table } else { "" });
+    crate::wire::feed(Command::new("nft").args(["-f", "-"]), &rules)
 }
 
 fn name(tenants: u32) -> String {
@@ -165,7 +178,7 @@ impl Pair {
         let scale = |name: &str, unit, aim| Scale {
             name: format!("tenants: {name}"),
             unit,
-            bases: &[OFF],
+            bases: &[OFF, FLOOR],
             yardstick: OFF,
             aim,
         };
