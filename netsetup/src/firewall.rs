@@ -6,11 +6,11 @@
 pub(crate) mod docker;
 pub(crate) mod firewalld;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::error::Error;
 use crate::network::Settings;
@@ -32,10 +32,15 @@ pub(crate) struct Firewalls {
 struct Seen {
     /// The generation of the kernel's rules at the last look.
     generation: Option<u32>,
-    /// firewalld refused.
-    trouble: Option<String>,
-    /// Before that it is not asked again.
-    again: Option<Instant>,
+    /// Why firewalld did not do it, and when it is asked again.
+    refused: Option<(Error, Instant)>,
+}
+
+impl Seen {
+    /// Whether nobody has changed any rules since, and what firewalld said.
+    fn of(&self, generation: u32) -> (bool, Option<(Error, Instant)>) {
+        (self.generation == Some(generation), self.refused.clone())
+    }
 }
 
 /// All container addresses, by family.
@@ -49,70 +54,61 @@ impl Firewalls {
         Self { pools: pools(settings), seen: Arc::default() }
     }
 
-    /// Opens those that are there, whoever has changed what; gives the number of rules written. Blocks for some
-    /// milliseconds, and half a second where firewalld has to be told.
+    /// Opens those that are there, whoever has changed what; gives the number of rules written. Waits for nobody's D-Bus
+    /// for long: there may be no way to firewalld at all, and containers must begin.
     ///
     /// # Errors
-    /// iptables refuses it. What firewalld says is only told in the log: there may be no way to it at all.
-    pub(crate) fn open(&self) -> Result<u64, Error> {
-        let generation = generation::now().ok();
-        let mut written = 0;
-        for pool in &self.pools {
-            written += docker::open_for(*pool)?;
+    /// iptables refuses it.
+    pub(crate) async fn begin(&self) -> Result<u64, Error> {
+        let (docker, firewalld) = (self.clone(), self.clone());
+        let written = nft::blocking(move || docker.open_docker_s()).await?;
+        let opened = nft::blocking(move || firewalld.open_firewalld_s());
+        match tokio::time::timeout(PATIENCE, opened).await {
+            Ok(Ok(opened)) => return Ok(written + opened),
+            Ok(Err(reason)) => warn!(%reason, "firewalld may refuse what containers send each other"),
+            Err(_) => warn!("firewalld does not answer; it may refuse what containers send each other"),
         }
-        if self.may_ask() {
-            let outcome = firewalld::open_for(&self.pools);
-            written += *outcome.as_ref().unwrap_or(&0);
-            self.note(outcome.err());
-        }
-        self.seen().generation = generation;
         Ok(written)
     }
 
     /// The same, if anybody has changed any rules since the last look; otherwise it costs one question to the kernel.
     ///
     /// # Errors
-    /// As [`Self::open`], or the kernel does not say.
+    /// iptables or firewalld refuses it, or the kernel does not say.
     pub(crate) async fn mind(&self) -> Result<u64, Error> {
         let firewalls = self.clone();
-        let look = move || {
-            let now = generation::now()?;
-            let seen = firewalls.seen().generation;
-            if seen == Some(now) { Ok(0) } else { firewalls.open() }
-        };
-        nft::blocking(look).await
+        nft::blocking(move || firewalls.look()).await
     }
 
-    /// The same at a start, which waits for nobody's D-Bus.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub(crate) async fn begin(&self) -> Result<u64, Error> {
-        let firewalls = self.clone();
-        let opened = nft::blocking(move || firewalls.open());
-        tokio::time::timeout(PATIENCE, opened).await.unwrap_or(Ok(0))
+    fn look(&self) -> Result<u64, Error> {
+        let now = generation::now()?;
+        let (known, refused) = self.seen().of(now);
+        let mut written = 0;
+        if !known {
+            written += self.open_docker_s()?;
+            self.seen().generation = Some(now);
+        }
+        match refused {
+            Some((error, again)) if Instant::now() < again => return Err(error),
+            None if known => {}
+            _ => written += self.open_firewalld_s()?,
+        }
+        Ok(written)
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn may_ask(&self) -> bool {
-        self.seen().again.is_none_or(|again| again <= Instant::now())
+    fn open_docker_s(&self) -> Result<u64, Error> {
+        self.pools.iter().map(|pool| docker::open_for(*pool)).sum()
     }
 
-    /// Trouble is told once, and its end too.
-    fn note(&self, failed: Option<Error>) {
-        let mut seen = self.seen();
-        let trouble = failed.map(|error| error.to_string());
-        match &trouble {
-            Some(reason) if seen.trouble != trouble => {
-                warn!(reason, "firewalld may refuse what containers send each other");
-            }
-            None if seen.trouble.is_some() => info!("firewalld is open for containers again"),
-            _ => {}
-        }
-        seen.again = trouble.as_ref().map(|_| Instant::now() + RETRY);
-        seen.trouble = trouble;
+    /// Takes a third of a second where it has to be told.
+    fn open_firewalld_s(&self) -> Result<u64, Error> {
+        let opened = firewalld::open_for(&self.pools);
+        let refused = opened.as_ref().err().cloned();
+        self.seen().refused = refused.map(|error| (error, Instant::now() + RETRY));
+        opened
     }
 }

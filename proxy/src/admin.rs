@@ -143,6 +143,7 @@ async fn status(worker: &Worker) -> Value {
             serde_json::json!({"block": block, "free": free})
         }).collect::<Vec<_>>(),
         "cluster": cluster(worker),
+        "network": {"routes": worker.routes.reason(), "firewalls": worker.firewalls.reason()},
         "policy": worker.guard.status(),
         "vips": worker.balancer.status(),
         "doubles": worker.doubles(),

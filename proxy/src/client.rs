@@ -164,7 +164,12 @@ fn status_text(status: &Value) -> String {
         ("dns", dns),
         ("policy", text("/policy/mode")),
     ];
-    let more = policy(status).into_iter().chain(vips(status)).chain(cluster(status)).chain(doubles(status));
+    let more = policy(status)
+        .into_iter()
+        .chain(vips(status))
+        .chain(cluster(status))
+        .chain(network(status))
+        .chain(doubles(status));
     for (name, value) in rows.into_iter().chain(more) {
         // Writing to a string does not fail.
         let _ = writeln!(out, "{name:<9} {value}");
@@ -228,6 +233,18 @@ fn vips(status: &Value) -> Vec<(&'static str, String)> {
     let trouble = trouble.map(|reason| ("WARNING", format!("virtual addresses are not right: {reason}")));
     let warnings = list("/vips/waiting").map(waiting).chain(trouble);
     list("/vips/services").map(line).chain(warnings).collect()
+}
+
+/// A warning for what the kernel or a firewall of the host refuses.
+fn network(status: &Value) -> Vec<(&'static str, String)> {
+    let of = |(key, what): (&str, &str)| {
+        let reason = status["network"][key].as_str()?;
+        Some(("WARNING", format!("{what} cannot be put right: {reason}")))
+    };
+    [("routes", "the routes to other hosts"), ("firewalls", "the host's firewalls")]
+        .into_iter()
+        .filter_map(of)
+        .collect()
 }
 
 /// A warning for each name of which there shall be one container, and there are more.

@@ -149,7 +149,6 @@ pub(crate) async fn keep(worker: Arc<Worker>) {
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut empty_since = HashMap::new();
-    let mut told = None;
     loop {
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return },
@@ -159,14 +158,7 @@ pub(crate) async fn keep(worker: Arc<Worker>) {
         worker.guard.hosts(host_address(&worker.config, &view.own_blocks), &view);
         // A create that finds no room tells its client.
         let _ = follow(&worker, &view).await;
-        let trouble = weave(&worker, &view).await.err().map(|error| error.to_string());
-        if trouble != told {
-            match &trouble {
-                Some(error) => warn!(error, "cannot put the routes to other hosts right"),
-                None => info!("the routes to other hosts are right again"),
-            }
-            told = trouble;
-        }
+        worker.routes.found(weave(&worker, &view).await);
         give_back(&worker, &mut empty_since).await;
     }
 }

@@ -25,7 +25,6 @@ use crate::note::LABEL;
 use crate::reconcile;
 use crate::route::percent_encode;
 use crate::serving;
-use crate::trouble::Trouble;
 use crate::worker::Worker;
 
 // {"type":["container","network"]}
@@ -220,10 +219,9 @@ fn mend(worker: &Arc<Worker>, id: &str) {
 
 /// Looks after the host's firewalls, for ever. Whoever asks firewalld may have to wait, so events do not wait for this.
 pub(crate) async fn keep_firewalls_open(worker: Arc<Worker>) {
-    let trouble = Trouble::with("the host's firewalls");
     loop {
         tokio::time::sleep(SWEEP).await;
-        trouble.found(worker.network.mind_firewalls().await);
+        worker.firewalls.found(worker.network.mind_firewalls().await);
     }
 }
 

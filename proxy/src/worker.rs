@@ -33,6 +33,7 @@ use crate::front::upstream::Upstream;
 use crate::guard::{self, Guard};
 use crate::handover::Keeper;
 use crate::held::resume::{Parked, resume};
+use crate::trouble::Trouble;
 use crate::{admin, fabric, naming, watch};
 
 pub(crate) mod socket;
@@ -58,6 +59,10 @@ pub(crate) struct Worker {
     pub(crate) book: Arc<Book>,
     /// The other hosts.
     pub(crate) cluster: Cluster,
+    /// Whether the kernel has the routes to them.
+    pub(crate) routes: Trouble,
+    /// Whether the host's firewalls let containers' packets pass.
+    pub(crate) firewalls: Trouble,
     /// Who may talk to whom.
     pub(crate) guard: Guard,
     /// What leads connections to virtual addresses.
@@ -303,6 +308,8 @@ async fn assemble(config: Config, keeper: Keeper, memory: Option<OwnedFd>) -> an
         since,
         engine_up: AtomicBool::new(false),
         seen: AtomicBool::new(false),
+        routes: Trouble::with("the routes to other hosts"),
+        firewalls: Trouble::with("the host's firewalls"),
         guard,
         balancer,
         leaving: tokio::sync::watch::Sender::new(false),

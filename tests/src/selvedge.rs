@@ -101,6 +101,7 @@ impl Selvedge {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.netns)).arg(binary()).args(arguments);
+        command.env(firewalld::BUS, firewalld::address(&self.dir));
         command
     }
 

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use selvedge_tests::firewalld::Firewalld;
 use selvedge_tests::fleet::{Fleet, Member, Plan, StoreKind};
 use selvedge_tests::reach::{Answer, Place, TCP, speaks, what_reaches};
+use selvedge_tests::shell::run;
 use selvedge_tests::wait::until_true;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -278,9 +279,26 @@ fn beside_firewalld_it_is_the_same() {
     assert_eq!(town.cut_off(), [""; 0], "the engine has heard of the reload too");
     town.fleet.members.iter().for_each(|member| member.selvedge.kill_worker());
     town.holds("after workers were killed");
+    // One that cannot be told is told of, once it has closed.
+    let (first, other) = (&town.fleet.members[0], &town.fleet.members[1]);
+    firewalls[1].ask(&["--zone=trusted", "--remove-source=10.32.0.0/12"]).ok();
+    until_true("it is let in again", SOON, || {
+        firewalls[1].ask(&["--zone=trusted", "--query-source=10.32.0.0/12"]).code == 0
+    });
+    firewalls[1].mute();
+    other.host.sh("nft flush chain inet firewalld filter_INPUT_ZONES").ok();
+    let warned = |what: &str| other.selvedge.ask(&["status"]).stdout.contains(what);
+    until_true("a warning", SOON, || {
+        warned("WARNING   the host's firewalls cannot be put right: firewall-cmd")
+    });
+    let mut check = other.selvedge.command(&["check", "--pool6", "fd53:1::/96"]);
+    assert!(
+        run(&mut check, b"").stdout.contains("add 10.32.0.0/12 and fd53:1::a20:0/108 as a source"),
+        "check says what to do"
+    );
     // What an administrator has decided stays.
     firewalls[0].ask(&["--zone=trusted", "--change-source=10.32.0.0/12", "--zone=home"]).ok();
-    town.fleet.members[0].selvedge.kill_worker();
+    first.selvedge.kill_worker();
     assert!(!sources().contains("10.32"), "{}", sources());
 }
 

@@ -87,3 +87,33 @@ impl Entry {
         self.since = since;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn begun(second: u32) -> model::Container {
+        let state =
+            model::State { started_at: format!("2026-11-28T00:00:{second:02}Z"), ..Default::default() };
+        model::Container { state, ..Default::default() }
+    }
+
+    #[test]
+    fn another_life_serves_nothing_yet_and_is_not_about_to_stop() {
+        let note = serde_json::json!({"address": "10.32.0.1", "runtime": "/run/x", "wait": "/dev/x", "original": {}});
+        let mut entry = Entry::new("db".to_owned(), serde_json::from_value(note).unwrap());
+        let until = Some(Instant::now() + Duration::from_secs(60));
+        let is_as_before =
+            |entry: &Entry| (entry.draining, entry.serving.as_slice()) == (until, &["db:1".to_owned()]);
+        // The first look of a worker finds who stood aside, and then what the engine says.
+        (entry.draining, entry.serving) = (until, vec!["db:1".to_owned()]);
+        for second in [1, 1] {
+            entry.take(&begun(second));
+            assert!(is_as_before(&entry), "the same life, however often it is looked at");
+        }
+        entry.take(&begun(2));
+        assert!(entry.draining.is_none() && entry.serving.is_empty());
+    }
+}
