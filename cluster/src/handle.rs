@@ -50,6 +50,7 @@ pub type Owner = Box<dyn Fn(Ipv4Addr, Reserve<'_>) -> Result<(), String> + Send>
 pub(crate) enum Command {
     Publish { id: String, text: String, vips: Vec<String> },
     Withdraw { id: String },
+    Told { id: String, reply: oneshot::Sender<()> },
     Settled,
     Blocks(Vec<Ipv4Net>),
     GiveBack(Ipv4Net),
@@ -130,6 +131,14 @@ impl Cluster {
         if self.table.write().unwrap_or_else(PoisonError::into_inner).remove(id) {
             self.send(Command::Withdraw { id: id.to_owned() });
         }
+    }
+
+    /// Returns when the registry has what was published of a container last, so that the others are hearing of it; at once
+    /// while the registry is away.
+    pub async fn told(&self, id: &str) {
+        let (reply, told) = oneshot::channel();
+        self.send(Command::Told { id: id.to_owned(), reply });
+        let _ = told.await;
     }
 
     /// All of this host's containers have been published: what else the registry holds of this host is old.

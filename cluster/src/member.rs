@@ -90,6 +90,8 @@ pub(crate) struct Member<S: Store> {
     /// When what could not be written is tried again.
     retry_at: Option<Instant>,
     waiting: Vec<Pending>,
+    /// Who waits until the registry has a container's record, by the container's id.
+    telling: Vec<(String, oneshot::Sender<()>)>,
     jobs: FuturesUnordered<LocalBoxFuture<'static, Done>>,
     /// When a host is to be asked next whether it lives.
     ask_at: HashMap<String, Instant>,
@@ -168,6 +170,7 @@ impl<S: Store + 'static> Member<S> {
             dirty: false,
             retry_at: None,
             waiting: Vec::new(),
+            telling: Vec::new(),
             jobs: FuturesUnordered::new(),
             ask_at: HashMap::new(),
             recall: None,
@@ -195,6 +198,7 @@ impl<S: Store + 'static> Member<S> {
                 _ = tick.tick() => self.look_around(),
             }
             self.assert();
+            self.answer_those_who_wait();
         }
     }
 
@@ -255,6 +259,7 @@ impl<S: Store + 'static> Member<S> {
                 self.own.withdraw(&self.identity.host, &id);
                 self.dirty = true;
             }
+            Command::Told { id, reply } => self.telling.push((id, reply)),
             Command::Settled => {
                 self.own.settled = true;
                 self.dirty = true;
@@ -287,6 +292,16 @@ impl<S: Store + 'static> Member<S> {
                 self.claim(Pending { command, until });
             }
         }
+    }
+
+    /// Those whose record the registry has, or that there is nobody to tell of.
+    fn answer_those_who_wait(&mut self) {
+        let connected = self.is_connected();
+        let is_unwritten = |id: &String| {
+            self.own.records.get(id).is_some_and(|text| !self.world.own.records.contains(text))
+        };
+        let done = self.telling.extract_if(.., |(id, _)| !(connected && is_unwritten(id)));
+        done.for_each(|(_, reply)| _ = reply.send(()));
     }
 
     fn leave(&mut self, reply: oneshot::Sender<()>) {

@@ -4,6 +4,8 @@ use std::io::{self, Write};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+
 use crate::error::Error;
 use crate::{generation, program};
 
@@ -22,18 +24,20 @@ pub(crate) fn run(text: &str) -> Result<(), Error> {
     }
 }
 
-/// What it lists, as JSON; nothing if there is no such thing, or no nft.
+/// What it lists; nothing if there is no such thing, or no nft.
 ///
 /// # Errors
 /// [`Error::Nft`] with what it says.
-pub(crate) fn list(arguments: &[&str]) -> Result<Option<Vec<u8>>, Error> {
+pub(crate) fn list<T: DeserializeOwned>(arguments: &[&str]) -> Result<Option<T>, Error> {
     let output = match feed(&[&["-j"], arguments].concat(), "") {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         output => output.map_err(|error| told(&error.to_string()))?,
     };
     let complaint = String::from_utf8_lossy(&output.stderr);
     match output.status.success() {
-        true => Ok(Some(output.stdout)),
+        true => serde_json::from_slice(&output.stdout)
+            .map(Some)
+            .map_err(|error| told(&format!("its JSON cannot be read: {error}"))),
         false if complaint.contains("No such file or directory") => Ok(None),
         false => Err(told(&complaint)),
     }

@@ -24,6 +24,8 @@ const CLOSE: &str = "07";
 /// Pauses between looks: at first short, for most programs begin at once.
 const FIRST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(1);
+/// A stop waits no longer than this for a registry that does not write.
+const SLOW_REGISTRY: Duration = Duration::from_secs(2);
 
 /// Looks what a container listens on, until it serves all of its virtual addresses or has ended.
 pub(crate) fn follow(worker: &Arc<Worker>, id: &str, pid: u32) {
@@ -120,6 +122,8 @@ pub(crate) async fn drain(worker: &Worker, id: &str, for_long: Duration, wait: b
         reconcile::republish(worker, id);
     }
     if wait && !entry.serving.is_empty() {
+        // From when the others can hear of it, however slow the registry is just now.
+        let _ = tokio::time::timeout(SLOW_REGISTRY, worker.cluster.told(id)).await;
         tokio::time::sleep(worker.config.vips.drain).await;
     }
 }

@@ -79,9 +79,9 @@ policy_restore() {
 need_cargo() {
     local version
     version=$(cargo --version 2>/dev/null | cut -d' ' -f2) || true
-    [ -n "$version" ] || die "no cargo; install Rust 1.88 or newer with rustup (https://rustup.rs), then try again"
-    [ "$(printf '%s\n1.88.0\n' "$version" | sort -V | head -n 1)" = 1.88.0 ] ||
-        die "cargo $version is too old; 1.88 or newer is needed (rustup update)"
+    [ -n "$version" ] || die "no cargo; install Rust 1.91 or newer with rustup (https://rustup.rs), then try again"
+    [ "$(printf '%s\n1.91.0\n' "$version" | sort -V | head -n 1)" = 1.91.0 ] ||
+        die "cargo $version is too old; 1.91 or newer is needed (rustup update)"
 }
 
 # Takes a directory away with what is mounted below it: a debootstrap or a dockerd that was killed leaves mounts,

@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
-use crate::lab::{Lab, throughout, until};
+use selvedge_cluster::handle;
+use selvedge_cluster::key::{Key, write_record};
+use selvedge_cluster::store::Servers;
+use selvedge_registry::name::Name;
+use selvedge_registry::record::Record;
+
+use crate::lab::{Lab, Wanted, throughout, until};
 use crate::with_any_registry;
 
 with_any_registry!(
     a_container_is_known_everywhere_and_gone_everywhere,
     a_change_of_names_leaves_no_gap,
+    whoever_waits_is_told_when_the_registry_has_it,
     what_a_worker_left_behind_is_taken_out_once_all_is_seen,
     garbage_and_foreign_keys_harm_nobody,
     a_registry_that_is_emptied_is_filled_anew,
@@ -37,6 +44,34 @@ async fn a_change_of_names_leaves_no_gap(lab: Lab) {
     until("the last is known", || b.knows("r19", "10.32.1.5")).await;
     until("the others are gone", || (0..19).all(|round| b.resolve(&format!("r{round}")).is_empty())).await;
     assert!(b.knows("db", "10.32.1.5"));
+}
+
+async fn whoever_waits_is_told_when_the_registry_has_it(lab: Lab) {
+    let (a, b, raw) = (lab.host("a").await, lab.host("b").await, lab.raw().await);
+    for round in 0..20 {
+        let mut record = Record::new("aaaaaaaaaaaa1111", [10, 32, 1, 5].into(), Vec::new());
+        record.names = vec![Name::parse(&format!("r{round}")).unwrap()];
+        let key = Key::Record { host: "a".to_owned(), text: write_record(&record) }.to_string();
+        assert!(a.cluster.publish(record).is_empty());
+        a.cluster.told("aaaaaaaaaaaa1111").await;
+        assert!(raw.get(&key).await.is_some(), "round {round}");
+    }
+    until("b hears of it", || b.knows("r19", "10.32.1.5")).await;
+    a.cluster.withdraw("aaaaaaaaaaaa1111");
+    a.cluster.told("aaaaaaaaaaaa1111").await;
+}
+
+#[test]
+fn without_a_registry_nobody_waits_for_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let endpoints = vec!["127.0.0.1:1".to_owned()];
+        let nowhere = Lab { registry: handle::Kind::Etcd(Servers { endpoints, ..Servers::default() }) };
+        let host = nowhere.begin("a", Wanted::default()).await;
+        host.publish("aaaaaaaaaaaa1111", "10.32.1.5", &["db"]);
+        let told = host.cluster.told("aaaaaaaaaaaa1111");
+        tokio::time::timeout(Duration::from_secs(2), told).await.expect("at once");
+    });
 }
 
 async fn what_a_worker_left_behind_is_taken_out_once_all_is_seen(lab: Lab) {

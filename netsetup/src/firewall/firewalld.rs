@@ -79,9 +79,9 @@ pub(crate) fn lacking(pools: &[IpNet]) -> Option<String> {
 fn strange(pools: &[IpNet]) -> Result<Vec<IpNet>, Error> {
     let (mut is_there, mut sorted) = (false, Vec::new());
     for chain in CHAINS {
-        if let Some(json) = nft::list(&["list", "chain", "inet", "firewalld", chain])? {
+        if let Some(listing) = nft::list::<Listing>(&["list", "chain", "inet", "firewalld", chain])? {
             is_there = true;
-            sorted.extend(read(&json)?);
+            sorted.extend(listing.sorted());
         }
     }
     let is_known = |pool: &IpNet| {
@@ -93,11 +93,11 @@ fn strange(pools: &[IpNet]) -> Result<Vec<IpNet>, Error> {
     Ok(pools.iter().copied().filter(|pool| is_there && !is_known(pool)).collect())
 }
 
-fn read(json: &[u8]) -> Result<Vec<Sorted>, Error> {
-    let listing: Listing = serde_json::from_slice(json)
-        .map_err(|error| Error::Nft { message: format!("its JSON cannot be read: {error}") })?;
-    let expressions = listing.nftables.into_iter().filter_map(|item| item.rule).flat_map(|rule| rule.expr);
-    Ok(expressions.filter_map(|expression| sorted(&expression["match"])).collect())
+impl Listing {
+    fn sorted(self) -> impl Iterator<Item = Sorted> {
+        let expressions = self.nftables.into_iter().filter_map(|item| item.rule).flat_map(|rule| rule.expr);
+        expressions.filter_map(|expression| sorted(&expression["match"]))
+    }
 }
 
 fn sorted(matched: &Value) -> Option<Sorted> {
@@ -148,8 +148,9 @@ mod tests {
             {"rule": {"expr": [{"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "docker0"}},
                 {"goto": {"target": "filter_IN_docker"}}]}},
             {"rule": {"expr": [{"goto": {"target": "filter_IN_public"}}]}}]}"#;
+        let listing: Listing = serde_json::from_slice(json).unwrap();
         assert_eq!(
-            read(json).unwrap(),
+            listing.sorted().collect::<Vec<_>>(),
             [
                 Sorted::Source("10.32.0.0/12".parse().unwrap()),
                 Sorted::Source("fd00::1/128".parse().unwrap()),

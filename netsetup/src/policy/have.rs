@@ -130,7 +130,7 @@ impl Have {
     /// # Errors
     /// nft cannot tell; also of a table that sleeps, for whose flag version 1.0.6 may print nothing at all.
     pub(super) fn read(base: &Base) -> Result<Self, Error> {
-        let found = listing(&["list", "table", "inet", base.table_name()])?;
+        let found = nft::list(&["list", "table", "inet", base.table_name()])?;
         Ok(found.map(Self::of).unwrap_or_default())
     }
 
@@ -227,7 +227,7 @@ fn verdict(element: &Element) -> Option<(IpAddr, u64)> {
 
 /// Whether our table is there.
 pub(super) fn is_there(base: &Base) -> Result<bool, Error> {
-    let listing = listing(&["list", "tables", "inet"])?;
+    let listing: Option<Listing> = nft::list(&["list", "tables", "inet"])?;
     let tables = listing.into_iter().flat_map(|listing| listing.nftables).filter_map(|item| item.table);
     Ok(tables.map(|table| table.name).any(|name| name == base.table_name()))
 }
@@ -236,7 +236,7 @@ pub(super) fn is_there(base: &Base) -> Result<bool, Error> {
 pub(super) fn refused(base: &Base) -> Result<Vec<Refused>, Error> {
     let mut refused = Vec::new();
     for name in ["refused4", "refused6"] {
-        let listing = listing(&["list", "set", "inet", base.table_name(), name])?;
+        let listing: Option<Listing> = nft::list(&["list", "set", "inet", base.table_name(), name])?;
         let sets = listing.into_iter().flat_map(|listing| listing.nftables).filter_map(|item| item.set);
         refused.extend(sets.flat_map(|set| set.elem).filter_map(counted));
     }
@@ -250,10 +250,4 @@ fn counted(element: Element) -> Option<Refused> {
         }
         _ => None,
     }
-}
-
-fn listing(arguments: &[&str]) -> Result<Option<Listing>, Error> {
-    let Some(json) = nft::list(arguments)? else { return Ok(None) };
-    let listing = serde_json::from_slice(&json);
-    listing.map(Some).map_err(|error| Error::Nft { message: format!("its JSON cannot be read: {error}") })
 }

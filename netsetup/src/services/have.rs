@@ -66,9 +66,8 @@ impl Have {
     /// # Errors
     /// nft cannot tell.
     pub(super) fn read(table: &str) -> Result<Self, Error> {
-        let Some(json) = nft::list(&["list", "table", "inet", table])? else { return Ok(Self::default()) };
-        let listing: Listing = serde_json::from_slice(&json)
-            .map_err(|error| Error::Nft { message: format!("its JSON cannot be read: {error}") })?;
+        let found: Option<Listing> = nft::list(&["list", "table", "inet", table])?;
+        let Some(listing) = found else { return Ok(Self::default()) };
         // One that sleeps counts as none at all: it is written anew.
         match listing.nftables.iter().any(|item| item.table.as_ref().is_some_and(|one| one.flags.is_some())) {
             true => Err(Error::Nft { message: format!("the table {table} sleeps") }),
