@@ -297,9 +297,8 @@ impl<S: Store + 'static> Member<S> {
     /// Those whose record the registry has, or that there is nobody to tell of.
     fn answer_those_who_wait(&mut self) {
         let connected = self.is_connected();
-        let is_unwritten = |id: &String| {
-            self.own.records.get(id).is_some_and(|text| !self.world.own.records.contains(text))
-        };
+        let is_unwritten =
+            |id: &String| self.own.records.get(id).is_some_and(|text| !self.world.own.records.contains(text));
         let done = self.telling.extract_if(.., |(id, _)| !(connected && is_unwritten(id)));
         done.for_each(|(_, reply)| _ = reply.send(()));
     }
