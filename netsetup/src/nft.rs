@@ -17,7 +17,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// [`Error::Nft`] with what it says.
 pub(crate) fn run(text: &str) -> Result<(), Error> {
-    let output = feed(&["-f", "-"], text).map_err(|error| told(&error.to_string()))?;
+    give(&["-f", "-"], text)
+}
+
+/// Tries whether all of the text can be made so, and makes nothing.
+///
+/// # Errors
+/// [`Error::Nft`] with what it says.
+pub(crate) fn check(text: &str) -> Result<(), Error> {
+    give(&["-c", "-f", "-"], text)
+}
+
+fn give(arguments: &[&str], text: &str) -> Result<(), Error> {
+    let output = feed(arguments, text).map_err(|error| told(&error.to_string()))?;
     match output.status.success() {
         true => Ok(()),
         false => Err(told(&String::from_utf8_lossy(&output.stderr))),

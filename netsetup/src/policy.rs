@@ -184,6 +184,20 @@ impl Policy {
         }
     }
 
+    /// Goes on with the rules that an earlier worker left; whether there were any. Where there are none, they are only
+    /// tried: before all parties have been put, they would refuse whomever they do not know yet.
+    ///
+    /// # Errors
+    /// [`Error::Nft`]: the rules cannot be put in force here.
+    pub async fn begin(&self) -> Result<bool, Error> {
+        let base = Arc::clone(&self.base);
+        if nft::blocking(move || have::is_there(&base)).await? {
+            return self.apply().await.map(|()| true);
+        }
+        let text = difference::whole(&self.base, &self.wanted(), &Have::default(), false).text;
+        nft::blocking(move || nft::check(&text)).await.map(|()| false)
+    }
+
     /// Returns when all that was noted before is in force. Those who wait at the same time share a transaction.
     ///
     /// # Errors
@@ -203,7 +217,7 @@ impl Policy {
 
     async fn send(&self, kernel: &mut Kernel) -> Result<(), Error> {
         if kernel.have.is_none() {
-            self.begin(kernel).await?;
+            self.read(kernel).await?;
         }
         let Some(have) = &kernel.have else { return Ok(()) };
         let difference = difference::noted(&self.base, &mut self.wanted(), have);
@@ -232,7 +246,7 @@ impl Policy {
     }
 
     /// Reads what an earlier worker left.
-    async fn begin(&self, kernel: &mut Kernel) -> Result<(), Error> {
+    async fn read(&self, kernel: &mut Kernel) -> Result<(), Error> {
         let base = Arc::clone(&self.base);
         let (have, generation) = nft::blocking(move || {
             sysctl::ensure(&bridges()).map_err(crate::error::Failure::of_host)?;

@@ -78,7 +78,7 @@ impl Balancer {
     ///
     /// # Errors
     /// The kernel or nft refuses it.
-    pub(crate) async fn begin(
+    pub(crate) async fn clear_away(
         &self,
         config: &Config,
         network: &Network,

@@ -13,7 +13,7 @@ use selvedge_cluster::view::View;
 use selvedge_netsetup::policy::{Policy, PolicySettings, Refused};
 use selvedge_registry::record::Record;
 use selvedge_registry::table::{SharedTable, Table};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::warn;
 
@@ -48,6 +48,10 @@ struct Rules {
     block_size: u8,
     /// Something was noted that is not in the kernel yet.
     noted: Notify,
+    /// Opened when all containers have been seen that can be at a start; at once, if there were rules already.
+    seen: Semaphore,
+    /// Opened when their rules are in force.
+    in_force: Semaphore,
     changes: mpsc::UnboundedSender<Change>,
     /// The other end, until somebody follows it.
     received: Mutex<Option<mpsc::UnboundedReceiver<Change>>>,
@@ -105,6 +109,8 @@ impl Guard {
             table: Arc::clone(table),
             block_size: config.block_size,
             noted: Notify::new(),
+            seen: Semaphore::new(0),
+            in_force: Semaphore::new(0),
             changes,
             received: Mutex::new(Some(received)),
             aliases: Mutex::default(),
@@ -114,13 +120,27 @@ impl Guard {
         (Self { rules: Some(rules) }, names)
     }
 
-    /// Makes the kernel ready: with the rules that an earlier worker left, or without any.
+    /// Goes on with the rules that an earlier worker left. Without such nothing is refused before all containers have been
+    /// seen ([`Guard::catch_up`]): connections that there are must not be cut, nor any if this worker never gets so far.
     ///
     /// # Errors
     /// The kernel or nft refuses it.
-    pub(crate) async fn begin(&self, config: &Config) -> Result<(), selvedge_netsetup::Error> {
+    pub(crate) async fn begin(&self) -> Result<(), selvedge_netsetup::Error> {
+        let Some(rules) = &self.rules else { return Ok(()) };
+        if rules.policy.begin().await? {
+            rules.seen.add_permits(1);
+            rules.in_force.add_permits(1);
+        }
+        Ok(())
+    }
+
+    /// Takes out the rules of an earlier worker that kept tenants apart, where this one does not.
+    ///
+    /// # Errors
+    /// The kernel or nft refuses it.
+    pub(crate) async fn clear_away(&self, config: &Config) -> Result<(), selvedge_netsetup::Error> {
         match &self.rules {
-            Some(rules) => rules.policy.apply().await,
+            Some(_) => Ok(()),
             None => Policy::new(settings(config)).withdraw().await,
         }
     }
@@ -136,6 +156,7 @@ impl Guard {
     ) -> Result<(), selvedge_netsetup::Error> {
         let Some(rules) = &self.rules else { return Ok(()) };
         rules.put(record, aliases);
+        let _ = rules.in_force.acquire().await;
         rules.policy.apply().await
     }
 
@@ -168,6 +189,7 @@ impl Guard {
     /// Waits until all that has been heard of other hosts is in force and answered, if that does not take long.
     pub(crate) async fn catch_up(&self, limit: Duration) {
         let Some(rules) = &self.rules else { return };
+        rules.seen.add_permits(1);
         let (done, reached) = oneshot::channel();
         let _ = rules.changes.send(Change::Mark(done));
         if tokio::time::timeout(limit, reached).await.is_err() {
@@ -204,6 +226,13 @@ pub(crate) async fn keep(worker: Arc<Worker>) {
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut batch, mut counted) = (Vec::new(), Instant::now());
+    let _ = rules.seen.acquire().await;
+    // What was heard of all hosts until now is put in force together.
+    while let Ok(change) = received.try_recv() {
+        batch.push(change);
+    }
+    rules.take(std::mem::take(&mut batch)).await;
+    rules.in_force.add_permits(1);
     rules.count().await;
     loop {
         tokio::select! {

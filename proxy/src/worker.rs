@@ -175,6 +175,9 @@ const FIRST_SYNC: Duration = Duration::from_secs(5);
 // How long a worker that leaves waits for the registry to hear of it.
 const LEAVE: Duration = Duration::from_secs(1);
 
+// By then the last worker does not look after the kernel's rules any more.
+const LAST_MOMENT: Duration = Duration::from_secs(2);
+
 /// Runs the worker until the keeper ends it.
 ///
 /// # Errors
@@ -230,6 +233,7 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
     }
     worker.keeper.ready().context("cannot tell the keeper that we are ready")?;
     info!(version = env!("CARGO_PKG_VERSION"), took = ?worker.since.elapsed(), containers = worker.book.all().len(), "ready");
+    tasks.spawn(clear_away(Arc::clone(&worker)));
     let order = last_order(&worker).await;
     tasks.shutdown().await;
     // The next worker looks after routes and blocks; two that give a block back and take from it would not agree.
@@ -239,6 +243,23 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
     leave(&worker, order).await;
     follower.abort();
     Ok(())
+}
+
+/// Takes out what a worker of another configuration left in the kernel. Only when we serve: until then that one may have to
+/// go on with it. And once more, since it may have put it right in its last moment.
+async fn clear_away(worker: Arc<Worker>) {
+    for pause in [Duration::ZERO, LAST_MOMENT] {
+        tokio::time::sleep(pause).await;
+        while let Err(error) = clear(&worker).await {
+            warn!(%error, "cannot take out rules of an earlier configuration; trying again");
+            tokio::time::sleep(LAST_MOMENT).await;
+        }
+    }
+}
+
+async fn clear(worker: &Worker) -> Result<(), selvedge_netsetup::Error> {
+    worker.guard.clear_away(&worker.config).await?;
+    worker.balancer.clear_away(&worker.config, &worker.network).await
 }
 
 /// Takes what earlier workers leave us, until it is our turn to leave.
@@ -282,15 +303,8 @@ async fn assemble(config: Config, keeper: Keeper, memory: Option<OwnedFd>) -> an
     let table: SharedTable = Arc::new(std::sync::RwLock::new(table));
     let book = Arc::new(Book::new(config.runtime_dir.clone(), config.pool, config.block_size));
     let (guard, names) = Guard::new(&config, &table);
-    guard.begin(&config).await.with_context(|| match config.policy.tenants {
-        true => "cannot put --policy tenant in force",
-        false => "cannot take out the rules of an earlier --policy tenant",
-    })?;
+    guard.begin().await.context("cannot put --policy tenant in force")?;
     let balancer = Balancer::new(&config, &table);
-    balancer
-        .begin(&config, &network)
-        .await
-        .context("cannot take out the virtual addresses of an earlier --vip-range")?;
     let cluster = fabric::join(&config, &network, names, &book, memory).await?;
     Ok(Worker {
         upstream: Upstream::new(config.engine.clone(), config.engine_wait),

@@ -3,12 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use selvedge_tests::engine::Engine;
 use selvedge_tests::firewalld::Firewalld;
 use selvedge_tests::fleet::{Fleet, Member, Plan, StoreKind};
+use selvedge_tests::host::Host;
 use selvedge_tests::reach::{Answer, Place, TCP, speaks, what_reaches};
+use selvedge_tests::selvedge::Selvedge;
 use selvedge_tests::shell::run;
 use selvedge_tests::wait::until_true;
 
@@ -407,4 +411,58 @@ fn the_engine_s_firewall_is_opened_again_when_somebody_has_closed_it() {
     lab.host.sh("iptables -F DOCKER-USER").ok();
     assert_eq!(one.tcp((other, TCP[0]).into()), Answer::Silent, "the engine drops what it does not know");
     until_true("our rules are back", SOON, || what_reaches(one, other) == ALL);
+}
+
+#[test]
+fn another_policy_counts_when_the_upgrade_to_it_is_done_and_not_before() {
+    let host = Host::new();
+    let engine = Engine::debian(&host, &[]);
+    let file = host.path("selvedge.toml");
+    let config = |text: &str| std::fs::write(&file, text).expect("a file can be written");
+    config("policy = \"tenant\"\n");
+    let selvedge = Selvedge::prepare(&host, &engine.socket, &["--config", &file.display().to_string()]);
+    selvedge.start_again();
+    let docker = selvedge.docker();
+    let [(shop, own), (_, bank)] = ["shop", "bank"].map(|tenant| {
+        let label = format!("selvedge.tenant={tenant}");
+        docker.start(&["--name", tenant, "-l", &label, "busybox", "sleep", "1d"]);
+        let place = Place::of(&docker, tenant);
+        place.serve();
+        (place, docker.address(tenant).parse::<IpAddr>().expect("an address"))
+    });
+    let cart = Place::of(&docker, {
+        docker.start(&["--name", "cart", "-l", "selvedge.tenant=shop", "busybox", "sleep", "1d"]);
+        "cart"
+    });
+    let there = || host.sh("nft list tables").stdout.contains("inet selvedge_");
+    config("policy = \"open\"\n");
+    // A new worker that waits for an engine is not ready in time.
+    let dockerd = nix::unistd::Pid::from_raw(i32::try_from(engine.pid()).expect("a pid"));
+    nix::sys::signal::kill(dockerd, Signal::SIGSTOP).expect("it lives");
+    let upgrade = selvedge.ask(&["upgrade", "--timeout", "2s"]);
+    let seen = (upgrade.code, there(), what_reaches(shop, bank));
+    nix::sys::signal::kill(dockerd, Signal::SIGCONT).expect("it lives");
+    assert_eq!(seen, (1, true, "-".to_owned()), "an upgrade that fails changes nothing: {}", upgrade.stderr);
+    assert_eq!(selvedge.ask(&["upgrade"]).code, 0);
+    until_true("everybody reaches everybody", SOON, || what_reaches(shop, bank) == ALL);
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(!there(), "the last worker has put nothing back");
+    // And back again: what may go on is not cut for a moment.
+    let mut open = cart.connect((own, TCP[0]).into()).expect("of one tenant");
+    config("policy = \"tenant\"\n");
+    let upgraded = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let upgrade = scope.spawn(|| {
+            let code = selvedge.ask(&["upgrade"]).code;
+            upgraded.store(true, Ordering::Relaxed);
+            code
+        });
+        while !upgraded.load(Ordering::Relaxed) {
+            speaks(&mut open).expect("an open connection of one tenant goes on");
+            assert_eq!(cart.tcp((own, TCP[1]).into()), Answer::Reached, "and new ones are let in");
+        }
+        assert_eq!(upgrade.join().expect("it ends"), 0);
+    });
+    assert_eq!(what_reaches(shop, bank), "-");
+    speaks(&mut open).expect("it goes on");
 }

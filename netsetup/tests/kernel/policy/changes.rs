@@ -39,6 +39,22 @@ fn a_grant_that_goes_cuts_and_one_that_stays_keeps() {
 }
 
 #[test]
+fn where_there_are_no_rules_yet_nothing_is_refused_before_all_parties_are_put() {
+    on_a_host(|| async {
+        let network = host().await;
+        let (one, two) = (wired(&network).await, wired(&network).await);
+        let mut call = dial(one.pid(), (two.pid(), two.address.into()), 7000).unwrap();
+        let before = (generation(), sh("nft list ruleset"));
+        let first = Policy::new(open());
+        assert!(!first.begin().await.unwrap());
+        assert_eq!((generation(), sh("nft list ruleset")), before, "it was only tried");
+        enforce(&first, &[member(&one, "shop"), member(&two, "shop")]).await;
+        assert!(call.alive(), "who may go on is not cut");
+        assert!(Policy::new(open()).begin().await.unwrap(), "the next one goes on with it");
+    });
+}
+
+#[test]
 fn the_next_worker_changes_nothing() {
     on_a_host(|| async {
         let network = host().await;
