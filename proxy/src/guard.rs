@@ -231,8 +231,11 @@ pub(crate) async fn keep(worker: Arc<Worker>) {
     while let Ok(change) = received.try_recv() {
         batch.push(change);
     }
-    rules.take(std::mem::take(&mut batch)).await;
+    rules.hear(&batch);
+    // Also if it does not work out: whoever is to be admitted is told then.
+    rules.apply_once().await;
     rules.in_force.add_permits(1);
+    rules.take(std::mem::take(&mut batch)).await;
     rules.count().await;
     loop {
         tokio::select! {
@@ -277,9 +280,9 @@ impl Rules {
         }
     }
 
-    /// First the rules, then the names; but who is gone is not answered for a moment longer.
-    async fn take(&self, batch: Vec<Change>) {
-        for change in &batch {
+    /// What the rules are to say of others; and who is gone is not answered for a moment longer.
+    fn hear(&self, batch: &[Change]) {
+        for change in batch {
             match change {
                 Change::Put(record) => self.policy.put(&record.id, party(record, &[])),
                 Change::Gone(id) => {
@@ -289,6 +292,11 @@ impl Rules {
                 Change::Mark(_) => {}
             }
         }
+    }
+
+    /// First the rules, then the names.
+    async fn take(&self, batch: Vec<Change>) {
+        self.hear(&batch);
         // A name whose rules are not in force must not be answered.
         while !self.apply_once().await {
             tokio::time::sleep(RETRY).await;
