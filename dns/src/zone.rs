@@ -80,7 +80,7 @@ impl Zones {
                 of_addresses(table, addresses, asked).unwrap_or_else(|| Answer::NoData(zone_of(table, wire))),
             ),
             Found::Empty => Some(self.empty(table, wire, asked)),
-            Found::Missing => Some(computed(table, wire, asked)),
+            Found::Missing => Some(computed(table, wire, (asked, table.compute(wire)))),
             Found::Shared => shared(table, wire, asked),
             Found::Outside if reverse::is_reverse(wire) => reverse::answer(self, table, wire, asked),
             Found::Outside if is_below(wire, LOCALHOST) => Some(localhost(asked)),
@@ -117,9 +117,9 @@ fn of_addresses<'t>(table: Sight<'t>, addresses: Cow<'t, [Ipv4Addr]>, asked: u16
 }
 
 /// The answer for a name in a domain of ours that no container has: an instance's own name, a service's, or none.
-fn computed<'t>(table: Sight<'t>, wire: &[u8], asked: u16) -> Answer<'t> {
+fn computed<'t>(table: Sight<'t>, wire: &[u8], (asked, meaning): (u16, Option<Computed>)) -> Answer<'t> {
     let zone = zone_of(table, wire);
-    match table.compute(wire) {
+    match meaning {
         Some(Computed::Instance(address)) => {
             of_addresses(table, Cow::Owned(vec![address]), asked).unwrap_or(Answer::NoData(zone))
         }
@@ -137,8 +137,9 @@ fn computed<'t>(table: Sight<'t>, wire: &[u8], asked: u16) -> Answer<'t> {
 /// The answer for a name in a domain that others have names in too. What we do not know is theirs to say, but not while it
 /// may be unread, nor what the asker must not know of.
 fn shared<'t>(table: Sight<'t>, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
-    let is_theirs = table.compute(wire).is_none() && !table.is_partial() && !table.hides(wire);
-    (!is_theirs).then(|| computed(table, wire, asked))
+    let meaning = table.compute(wire);
+    let is_theirs = meaning.is_none() && !table.is_partial() && !table.hides(wire);
+    (!is_theirs).then(|| computed(table, wire, (asked, meaning)))
 }
 
 /// The answer for a name that is not in the table, which is no proof while the table is not whole.

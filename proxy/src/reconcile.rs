@@ -16,8 +16,7 @@ use tracing::{debug, info, warn};
 
 use crate::book::{Entry, Phase};
 use crate::docker::engine::EngineError;
-use crate::docker::model;
-use crate::docker::model::short;
+use crate::docker::model::{self, short};
 use crate::docker::wording::Lookup;
 use crate::hosts;
 use crate::naming;

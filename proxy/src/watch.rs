@@ -17,8 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::book::Phase;
 use crate::docker::engine::EngineError;
-use crate::docker::model::short;
-use crate::docker::model::{Event, Listed};
+use crate::docker::model::{Event, Listed, short};
 use crate::fabric;
 use crate::front::parting;
 use crate::note::LABEL;

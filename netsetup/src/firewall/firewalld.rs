@@ -79,10 +79,11 @@ pub(crate) fn lacking(pools: &[IpNet]) -> Option<String> {
 fn strange(pools: &[IpNet]) -> Result<Vec<IpNet>, Error> {
     let (mut is_there, mut sorted) = (false, Vec::new());
     for chain in CHAINS {
-        if let Some(listing) = nft::list::<Listing>(&["list", "chain", "inet", "firewalld", chain])? {
-            is_there = true;
-            sorted.extend(listing.sorted());
-        }
+        let found: Option<Listing> = nft::list(&["list", "chain", "inet", "firewalld", chain])?;
+        // Every firewalld has the first.
+        let Some(listing) = found else { break };
+        is_there = true;
+        sorted.extend(listing.sorted());
     }
     let is_known = |pool: &IpNet| {
         sorted.iter().any(|sorted| match sorted {
