@@ -13,6 +13,9 @@ fn main() {
         // One segment after another without padding to pages: a few kilobytes instead of sixteen.
         "-Wl,-z,noseparate-code",
         "-Wl,--build-id=none",
+        // Where the worker finds the mailbox, in every version.
+        "-Wl,--section-start=.mailbox=0x10000000",
+        "-Wl,-z,max-page-size=4096",
     ];
     for argument in arguments {
         println!("cargo::rustc-link-arg-bins={argument}");

@@ -1,35 +1,36 @@
-//! Claims of what only one host may have: a block of the pool, or one address.
+//! Claims of things that only one host may have: a block of the pool, or one address.
 //!
-//! Each is a key that is made only if it is not there. Must never give the same thing to two: when in doubt the answer
-//! is an error.
+//! Each claim is a key that is created only if it is absent. Must never give the same thing to two hosts: when in doubt
+//! it returns an error.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use selvedge_registry::name::fnv1a;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
+use crate::identity::Identity;
 use crate::key::{Claim, Key, Verdict};
-use crate::member::{Asked, Identity};
 use crate::store::{Lifetime, StoreError, Writer};
-use crate::world::{NOBODY, SPLIT, World};
+use crate::world::{SPLIT, UNOWNED, World};
 
 /// How long a claim waits for the registry, or for another host.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
-/// How often it looks whether something has changed.
+/// How often to check for changes while a claim waits.
 const LOOK: Duration = Duration::from_millis(50);
-/// So many blocks are tried: more than hosts that could want one at the same moment.
+/// How many blocks to try: more than there are hosts that could want one at the same moment.
 const CANDIDATES: usize = 1024;
 
-/// Why something could not be had.
+/// Why a claim failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClaimError {
     /// The registry does not answer.
     #[error("the registry cannot be reached: {0}")]
     Unreachable(String),
-    /// Every block belongs to somebody.
+    /// Every block belongs to a host.
     #[error("every block of the pool {0} belongs to a host")]
     Exhausted(Ipv4Net),
     /// Another container has the address.
@@ -37,19 +38,26 @@ pub enum ClaimError {
     Taken {
         /// The address.
         address: Ipv4Addr,
-        /// Who has it.
+        /// The container that has it.
         container: String,
-        /// Where.
+        /// Its host.
         host: String,
     },
-    /// The host in whose block it lies does not say whether it is free.
+    /// The host that owns the block did not say whether the address is free.
     #[error("address {address} lies in a block of host {host}, which does not answer")]
     Silent {
         /// The address.
         address: Ipv4Addr,
-        /// Whose block it is.
+        /// The owner of the block.
         host: String,
     },
+}
+
+/// An address that a container wants.
+pub(crate) struct Asked {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) container: String,
+    pub(crate) reply: oneshot::Sender<Result<(), ClaimError>>,
 }
 
 impl From<StoreError> for ClaimError {
@@ -58,14 +66,14 @@ impl From<StoreError> for ClaimError {
     }
 }
 
-/// The prefix length of the blocks that a subnet of its own is handed out in: containers of one may be on all hosts.
+/// The prefix length of the blocks of a separate subnet: small, so that its containers may be on all hosts.
 #[must_use]
 pub fn small_block_size(block_size: u8) -> u8 {
     (block_size + 4).clamp(28, 32)
 }
 
-/// Blocks that nobody has, as far as is known, from a place in the pool (or in the subnet) that is this host's own: hosts
-/// that begin together then rarely want the same.
+/// Blocks that are free as far as we know, starting at this host's own place in the pool (or the subnet): so hosts that
+/// start together rarely want the same one.
 pub(crate) fn free_blocks(identity: &Identity, world: &World, subnet: Option<Ipv4Net>) -> Vec<Ipv4Net> {
     let length = subnet.map_or(identity.block_size, |_| small_block_size(identity.block_size));
     let pool = subnet.unwrap_or(identity.pool);
@@ -90,8 +98,8 @@ pub fn block_of(address: Ipv4Addr, block_size: u8) -> Option<Ipv4Net> {
     Ipv4Net::new(address, block_size).ok().map(|block| block.trunc())
 }
 
-/// Takes the first of the candidates that is free. Those that are smaller than `block_size` lie in one of that size that
-/// no host has as a whole: its key decides between the two.
+/// Claims the first free candidate. Candidates smaller than `block_size` lie in a block of that size which no host owns
+/// as a whole: the key of that block decides between the two uses.
 pub(crate) async fn block<W: Writer>(
     writer: W,
     host: &str,
@@ -114,20 +122,20 @@ pub(crate) async fn block<W: Writer>(
     Err(ClaimError::Exhausted(pool))
 }
 
-/// Writes a block down, if nobody has it.
+/// Claims a block in the registry, unless a host has it.
 async fn take<W: Writer>(writer: &W, block: Ipv4Net, host: &str) -> Result<bool, StoreError> {
     let key = Key::Block(block).to_string();
     let taken = writer.create(&key, host, Lifetime::Forever).await?;
-    // It is being given back just now, or whoever gave it back was interrupted.
-    if !taken && writer.get(&key).await?.is_none_or(|owner| owner == NOBODY) {
-        writer.delete(&key, Some(NOBODY)).await?;
+    // It is being given back right now, or the host that gave it back was interrupted.
+    if !taken && writer.get(&key).await?.is_none_or(|owner| owner == UNOWNED) {
+        writer.delete(&key, Some(UNOWNED)).await?;
         return writer.create(&key, host, Lifetime::Forever).await;
     }
     Ok(taken)
 }
 
-/// Takes one address of which `blocks` are the ones in which it may lie, the larger first. A holder that is about to let
-/// go is waited for.
+/// Claims one address; `blocks` are the blocks that it may lie in, the larger one first. Waits for a holder that is
+/// about to release it.
 pub(crate) async fn address<W: Writer>(
     writer: W,
     host: String,
@@ -137,7 +145,7 @@ pub(crate) async fn address<W: Writer>(
 ) -> Result<(), ClaimError> {
     let claim = Claim { host, container: asked.container.clone(), answer: Verdict::Asked };
     let key = Key::Address(asked.address).to_string();
-    while !writer.create(&key, &text(&claim), Lifetime::Forever).await? {
+    while !writer.create(&key, &claim.text(), Lifetime::Forever).await? {
         let holder: Option<Claim> =
             writer.get(&key).await?.and_then(|value| serde_json::from_str(&value).ok());
         match holder {
@@ -149,7 +157,7 @@ pub(crate) async fn address<W: Writer>(
             _ => sleep(LOOK).await,
         }
     }
-    // Only now: whoever claims the block from here on sees our claim.
+    // Only now: a host that claims the block from here on sees our claim.
     let mut owner = None;
     for block in blocks.into_iter().flatten() {
         owner = writer.get(&Key::Block(block).to_string()).await?;
@@ -165,7 +173,7 @@ pub(crate) async fn address<W: Writer>(
     }
 }
 
-/// Waits for the word of the host that hands out the block; takes the claim back if that is no.
+/// Waits for the verdict of the block's owner; withdraws the claim if the verdict is no.
 async fn granted<W: Writer>(
     writer: &W,
     key: &str,
@@ -173,7 +181,7 @@ async fn granted<W: Writer>(
     (claim, owner): (&Claim, String),
     until: Instant,
 ) -> Result<(), ClaimError> {
-    let mut last = text(claim);
+    let mut last = claim.text();
     let refusal = loop {
         let Some(value) = writer.get(key).await? else {
             break ClaimError::Silent { address, host: owner };
@@ -183,7 +191,7 @@ async fn granted<W: Writer>(
         match answer {
             Verdict::Granted => return Ok(()),
             Verdict::Refused => {
-                let container = "that has it already".to_owned();
+                let container = "that already has it".to_owned();
                 break ClaimError::Taken { address, container, host: owner };
             }
             Verdict::Asked if Instant::now() >= until => break ClaimError::Silent { address, host: owner },
@@ -194,15 +202,10 @@ async fn granted<W: Writer>(
     Err(refusal)
 }
 
-/// What a block's host says: an answer once given stays, but for one that was refused and asks again.
+/// The verdict of a block's owner: once given it stays, unless it was a refusal and the host asks again.
 pub(crate) fn verdict(claim: &Claim, free: bool) -> Verdict {
     match (claim.answer, free) {
         (Verdict::Granted, _) | (_, true) => Verdict::Granted,
         (_, false) => Verdict::Refused,
     }
-}
-
-/// A claim as it stands in the registry.
-pub(crate) fn text(claim: &Claim) -> String {
-    serde_json::to_string(claim).unwrap_or_default()
 }

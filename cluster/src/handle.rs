@@ -1,10 +1,9 @@
 //! The face of the crate: what the rest of Selvedge asks of the cluster.
 //!
-//! Whatever is published is in the table of names at once; everything else is the member's work, on a thread of its
-//! own, so that a slow registry never holds up a request.
+//! Published records are in the table of names at once; everything else is the member's work, on a thread of its own. A
+//! slow registry must never hold up a request.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, PoisonError};
 
@@ -14,52 +13,61 @@ use selvedge_registry::table::SharedTable;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::claim::ClaimError;
+use crate::command::Command;
+pub use crate::command::{Owner, Reserve};
+use crate::identity::Identity;
 use crate::key::write_record;
-use crate::member::{Identity, Member};
+use crate::member::Member;
 use crate::names::Names;
+use crate::recall::Remembered;
 use crate::store::Servers;
+#[cfg(feature = "etcd")]
 use crate::store::etcd::Etcd;
 use crate::store::memory::Memory;
+#[cfg(feature = "zookeeper")]
 use crate::store::zookeeper::Zookeeper;
 use crate::view::View;
 
-/// Where the registry is.
+/// The kind of registry.
 #[derive(Debug, Clone)]
 pub enum Kind {
-    /// Nowhere: this host is alone, or (in tests) shares memory with others.
+    /// None: this host is alone, or (in tests) shares memory with others.
     Local(Memory),
     /// Apache ZooKeeper.
+    #[cfg(feature = "zookeeper")]
     Zookeeper(Servers),
     /// etcd.
+    #[cfg(feature = "etcd")]
     Etcd(Servers),
 }
 
-/// What another host's claim asks of the book of addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reserve<'a> {
-    /// Do not hand the address out: it is this host's.
-    For(&'a str),
-    /// Nobody else claims it any more.
-    Free,
-}
+impl Kind {
+    /// The registry of a URL's scheme; `None` if this build has no such registry.
+    #[must_use]
+    pub fn of(scheme: &str, servers: Servers) -> Option<Self> {
+        match scheme {
+            #[cfg(feature = "zookeeper")]
+            "zookeeper" => Some(Self::Zookeeper(servers)),
+            #[cfg(feature = "etcd")]
+            "etcd" => Some(Self::Etcd(servers)),
+            _ => {
+                drop(servers);
+                None
+            }
+        }
+    }
 
-/// Keeps addresses of our blocks for other hosts; refuses with the holder when one is taken.
-pub type Owner = Box<dyn Fn(Ipv4Addr, Reserve<'_>) -> Result<(), String> + Send>;
-
-#[derive(Debug)]
-pub(crate) enum Command {
-    Publish { id: String, text: String, vips: Vec<String> },
-    Withdraw { id: String },
-    Told { id: String, reply: oneshot::Sender<()> },
-    Settled,
-    Blocks(Vec<Ipv4Net>),
-    GiveBack(Ipv4Net),
-    ClaimBlock { subnet: Option<Ipv4Net>, reply: oneshot::Sender<Result<Ipv4Net, ClaimError>> },
-    ClaimAddress { address: Ipv4Addr, container: String, reply: oneshot::Sender<Result<(), ClaimError>> },
-    HasAddress { address: Ipv4Addr, container: String },
-    ReleaseAddress { address: Ipv4Addr, container: String },
-    Forget { host: String, reply: oneshot::Sender<Result<(), String>> },
-    Leave(oneshot::Sender<()>),
+    /// Its servers, if it has any.
+    #[must_use]
+    pub fn servers(&self) -> Option<&Servers> {
+        match self {
+            Self::Local(_) => None,
+            #[cfg(feature = "zookeeper")]
+            Self::Zookeeper(servers) => Some(servers),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(servers) => Some(servers),
+        }
+    }
 }
 
 /// This host's part in the cluster. Its thread ends when this is dropped.
@@ -73,7 +81,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Begins to take part. In `memory`, which outlives this process, stands what the registry said last.
+    /// Joins the cluster.
     ///
     /// # Errors
     /// The thread or its runtime cannot be started.
@@ -82,7 +90,7 @@ impl Cluster {
         identity: Identity,
         names: Names,
         owner: Owner,
-        memory: Option<File>,
+        remembered: Remembered,
     ) -> std::io::Result<Self> {
         let (commands, received) = mpsc::unbounded_channel();
         let (told, views) = watch::channel(Arc::new(View::default()));
@@ -92,30 +100,34 @@ impl Cluster {
         let by_tenant = identity.by_tenant;
         std::thread::Builder::new().name("registry".to_owned()).spawn(move || match kind {
             Kind::Local(store) => {
-                runtime
-                    .block_on(Member::new(store, identity, others, owner, channels).recalling(memory).run());
+                runtime.block_on(
+                    Member::new(store, identity, others, owner, channels).recalling(remembered).run(),
+                );
             }
+            #[cfg(feature = "zookeeper")]
             Kind::Zookeeper(servers) => {
                 let store = Zookeeper::new(servers);
-                runtime
-                    .block_on(Member::new(store, identity, others, owner, channels).recalling(memory).run());
+                runtime.block_on(
+                    Member::new(store, identity, others, owner, channels).recalling(remembered).run(),
+                );
             }
+            #[cfg(feature = "etcd")]
             Kind::Etcd(servers) => {
                 let store = Etcd::new(servers);
-                runtime
-                    .block_on(Member::new(store, identity, others, owner, channels).recalling(memory).run());
+                runtime.block_on(
+                    Member::new(store, identity, others, owner, channels).recalling(remembered).run(),
+                );
             }
         })?;
         Ok(Self { table, commands, views, address, by_tenant })
     }
 
-    // A member that has ended by a panic leaves this host as it is: nothing here fails for it.
+    // If the member's thread panicked, this host stays as it is: nothing here fails because of it.
     fn send(&self, command: Command) {
         let _ = self.commands.send(command);
     }
 
-    /// Makes a record known: to this host at once, to the others soon. Gives back what was wrong with names that
-    /// were left out.
+    /// Publishes a record: to this host at once, to the others soon. Returns an error for each name that was left out.
     pub fn publish(&self, record: Record) -> Vec<selvedge_registry::error::Error> {
         let (id, text) = (record.id.clone(), write_record(&record));
         let tenant = self.by_tenant.then(|| record.tenant());
@@ -126,22 +138,22 @@ impl Cluster {
         refused
     }
 
-    /// Takes a container's record back.
+    /// Withdraws a container's record.
     pub fn withdraw(&self, id: &str) {
         if self.table.write().unwrap_or_else(PoisonError::into_inner).remove(id) {
             self.send(Command::Withdraw { id: id.to_owned() });
         }
     }
 
-    /// Returns when the registry has what was published of a container last, so that the others are hearing of it; at once
-    /// while the registry is away.
+    /// Returns once the registry has the record last published for a container, so that the others are hearing of it;
+    /// returns at once while the registry is away.
     pub async fn told(&self, id: &str) {
         let (reply, told) = oneshot::channel();
         self.send(Command::Told { id: id.to_owned(), reply });
         let _ = told.await;
     }
 
-    /// All of this host's containers have been published: what else the registry holds of this host is old.
+    /// All of this host's containers have been published: other records of this host in the registry are stale.
     pub fn settled(&self) {
         self.send(Command::Settled);
     }
@@ -151,12 +163,12 @@ impl Cluster {
         self.send(Command::Blocks(blocks.into_iter().collect()));
     }
 
-    /// A block that this host does not need any more.
+    /// Gives back a block that this host no longer needs.
     pub fn give_back(&self, block: Ipv4Net) {
         self.send(Command::GiveBack(block));
     }
 
-    /// A block that nobody has; or a smaller one of a subnet, of which the other hosts may have parts too.
+    /// Claims a free block, or a smaller one of a subnet that other hosts may have parts of too.
     ///
     /// # Errors
     /// [`ClaimError`], after some seconds.
@@ -166,12 +178,12 @@ impl Cluster {
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
 
-    /// An address outside of our blocks that a container of ours has: it runs, so it was given it.
+    /// Records an address outside our blocks that a running container of ours already has.
     pub fn has_address(&self, address: Ipv4Addr, container: &str) {
         self.send(Command::HasAddress { address, container: container.to_owned() });
     }
 
-    /// An address for a container that is about to start; it may have it already.
+    /// Claims an address for a container that is about to start; the container may have it already.
     ///
     /// # Errors
     /// [`ClaimError`], after some seconds.
@@ -181,35 +193,35 @@ impl Cluster {
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
 
-    /// The container has ended: others may have its address.
+    /// The container has ended: other hosts may use its address.
     pub fn release_address(&self, address: Ipv4Addr, container: &str) {
         self.send(Command::ReleaseAddress { address, container: container.to_owned() });
     }
 
-    /// Frees all that a host holds which does not live any more.
+    /// Frees everything that a dead host holds.
     ///
     /// # Errors
-    /// Why that cannot be, for people.
+    /// Why that is not possible, worded for operators.
     pub async fn forget(&self, host: &str) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Forget { host: host.to_owned(), reply });
         answer.await.unwrap_or_else(|_| Err(ended().to_string()))
     }
 
-    /// Another worker of this host has taken over: this one is not told of any more.
+    /// Another worker of this host has taken over: this one no longer announces itself.
     pub async fn leave(&self) {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Leave(reply));
         let _ = answer.await;
     }
 
-    /// At which address other hosts reach this one.
+    /// The address at which other hosts reach this one.
     #[must_use]
     pub fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// What is known of the cluster, and its changes.
+    /// The state of the cluster, and its changes.
     #[must_use]
     pub fn views(&self) -> watch::Receiver<Arc<View>> {
         self.views.clone()

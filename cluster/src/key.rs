@@ -1,7 +1,7 @@
-//! What is written in the registry: the layout of the keys, and what stands behind them.
+//! The registry's content: the layout of the keys, and the meaning of their values.
 //!
-//! A container's record is the key itself, so that one notice tells a peer all, and nobody reads anything back. Pure
-//! text; what cannot be understood is nothing of ours and never an error.
+//! A container's record is in the key itself, so that one notification tells a peer everything and no host has to read
+//! it back. Pure text; a key that we cannot parse is not ours, and never an error.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,22 +19,22 @@ pub const FOLDERS: [&str; 7] = ["hosts", "live", "blocks", "addresses", "names",
 /// One key, relative to the prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Key {
-    /// What all hosts must agree about; the value is a [`Settings`].
+    /// What all hosts must agree on; the value is a [`Settings`].
     Settings,
     /// A host; the value is a [`HostInfo`].
     Host(String),
-    /// A host's worker is there; goes with its session or lease.
+    /// A host's worker is running; the key goes with its session or lease.
     Live {
         /// The host's name.
         host: String,
-        /// Tells the workers of one host from another.
+        /// Distinguishes the workers of one host.
         instance: String,
     },
     /// A part of the pool; the value is the name of the host that hands it out.
     Block(Ipv4Net),
     /// One address that a container asked for; the value is a [`Claim`].
     Address(Ipv4Addr),
-    /// A virtual address; the value is what it is called ([`selvedge_registry::vip::Vip::key`]).
+    /// A virtual address; the value is its name ([`selvedge_registry::vip::Vip::key`]).
     Vip(Ipv4Addr),
     /// A running container of a host, see [`write_record`].
     Record {
@@ -43,7 +43,7 @@ pub enum Key {
         /// The record.
         text: String,
     },
-    /// Since when a host is not there; the value is a time in seconds since 1970.
+    /// Since when a host has been away; the value is a time in seconds since 1970.
     Gone(String),
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for Key {
 }
 
 impl Key {
-    /// The key that the text is, if it is one of ours.
+    /// Parses a key; none if it is not one of ours.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text == "settings" {
@@ -94,14 +94,14 @@ impl Key {
         }
     }
 
-    /// Whether it matters what stands behind the key; if not, it need not be read.
+    /// Whether the key's value matters; if not, it need not be read.
     #[must_use]
     pub fn has_value(&self) -> bool {
         !matches!(self, Self::Live { .. } | Self::Record { .. })
     }
 }
 
-/// Whether a host can be called so: letters, digits, `-`, `_` and `.`, at most 255, none of them `.` or `..` alone.
+/// Whether this is a valid host name: letters, digits, `-`, `_` and `.`, at most 255, and neither `.` nor `..`.
 #[must_use]
 pub fn is_host_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -115,51 +115,61 @@ pub struct Settings {
     pub pool: Ipv4Net,
     /// Prefix length of a block.
     pub block_size: u8,
-    /// Those of them that are virtual; a registry that was begun by an early version does not say.
+    /// The part of them that is virtual; a registry created by an early version does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vips: Option<Ipv4Net>,
-    /// Tells this content of the registry from one that was there before it was emptied.
+    /// Distinguishes this content of the registry from what was there before it was emptied.
     pub epoch: String,
 }
 
-/// What a host says of itself.
+/// What a host says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostInfo {
     /// Its address on the underlay.
     pub address: IpAddr,
-    /// The TCP port on which its keeper listens: who can connect knows that it lives.
+    /// The TCP port on which its keeper listens: a successful connection proves that the host is alive.
     pub port: u16,
     /// The version of its worker.
     pub version: String,
     /// `auto`, `direct` or `vxlan`.
     pub datapath: String,
-    /// `open` or `tenant`; empty = an early version, which does not say.
+    /// `open` or `tenant`; empty for an early version, which does not say.
     #[serde(default)]
     pub policy: String,
+    /// Whether it can be told on that port that a container takes no new connections; an early version cannot.
+    #[serde(default)]
+    pub heeds_stops: bool,
 }
 
-/// Who has an address that a container asked for.
+/// The holder of an address that a container asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The host.
     pub host: String,
     /// The container's id.
     pub container: String,
-    /// What the host says to it in whose block the address lies.
+    /// The verdict of the host that owns the address's block.
     #[serde(default)]
     pub answer: Verdict,
 }
 
-/// What the host that hands out a block says to a claim within it.
+impl Claim {
+    /// Its text in the registry.
+    pub(crate) fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// The verdict of a block's owner on a claim within the block.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Nothing yet.
     #[default]
     Asked,
-    /// It does not hand it out to others.
+    /// The owner will not hand it out to others.
     Granted,
-    /// A container there has it already.
+    /// One of the owner's containers already has it.
     Refused,
 }
 

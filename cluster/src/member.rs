@@ -1,12 +1,11 @@
-//! This host's part in the cluster: one task that keeps the registry true of this host, and this host's view true of
-//! the registry.
+//! This host's part in the cluster: one task that keeps the registry up to date about this host, and this host's view
+//! up to date with the registry.
 //!
-//! What this host has ([`Own`]) and what the registry holds of it are compared, and the difference is written: after
-//! each look at all, whenever something of ours is missing, and whenever a write failed. Must never be waited for by
-//! anything but a claim, which has a time limit.
+//! Compares what this host has ([`Own`]) with what the registry holds of it, and writes the difference: after each full
+//! read, whenever something of ours is missing, and whenever a write failed. Nothing must ever wait for it but a claim,
+//! which has a time limit.
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,12 +17,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::info;
 
-use crate::claim::{self, ClaimError};
-use crate::handle::{Command, Owner};
-use crate::key::{HostInfo, Key, Settings};
+use crate::change::Change;
+use crate::claim::{self, Asked, ClaimError};
+use crate::command::{Command, Owner};
+use crate::identity::Identity;
+use crate::key::Key;
 use crate::names::Others;
 use crate::recall::Recall;
-use crate::store::{Lifetime, News, Reader, Store, StoreError, Writer};
+use crate::store::{News, Reader, Store, StoreError, Writer};
 use crate::view::{Registry, View};
 use crate::world::World;
 
@@ -35,41 +36,19 @@ mod news;
 mod own;
 mod recalling;
 mod writes;
+
 pub(crate) use own::Own;
 
-/// How often doubts are looked at.
+/// How often to check hosts in doubt.
 const TICK: Duration = Duration::from_millis(250);
-/// The first pause, and the longest, between two tries to reach a registry.
+/// The shortest and the longest pause between two attempts to reach a registry.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Writes that are under way at once.
+/// How many writes may be in flight at once.
 const AT_ONCE: usize = 128;
 
-/// What a member is and may do.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// The name of this host in the registry.
-    pub host: String,
-    /// Tells this worker from its predecessor and its successor.
-    pub instance: String,
-    /// What this host says of itself.
-    pub info: HostInfo,
-    /// All container addresses.
-    pub pool: Ipv4Net,
-    /// Prefix length of a block.
-    pub block_size: u8,
-    /// The part of the pool that virtual addresses are taken from; no blocks lie in it.
-    pub vips: Option<Ipv4Net>,
-    /// Whether each tenant has names of its own for virtual addresses.
-    pub by_tenant: bool,
-    /// For how long a host must be away before its blocks are freed.
-    pub free_after: Duration,
-    /// Whether the first block is the pool's first: where there is nobody to compete with.
-    pub alone: bool,
-}
-
 pub(crate) struct Member<S: Store> {
-    /// Not here while it is being opened.
+    /// None while it is being opened.
     store: Option<S>,
     opening: Option<LocalBoxFuture<'static, Opened<S>>>,
     pub(crate) identity: Identity,
@@ -80,30 +59,30 @@ pub(crate) struct Member<S: Store> {
     views: watch::Sender<Arc<View>>,
     link: Option<(S::Writer, S::Reader)>,
     state: Registry,
-    /// When the registry is tried again.
+    /// When to try the registry again.
     again: Instant,
     pause: Duration,
-    /// Keys that are being written.
+    /// Keys whose writes are in flight.
     busy: HashSet<String>,
-    /// Something of ours may not be as it should in the registry.
+    /// The registry may differ from what this host has.
     dirty: bool,
-    /// When what could not be written is tried again.
+    /// When to retry failed writes.
     retry_at: Option<Instant>,
     waiting: Vec<Pending>,
-    /// Who waits until the registry has a container's record, by the container's id.
+    /// Callers waiting until the registry has a container's record, by the container's id.
     telling: Vec<(String, oneshot::Sender<()>)>,
     jobs: FuturesUnordered<LocalBoxFuture<'static, Done>>,
-    /// When a host is to be asked next whether it lives.
+    /// When to probe a host next.
     ask_at: HashMap<String, Instant>,
     recall: Option<Recall>,
-    /// What is known is not yet written down.
+    /// Our knowledge has changed since it was last saved.
     unsaved: bool,
-    /// Before this it is not worth to be written down again.
+    /// Saving again before this time is not worth it.
     save_at: Instant,
     told: Option<Registry>,
 }
 
-/// A store, and what became of the try to reach it.
+/// A store, and the result of the attempt to reach it.
 type Opened<S> = (S, Result<(<S as Store>::Writer, <S as Store>::Reader), StoreError>);
 
 /// A claim that waits for the registry.
@@ -119,29 +98,6 @@ pub(crate) enum Done {
     Saw { key: Key, result: Result<Option<String>, StoreError> },
     Probed { host: String, answered: bool },
     Nothing,
-}
-
-/// An address that a container wants.
-pub(crate) struct Asked {
-    pub(crate) address: Ipv4Addr,
-    pub(crate) container: String,
-    pub(crate) reply: oneshot::Sender<Result<(), ClaimError>>,
-}
-
-/// One write that makes the registry true of this host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Change {
-    Create(Key, String, Lifetime),
-    Replace(Key, String, String),
-    Delete(Key, Option<String>),
-}
-
-impl Change {
-    fn key(&self) -> &Key {
-        match self {
-            Self::Create(key, ..) | Self::Replace(key, ..) | Self::Delete(key, _) => key,
-        }
-    }
 }
 
 impl<S: Store + 'static> Member<S> {
@@ -223,7 +179,7 @@ impl<S: Store + 'static> Member<S> {
             Done::Probed { host, answered } => {
                 let cut_off = !self.is_connected();
                 if self.world.asked(&host, answered, cut_off) {
-                    info!(host, answered, "asked a host that the registry tells nothing of");
+                    info!(host, answered, "probed a host that is missing from the registry");
                 }
             }
             Done::Nothing => {}
@@ -238,7 +194,7 @@ impl<S: Store + 'static> Member<S> {
         self.busy.contains(key)
     }
 
-    /// Begins a job that ends with what is to be seen of this key.
+    /// Starts a job that ends by reporting this key's state.
     pub(crate) fn begin(&mut self, key: String, job: LocalBoxFuture<'static, Done>) {
         self.busy.insert(key);
         self.jobs.push(job);
@@ -268,7 +224,7 @@ impl<S: Store + 'static> Member<S> {
                 self.own.blocks.extend(blocks);
                 self.dirty = true;
                 self.world.changed = true;
-                // Known before the registry is: what an earlier worker wrote down.
+                // Known before the registry answers: what an earlier worker saved.
                 self.heed_all();
             }
             Command::GiveBack(block) => {
@@ -294,7 +250,7 @@ impl<S: Store + 'static> Member<S> {
         }
     }
 
-    /// Those whose record the registry has, or that there is nobody to tell of.
+    /// Answers the callers whose record the registry has, or for which there is no registry to tell.
     fn answer_those_who_wait(&mut self) {
         let connected = self.is_connected();
         let is_unwritten =
@@ -317,7 +273,7 @@ impl<S: Store + 'static> Member<S> {
         }));
     }
 
-    /// Lets the rest of Selvedge see what has changed.
+    /// Publishes the new view to the rest of Selvedge, if it changed.
     fn tell(&mut self) {
         let changed = std::mem::take(&mut self.world.changed);
         if !changed && self.told.as_ref() == Some(&self.state) {
@@ -357,14 +313,4 @@ async fn pending<T>(opening: &mut Option<LocalBoxFuture<'static, T>>) -> T {
 /// Seconds since 1970.
 fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
-}
-
-/// A new content of the registry.
-pub(crate) fn settings(identity: &Identity) -> Settings {
-    Settings {
-        pool: identity.pool,
-        block_size: identity.block_size,
-        vips: identity.vips,
-        epoch: format!("{:016x}", rand::random::<u64>()),
-    }
 }

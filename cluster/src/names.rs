@@ -1,5 +1,5 @@
-//! Where names go: this host's at once into the table that is answered from, the other hosts' by a way that may first do
-//! something else with them.
+//! Where names go: this host's go at once into the table that is answered from, and other hosts' take a path that may
+//! do something else with them first.
 
 use std::sync::PoisonError;
 
@@ -8,16 +8,16 @@ use selvedge_registry::table::SharedTable;
 
 /// Takes in the records of other hosts. Called in the order of the news; must not block.
 pub trait Others: Send {
-    /// A record is there, in place of the one with its id.
+    /// Adds a record, replacing the one with its id.
     fn put(&mut self, record: Record);
-    /// The record with this id is not there any more.
+    /// Removes the record with this id.
     fn remove(&mut self, id: &str);
 }
 
-/// At once.
+/// Applies records at once.
 impl Others for SharedTable {
     fn put(&mut self, record: Record) {
-        // Names that are none were told on the host that has them.
+        // The host of the container has already reported invalid names.
         let _ = self.write().unwrap_or_else(PoisonError::into_inner).put(record);
     }
 
@@ -26,16 +26,16 @@ impl Others for SharedTable {
     }
 }
 
-/// The ways of both.
+/// Where both kinds go.
 pub struct Names {
-    /// What is answered from: this host's records go in at once.
+    /// The table that is answered from: this host's records go in at once.
     pub table: SharedTable,
-    /// The way of the other hosts' records.
+    /// The path of the other hosts' records.
     pub others: Box<dyn Others>,
 }
 
 impl Names {
-    /// Both at once into the table.
+    /// Sends both at once into the table.
     #[must_use]
     pub fn at_once(table: SharedTable) -> Self {
         Self { others: Box::new(SharedTable::clone(&table)), table }

@@ -1,5 +1,5 @@
-//! Asks a host itself whether it lives, when the registry does not say so: a TCP connection to its keeper's port, which
-//! the kernel accepts as long as the keeper is there, whatever its worker does.
+//! Asks a host itself whether it is alive when the registry does not say so: a TCP connection to its keeper's port,
+//! which the kernel accepts as long as the keeper runs, whatever its worker does.
 //!
 //! Must never send a byte.
 
@@ -9,18 +9,18 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// So many hosts are asked in one go.
+/// How many hosts are probed at once.
 pub(crate) const AT_ONCE: usize = 64;
 
-/// A host that has not answered by then is too slow for those who wait for its containers, too.
+/// A host that has not answered by then is also too slow for the clients of its containers.
 const PATIENCE: Duration = Duration::from_millis(700);
 
-/// Whether somebody listens there.
+/// Whether a connection to that address succeeds.
 pub(crate) async fn answers(address: SocketAddr) -> bool {
     timeout(PATIENCE, TcpStream::connect(address)).await.is_ok_and(|connected| connected.is_ok())
 }
 
-/// After which time a host is asked again: soon, if it is taken for alive and not registered.
+/// How long to wait before probing a host again: briefly, if it counts as alive but is not registered.
 pub(crate) fn pause(doubted: bool, cut_off: bool) -> Duration {
     match (doubted, cut_off) {
         (_, true) => Duration::from_secs(3),

@@ -1,16 +1,28 @@
-//! What the registry said last, written down in memory that outlives this process: a worker that begins while there is
-//! no registry then knows as much as the one before it.
+//! The registry's last known content, saved in memory that outlives this process: a worker that starts while there is
+//! no registry then knows as much as its predecessor.
 //!
-//! Must never be taken for the truth: whatever the registry says replaces it. A write that was cut off is not seen,
-//! because the head, which says where the whole text lies, is written last.
+//! Must never be taken for the truth: whatever the registry says replaces it. An interrupted write is invisible,
+//! because the head, which says where the whole text is, is written last.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use ipnet::Ipv4Net;
+
 const MAGIC: u64 = u64::from_be_bytes(*b"SVREGIS1");
 /// Magic, place, length and check sum.
 const HEAD: usize = 32;
+
+/// What a host knows before it asks the registry.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    /// The registry's last known content; it outlives this process.
+    pub memory: Option<File>,
+    /// Blocks that this host had: the first view has them, so that it does not claim another for want of them.
+    pub blocks: BTreeSet<Ipv4Net>,
+}
 
 /// The memory.
 #[derive(Debug)]
@@ -18,7 +30,7 @@ pub(crate) struct Recall {
     file: File,
 }
 
-/// Where a text lies.
+/// The position of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     from: u64,
@@ -31,7 +43,7 @@ impl Recall {
         Self { file }
     }
 
-    /// What was written down, if it is whole.
+    /// The saved keys, if they are whole.
     pub(crate) fn load(&self) -> Option<Vec<(String, String)>> {
         let place = self.place()?;
         let mut text = vec![0; usize::try_from(place.length).ok()?];
@@ -44,17 +56,18 @@ impl Recall {
         Some(text.lines().filter_map(pair).collect())
     }
 
-    /// Writes down all keys with their values; neither has a tab or a line's end.
+    /// Saves all keys with their values; neither may have a tab or a newline.
     ///
     /// # Errors
-    /// There is no memory left; what was there before stays.
+    /// There is no memory left; the previous content stays.
     pub(crate) fn save(&self, keys: impl Iterator<Item = (String, String)>) -> io::Result<()> {
         let mut text = String::new();
         for (key, value) in keys.filter(|(key, value)| !key.contains(['\t', '\n']) && !value.contains('\n')) {
             text.extend([key.as_str(), "\t", value.as_str(), "\n"]);
         }
         let length = text.len() as u64;
-        // Before the text that is there, if it fits, else behind it: that one stays whole until the head is written.
+        // In front of the existing text, if it fits, else behind it: the existing one stays whole until the head is
+        // written.
         let old = self.place();
         let from = match old {
             Some(old) if old.from < HEAD as u64 + length => old.from + old.length,

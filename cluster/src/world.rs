@@ -1,8 +1,8 @@
-//! What is known of the other hosts: the registry's content, and what is kept of it when the registry is not there.
+//! What is known of the other hosts: the registry's content, and what is kept of it while the registry is away.
 //!
-//! Pure: news go in, the table of names and a [`View`] come out. The rule is one: nobody is forgotten for want of news.
-//! A host that the registry does not hold for alive any more is asked by itself; only when it does not answer either
-//! are its names taken out. Its blocks stay its own until somebody frees them.
+//! Pure: news go in, the table of names and a [`View`] come out. The one rule: no host is forgotten for want of news. A
+//! host that the registry no longer reports as alive is probed; only when it does not answer either are its names
+//! removed. Its blocks stay its own until they are freed explicitly.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -20,10 +20,10 @@ mod vips;
 pub(crate) use peer::Peer;
 pub(crate) use vips::{Vips, Way};
 
-/// Whose a block is that was given back: its key has this value for the moment until it is deleted, so that others can
-/// tell that from a deletion by somebody else.
-pub(crate) const NOBODY: &str = "";
-/// Whose a block is that is handed out in smaller ones. No host is called so.
+/// The owner of a block that was given back: its key has this value for the moment until its deletion, so that other
+/// hosts can tell giving back from a deletion by a third party.
+pub(crate) const UNOWNED: &str = "";
+/// The owner of a block that is handed out in smaller ones. No host can have this name.
 pub(crate) const SPLIT: &str = "/";
 
 /// What the registry holds of this host's own.
@@ -41,23 +41,23 @@ pub(crate) struct World {
     pub(crate) settings: Option<Settings>,
     pub(crate) own: OwnInStore,
     pub(crate) peers: BTreeMap<String, Peer>,
-    /// Who hands out which part of the pool; also those that an emptied registry does not know any more.
+    /// The owner of each part of the pool; includes owners that an emptied registry does not know any more.
     pub(crate) blocks: BTreeMap<Ipv4Net, String>,
     pub(crate) claims: HashMap<Ipv4Addr, Claim>,
     pub(crate) vips: Vips,
-    /// Since when hosts are not there, as the registry tells.
+    /// Since when hosts have been away, according to the registry.
     pub(crate) gone: BTreeMap<String, u64>,
-    /// Whether the view has changed since it was last made.
+    /// Whether the view has changed since it was last built.
     pub(crate) changed: bool,
     /// Whether the registry has been read at all.
     pub(crate) read: bool,
-    /// Blocks that the registry does not know any more, of hosts that have not given them back.
+    /// Blocks missing from the registry whose hosts have not given them back.
     held_over: BTreeSet<Ipv4Net>,
     /// Blocks that are handed out in smaller ones.
     pub(crate) split: BTreeSet<Ipv4Net>,
-    /// Blocks whose host has given them back, and whose keys are still there.
+    /// Blocks that their hosts have given back, and whose keys still exist.
     pub(crate) given_back: BTreeSet<Ipv4Net>,
-    /// While all is read, strays are sorted once at the end.
+    /// While everything is read, strays are sorted once at the end.
     in_bulk: bool,
 }
 
@@ -105,7 +105,7 @@ impl World {
         let settings = keys.iter().find(|(key, _)| *key == Key::Settings);
         let settings: Option<Settings> = settings.and_then(|(_, value)| serde_json::from_str(value).ok());
         let epoch = |settings: &Option<Settings>| settings.as_ref().map(|settings| settings.epoch.clone());
-        // Another content than the one we knew: who is not in it has only not written itself down again yet.
+        // The registry has been emptied since: a host that is missing has only not registered again yet.
         let emptied = self.read && epoch(&settings) != epoch(&self.settings);
         self.settings = settings;
         self.own = OwnInStore::default();
@@ -120,7 +120,7 @@ impl World {
         for peer in self.peers.values_mut() {
             peer.begin_anew();
         }
-        // Whoever is alive comes last: what is held over for him ends then.
+        // Live hosts come last: this ends what was held over for them.
         let (live, others): (Vec<_>, Vec<_>) =
             keys.into_iter().partition(|(key, _)| matches!(key, Key::Live { .. }));
         for (key, value) in others.iter().chain(&live) {
@@ -145,7 +145,7 @@ impl World {
         self.sort_strays(|_, _| true);
     }
 
-    /// One key is there.
+    /// Applies a key that exists.
     pub(crate) fn put(&mut self, key: &Key, value: &str) {
         match key {
             Key::Settings => self.settings = serde_json::from_str(value).ok(),
@@ -191,13 +191,13 @@ impl World {
         }
     }
 
-    /// One key is not there any more.
+    /// Applies the deletion of a key.
     pub(crate) fn remove(&mut self, key: &Key) {
         match key {
             Key::Settings => self.settings = None,
             Key::Host(host) if *host == self.me => self.own.info = None,
             Key::Host(host) => {
-                // What it said stays in use while it lives.
+                // What the host said stays in use while it is alive.
                 self.on_peer(host, |peer, _| peer.info_deleted = true);
                 self.drop_nobody(host);
             }
@@ -222,11 +222,11 @@ impl World {
         }
     }
 
-    /// Whether a host answered when it was asked itself; whether that changed anything. `cut_off`: the registry tells
-    /// nothing of anybody just now.
+    /// Records whether a host answered a probe; returns whether that changed anything. `cut_off`: the registry
+    /// currently says nothing about any host.
     pub(crate) fn asked(&mut self, host: &str, answered: bool, cut_off: bool) -> bool {
         let Some(peer) = self.peers.get(host) else { return false };
-        // The registry's word counts more: a firewall may stand between us.
+        // The registry takes precedence: a firewall may stand between us.
         if !answered && !peer.is_in_doubt(cut_off) {
             return false;
         }
@@ -258,7 +258,7 @@ impl World {
         }
     }
 
-    /// Blocks have changed: which containers of these peers live outside of them?
+    /// After a change of blocks: sorts out which containers of these peers are outside of them.
     fn sort_strays(&mut self, concerns: impl Fn(&str, &Peer) -> bool) {
         self.changed = true;
         if self.in_bulk {
@@ -271,7 +271,7 @@ impl World {
         }
     }
 
-    /// The virtual addresses' names behind which any container stands. Reads all records: for when no address is left.
+    /// The names of virtual addresses that any container stands behind. Reads all records: for when no address is free.
     pub(crate) fn vips_in_use(&self, by_tenant: bool) -> HashSet<String> {
         let own = self.own.records.iter().map(|text| (self.me.as_str(), text));
         let others =
@@ -284,7 +284,7 @@ impl World {
         own.chain(others).filter_map(names).flatten().collect()
     }
 
-    /// All that a worker would want to know that begins while there is no registry, as keys and values.
+    /// Everything that a worker needs if it starts while the registry is away, as keys and values.
     pub(crate) fn dump(&self) -> Vec<(String, String)> {
         let mut all = Vec::new();
         let mut write = |key: Key, value: String| all.push((key.to_string(), value));
@@ -298,7 +298,7 @@ impl World {
             write(Key::Block(*block), SPLIT.to_owned());
         }
         for (address, claim) in &self.claims {
-            write(Key::Address(*address), crate::claim::text(claim));
+            write(Key::Address(*address), claim.text());
         }
         for (address, name) in self.vips.iter() {
             write(Key::Vip(address), name.to_owned());
@@ -317,7 +317,7 @@ impl World {
         all
     }
 
-    /// What others may see of all this.
+    /// The part of all this that others may see.
     pub(crate) fn view(&self) -> View {
         let blocks = by_host(&self.blocks);
         let peer = |(name, peer): (&String, &Peer)| PeerView {

@@ -1,4 +1,5 @@
-//! Asks a DNS server for random names of `serve`'s as fast as it answers, and says what CPU time that cost the server.
+//! Asks a DNS server for random names of `serve` as fast as it answers, and reports the CPU time that this cost the
+//! server.
 //!
 //! `load ADDRESS:PORT PROCESS NAMES QUERIES [OUTSTANDING [A|AAAA]]` prints one line: microseconds of CPU (user and system, of
 //! the process PROCESS) per answer, answers per second, and how many got none. It must never be aimed at a server that
@@ -16,7 +17,7 @@ use nix::unistd::Pid;
 
 type Failure = Box<dyn std::error::Error>;
 
-/// As many per call, at most.
+/// The most messages per call.
 const BATCH: usize = 32;
 
 /// A query for the addresses of `hN.bench.selvedge.internal`, of type `kind`.
@@ -40,7 +41,7 @@ fn send(socket: &UdpSocket, queries: &[Vec<u8>]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How many answers came, and how many of them were an address.
+/// How many answers arrived, and how many of them were an address.
 fn receive(socket: &UdpSocket, buffers: &mut [[u8; 512]]) -> Result<(usize, usize), Failure> {
     let mut headers = MultiHeaders::<SockaddrIn>::preallocate(buffers.len(), None);
     let mut slices: Vec<_> = buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
@@ -65,7 +66,7 @@ fn main() -> Result<(), Failure> {
     let kind = match rest.get(1).map_or("A", String::as_str) {
         "A" => 1,
         "AAAA" => 28,
-        other => return Err(format!("no type of addresses: {other}").into()),
+        other => return Err(format!("not an address type: {other}").into()),
     };
     let clock = clock_getcpuclockid(Pid::from_raw(process.parse()?))?;
     let socket = UdpSocket::bind("127.0.0.1:0")?;
@@ -79,7 +80,7 @@ fn main() -> Result<(), Failure> {
         let more = (outstanding - in_flight).min(BATCH).min(queries - asked);
         let batch: Vec<Vec<u8>> = (0..more)
             .map(|place| {
-                // xorshift: any name, but the same ones in each run.
+                // xorshift: random names, but the same ones in each run.
                 random ^= random << 13;
                 random ^= random >> 17;
                 random ^= random << 5;

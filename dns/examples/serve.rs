@@ -1,4 +1,4 @@
-//! Serves any number of made-up names on a loopback port until its standard input ends: for dig, and for measuring.
+//! Serves any number of made-up names on a loopback port until its standard input ends: for dig, and for benchmarks.
 //!
 //! `serve ADDRESS:PORT NAMES [RESOLV_CONF]`: `hN.bench.selvedge.internal` has the address 10.32.0.0 + N + 1, and
 //! `all.selvedge.internal` the first 100. Their IPv6 addresses are in fd00:5e:1::/64. It must never be anything but a tool for the developer.
@@ -36,7 +36,7 @@ fn main() -> Result<(), Failure> {
     let listen: SocketAddr = listen.parse()?;
     let table = Arc::new(RwLock::new(table(names.parse()?)?));
     let mut settings = Settings::new(table, listen, "10.32.0.0/12".parse()?);
-    // Nobody off this machine is asked, if not by wish.
+    // Ask no server outside this machine unless told to.
     settings.resolv_conf = rest.first().map_or("/dev/null", String::as_str).into();
     let server = Server::spawn(settings, vec![UdpSocket::bind(listen)?], vec![TcpListener::bind(listen)?])?;
     println!("{names} names on {listen}, process {}", std::process::id());

@@ -16,14 +16,14 @@ pub enum Error {
     Socket {
         /// What the socket is bound to.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         source: std::io::Error,
     },
     /// A socket's own address could not be read.
     #[error("cannot read the address of a DNS socket: {0}")]
     Address(#[source] std::io::Error),
-    /// The socket is bound to all addresses, so that the kernel would choose the source of an answer by its routes,
-    /// and a client that asked another address would throw it away.
+    /// The socket is bound to all addresses: the kernel would then choose the source of an answer by its routes, and a
+    /// client that asked another address would discard it.
     #[error("the DNS socket {0} must be bound to one address")]
     Unspecified(SocketAddr),
 }

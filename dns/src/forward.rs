@@ -1,6 +1,6 @@
-//! Asks others what is not ours: the asker's own name servers or the host's. Equal questions are asked once, answers
-//! are kept as long as their TTLs allow. It must never let one asker's questions keep out another's, and never pass on
-//! an answer to another question.
+//! Asks upstreams about names that are not ours: the asker's own name servers or the host's. Equal questions are asked
+//! once, and answers are cached as long as their TTLs allow. It must never let one asker's questions keep out
+//! another's, and never pass on an answer to another question.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,10 +13,11 @@ use tokio::sync::watch;
 
 use crate::forward::cache::{Cache, Key};
 use crate::forward::host_servers::HostServers;
-use crate::forward::message::Shape;
+use crate::forward::received::Received;
 use crate::forward::upstream::Upstreams;
 use crate::handler::Forward;
 use crate::query::{Transport, rcode};
+use crate::resolv_conf::Turns;
 use crate::settings::Settings;
 use crate::share::{Share, Shares};
 use crate::stats::Stats;
@@ -24,30 +25,27 @@ use crate::stats::Stats;
 mod cache;
 mod host_servers;
 mod message;
+mod received;
+mod turns;
 mod upstream;
 
-/// An answer of an upstream, shared by all who asked the same.
-#[derive(Debug)]
-pub(crate) struct Received {
-    bytes: Vec<u8>,
-    shape: Shape,
-}
-
-/// What a lookup came to: nothing if no upstream gave an answer.
+/// The result of a lookup: none if no upstream gave an answer.
 type Result = Option<Rc<Received>>;
-/// What those who wait for a lookup see: nothing yet, or its result.
+/// What the waiters for a lookup see: none yet, or its result.
 type Waiting = watch::Receiver<Option<Result>>;
 
-/// The questions that are under way, and what is known of earlier ones.
+/// The lookups under way, and the answers to earlier ones.
 pub(crate) struct Forwarder {
     stats: Arc<Stats>,
     host: RefCell<HostServers>,
     cache: RefCell<Cache>,
     upstreams: Upstreams,
+    /// From the settings; otherwise as the host's resolv.conf says.
+    turns: Option<Turns>,
     under_way: RefCell<HashMap<Key, Waiting>>,
-    /// Places for lookups that are under way, each its first asker's.
+    /// Slots for lookups under way, each charged to its first asker.
     lookups: Rc<Shares>,
-    /// Places for all who wait for one.
+    /// Slots for all who wait for a lookup.
     waiting: Rc<Shares>,
 }
 
@@ -56,16 +54,17 @@ impl Forwarder {
         let limits = settings.limits;
         Rc::new(Self {
             stats,
-            host: RefCell::new(HostServers::new(settings.resolv_conf.clone(), settings.listen)),
+            host: RefCell::new(HostServers::new(settings)),
             cache: RefCell::new(Cache::new(limits.cache_entries, limits.cache_bytes)),
             upstreams: Upstreams::new(limits.upstream_patience, limits.lookup),
+            turns: limits.turns,
             under_way: RefCell::default(),
             lookups: Shares::new(limits.lookups),
             waiting: Shares::new(limits.waiting),
         })
     }
 
-    /// Writes the answer into `out`, which must be empty, if it is known from before.
+    /// Writes the answer into `out`, which must be empty, if it is cached.
     pub(crate) fn recall(&self, forward: &Forward, transport: Transport, out: &mut Vec<u8>) -> bool {
         let now = Instant::now();
         let key = Key::new(&forward.query, self.servers(forward));
@@ -78,7 +77,7 @@ impl Forwarder {
         true
     }
 
-    /// The answer of an upstream; SERVFAIL when there is none.
+    /// An upstream's answer; SERVFAIL when there is none.
     pub(crate) async fn resolve(self: &Rc<Self>, forward: &Forward, transport: Transport) -> Vec<u8> {
         let query = &forward.query;
         let result = match self.waiting.take(forward.asker) {
@@ -112,9 +111,10 @@ impl Forwarder {
         }
     }
 
-    /// Joins the lookup of the same question, or begins one; nothing if there are too many.
+    /// Joins the lookup of the same question, or starts one; none if there are too many.
     fn lookup(self: &Rc<Self>, forward: &Forward, transport: Transport) -> Option<Waiting> {
         let (query, servers) = (forward.query, self.servers(forward));
+        let turns = self.turns.unwrap_or_else(|| self.host.borrow_mut().turns(Instant::now()));
         let key = Key::new(&query, servers.clone());
         let mut under_way = self.under_way.borrow_mut();
         if let Some(waiting) = under_way.get(&key) {
@@ -126,9 +126,10 @@ impl Forwarder {
         let (done, waiting) = watch::channel(None);
         under_way.insert(key.clone(), waiting.clone());
         let lookup = UnderWay { forwarder: self.clone(), key, _share: share };
-        // A task of its own: whoever asked first may go away, others wait too.
+        // A task of its own: the first asker may go away while others wait.
         tokio::task::spawn_local(async move {
-            let received = lookup.forwarder.upstreams.ask(&query, &servers, transport).await.map(Rc::new);
+            let received = lookup.forwarder.upstreams.ask(&query, (&servers, turns), transport).await;
+            let received = received.map(Rc::new);
             if let Some(received) = &received {
                 let mut cache = lookup.forwarder.cache.borrow_mut();
                 cache.put(lookup.key.clone(), received.clone(), Instant::now());
@@ -140,7 +141,7 @@ impl Forwarder {
     }
 }
 
-/// A lookup that is under way as long as this is there, even if its task ends by a panic.
+/// Marks a lookup as under way for as long as it exists, even if its task panics.
 struct UnderWay {
     forwarder: Rc<Forwarder>,
     key: Key,

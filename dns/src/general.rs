@@ -1,5 +1,5 @@
-//! The long way: reads any query and writes any answer of ours, by hickory-proto. It must give the same answers as
-//! `plain` where both can, and never panic on what the network sends.
+//! The general path: reads any query and writes any answer of ours, using hickory-proto. It must give the same answers
+//! as `plain` where both can, and never panic on input from the network.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -14,22 +14,23 @@ use selvedge_registry::table::sight::Service;
 
 use crate::plain::{HOSTMASTER, SOA_TIMES, Terms};
 use crate::query::{Edns, IN, OUR_SIZE, PLAIN_SIZE, Query, WireName, flag, kind, put_header, rcode, word};
-use crate::zone::{Answer, Apex, wire_labels};
+use crate::zone::answer::{Answer, Apex};
+use crate::zone::wire::wire_labels;
 
-/// A query, or the answer to what is none.
+/// A query, or the answer to a message that is not a valid query.
 pub(crate) enum Read {
     Query(Box<Query>),
-    /// This cannot be read or is not for us: a whole answer that says so, with its code.
+    /// The message is unreadable or not for us: a complete answer that says so, with its code.
     Bad {
         reply: Vec<u8>,
         code: u16,
     },
 }
 
-/// BADVERS (RFC 6891 section 9) has the code 16: the header holds its lower half, 0, the OPT record the rest.
+/// BADVERS (RFC 6891 section 9) has the code 16: the header holds its lower bits, 0, and the OPT record the rest.
 const BADVERS: u16 = 16;
 
-/// Reads a message of at least a header's length that is not a response.
+/// Reads a message that is at least as long as a header and not a response.
 pub(crate) fn read(message: &[u8]) -> Read {
     let (id, flags) = (word(message, 0).unwrap_or(0), word(message, 2).unwrap_or(0));
     if flags & flag::OPCODE != 0 {
@@ -39,7 +40,7 @@ pub(crate) fn read(message: &[u8]) -> Read {
     if let Some(edns) = parsed.edns.as_ref().filter(|edns| edns.version() != 0) {
         return bad_version(&parsed, edns);
     }
-    // A query has one question (RFC 9619). What some put into the other sections means nothing to us.
+    // A query has one question (RFC 9619). Records that some clients put into the other sections mean nothing to us.
     let [question] = &parsed.queries[..] else { return bad(id, flags, rcode::FORMERR) };
     let Some(name) = WireName::from_labels(question.name().iter()) else {
         return bad(id, flags, rcode::FORMERR);
@@ -50,7 +51,7 @@ pub(crate) fn read(message: &[u8]) -> Read {
         .map(|edns| Edns { size: edns.max_payload().max(PLAIN_SIZE), dnssec_ok: edns.flags().dnssec_ok });
     let (kind, class) = (u16::from(question.query_type()), u16::from(question.query_class()));
     let query = Query { id, flags, name, lower: name.lower(), kind, class, edns };
-    // Zone transfers and the types that are no data (RFC 6895 section 3.1), and classes other than the Internet's.
+    // Zone transfers, meta types (RFC 6895 section 3.1), and classes other than the Internet's.
     let meta = kind == 0 || kind == kind::OPT || (kind::TKEY..=kind::MAILA).contains(&kind);
     if class != IN || meta {
         let mut reply = Vec::new();
@@ -60,9 +61,9 @@ pub(crate) fn read(message: &[u8]) -> Read {
     Read::Query(Box::new(query))
 }
 
-/// The message, if it is one from its first to its last byte.
+/// The message, if all of its bytes parse.
 fn parse(message: &[u8]) -> Option<Message> {
-    // hickory has places that "should never" panic: no datagram may end our thread, should one find the way there.
+    // hickory has places that "should never" panic: a datagram that reaches one must not end our thread.
     let parsed = std::panic::catch_unwind(|| {
         let mut decoder = BinDecoder::new(message);
         Message::read(&mut decoder).ok().filter(|_| decoder.is_empty())
@@ -70,7 +71,7 @@ fn parse(message: &[u8]) -> Option<Message> {
     parsed.ok().flatten()
 }
 
-/// An answer of nothing but a header.
+/// An answer of just a header.
 fn bad(id: u16, flags: u16, code: u16) -> Read {
     let kept = flags & (flag::OPCODE | flag::RECURSION_DESIRED | flag::CHECKING_DISABLED);
     let mut reply = Vec::new();
@@ -88,14 +89,14 @@ fn bad_version(query: &Message, edns: &HickoryEdns) -> Read {
     Read::Bad { reply: encode(&message).unwrap_or_default(), code: BADVERS }
 }
 
-/// The answer as bytes, not longer than `limit`; nothing only if hickory cannot encode it, which no test has seen.
+/// The answer as bytes, at most `limit`; none only if hickory cannot encode it, which no test has seen.
 pub(crate) fn write(query: &Query, answer: &Answer<'_>, terms: &Terms<'_>, limit: usize) -> Option<Vec<u8>> {
     let owner = hickory_name(query.name.wire())?;
     let mut message = Message::response(query.id, OpCode::Query);
     message.metadata.recursion_desired = query.flags & flag::RECURSION_DESIRED != 0;
     message.metadata.checking_disabled = query.flags & flag::CHECKING_DISABLED != 0;
     message.metadata.recursion_available = true;
-    // Without a zone we only say what we think, see `zone::dotless`.
+    // Without a zone this is only our opinion, see `zone::dotless`.
     message.metadata.authoritative =
         !matches!(answer, Answer::NoData(None) | Answer::NxDomain(None) | Answer::Unread { .. });
     message.metadata.response_code = match answer {
@@ -137,7 +138,7 @@ fn answers(
         Answer::Loopback6 => vec![record(RData::AAAA(AAAA(Ipv6Addr::LOCALHOST)))],
         Answer::Pointer(name) => vec![record(RData::PTR(PTR(hickory_name(name.wire())?)))],
         Answer::Services(services, _) => {
-            // One weight for all: any order is as good (RFC 2782).
+            // The same weight for all: any order is as good (RFC 2782).
             let srv = |one: &Service| {
                 Some(record(RData::SRV(SRV::new(0, 0, one.port, hickory_name(one.target.wire())?))))
             };
@@ -159,7 +160,7 @@ fn answers(
     Some(records)
 }
 
-/// The addresses of services' instances, which a client would ask for next.
+/// The addresses of a service's instances, which a client would ask for next.
 fn targets(services: &[Service], pool6: Option<Ipv6Net>, terms: &Terms<'_>) -> Option<Vec<Record>> {
     let mut records = Vec::new();
     for service in services {
@@ -182,20 +183,20 @@ fn soa(query: &Query, zone: Apex, terms: &Terms<'_>) -> Option<Record> {
     Some(Record::from_rdata(owner, terms.negative_ttl, RData::SOA(data)))
 }
 
-/// Leaves answers out until the message fits, and says so.
+/// Drops answers until the message fits, and sets the truncation bit.
 fn fit(mut message: Message, limit: usize) -> Option<Vec<u8>> {
     loop {
         let bytes = encode(&message)?;
         if bytes.len() <= limit {
             return Some(bytes);
         }
-        // What was not asked for goes first, and is no loss (RFC 2181 section 9).
+        // Additional records go first, and are no loss (RFC 2181 section 9).
         if !message.additionals.is_empty() {
             message.additionals.clear();
             continue;
         }
         message.metadata.truncation = true;
-        // hickory compresses only so many names, so that a record's length is not known beforehand.
+        // hickory limits how many names it compresses, so a record's length is not known beforehand.
         let fits = message.answers.len() * limit / bytes.len();
         match message.answers.len().checked_sub(1) {
             Some(fewer) => message.answers.truncate(fits.min(fewer)),

@@ -1,9 +1,9 @@
-//! Decides what becomes of one message: an answer of ours, silence, or a question for upstreams. It must never wait.
+//! Decides how to treat one message: answer it, ignore it, or ask upstreams. It must never wait.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use selvedge_registry::allow::Caller;
+use selvedge_registry::caller::Caller;
 use selvedge_registry::table::Table;
 use selvedge_registry::table::sight::Sight;
 
@@ -12,16 +12,17 @@ use crate::plain::{self, Terms};
 use crate::query::{HEADER, Query, Transport, flag, rcode, word};
 use crate::settings::Settings;
 use crate::stats::Stats;
-use crate::zone::{Answer, Zones};
+use crate::zone::answer::Answer;
+use crate::zone::zones::Zones;
 
-/// What becomes of a message.
+/// How to treat a message.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// The answer is in the buffer.
     Reply,
     /// It gets no answer.
     Nothing,
-    /// Others have to be asked.
+    /// Upstreams have to be asked.
     Forward(Box<Forward>),
 }
 
@@ -30,11 +31,11 @@ pub(crate) enum Outcome {
 pub(crate) struct Forward {
     pub(crate) query: Query,
     pub(crate) asker: IpAddr,
-    /// Nothing means the host's.
+    /// None means the host's.
     pub(crate) upstreams: Option<Arc<[SocketAddr]>>,
 }
 
-/// What is needed to answer.
+/// What it takes to answer.
 #[derive(Debug)]
 pub(crate) struct Handler {
     zones: Zones,
@@ -56,7 +57,7 @@ impl Handler {
         }
     }
 
-    /// Reads a message and writes the answer, if it has one here, into `out`, which must be empty.
+    /// Reads a message and writes the answer, if it can be given here, into `out`, which must be empty.
     pub(crate) fn handle(
         &self,
         table: &Table,
@@ -64,7 +65,7 @@ impl Handler {
         (asker, transport): (IpAddr, Transport),
         out: &mut Vec<u8>,
     ) -> Outcome {
-        // Without an id there is nobody to answer; to answer an answer could go on for ever.
+        // Without an id there is no query to answer; answering an answer could go on for ever.
         let flags = word(message, 2).filter(|_| message.len() >= HEADER);
         if flags.is_none_or(|flags| flags & flag::RESPONSE != 0) {
             self.stats.malformed.one();
@@ -84,7 +85,7 @@ impl Handler {
         };
         let sight = Sight::new(table, self.caller(table, asker));
         match self.zones.answer(sight, &query.lower, query.kind) {
-            Some(answer) if !self.better_asked_elsewhere(table, &answer, asker) => {
+            Some(answer) if !self.is_asked_elsewhere(table, &answer, asker) => {
                 let unread = matches!(answer, Answer::Unread { .. });
                 if unread { &self.stats.servfail } else { &self.stats.local }.one();
                 write(&query, &answer, &self.terms(table), query.limit(transport), out);
@@ -94,7 +95,7 @@ impl Handler {
         }
     }
 
-    /// Who asks, where that makes a difference. This host itself sees everything.
+    /// The asker, where that makes a difference. This host itself sees everything.
     fn caller<'t>(&self, table: &'t Table, asker: IpAddr) -> Option<Caller<'t>> {
         let asker = asker.to_canonical();
         if !table.is_isolated() || self.zones.is_host(asker) {
@@ -108,15 +109,20 @@ impl Handler {
     }
 
     fn terms<'t>(&self, table: &'t Table) -> Terms<'t> {
-        // A serial wraps (RFC 1982): its lower half is all that there is to it.
+        // A serial wraps (RFC 1982): the lower half of the version is enough.
         let serial = (table.version() & u64::from(u32::MAX)) as u32;
         Terms { ttl: self.ttl, negative_ttl: self.negative_ttl, serial, domain: table.domain() }
     }
 
-    /// A name of one label that we do not know: who gave a container its own servers wants them to be asked.
-    fn better_asked_elsewhere(&self, table: &Table, answer: &Answer<'_>, asker: IpAddr) -> bool {
-        let unknown = matches!(answer, Answer::NxDomain(None) | Answer::Unread { ours: false });
-        unknown && self.upstreams(table, asker).is_some()
+    /// A name of one label that we do not know: a server on the LAN may know it, so it is asked as libc would ask it.
+    /// While the table is incomplete, only the container's own servers are asked: the host's could deny a name that is
+    /// ours.
+    fn is_asked_elsewhere(&self, table: &Table, answer: &Answer<'_>, asker: IpAddr) -> bool {
+        match answer {
+            Answer::NxDomain(None) => true,
+            Answer::Unread { ours: false } => self.upstreams(table, asker).is_some(),
+            _ => false,
+        }
     }
 
     fn forward(&self, table: &Table, query: Query, asker: IpAddr) -> Forward {
@@ -131,7 +137,7 @@ impl Handler {
     }
 }
 
-/// Writes the answer the short way, or else the long way.
+/// Writes the answer by the plain path, or else by the general one.
 fn write(query: &Query, answer: &Answer<'_>, terms: &Terms<'_>, limit: usize, out: &mut Vec<u8>) {
     if plain::write(query, answer, terms, limit, out) {
         return;

@@ -1,6 +1,6 @@
-//! The short way: reads the ordinary query (one question, at most an OPT without much in it) and writes answers to A,
-//! AAAA and PTR questions, by hand and without allocation. It must never take what it does not fully understand: that
-//! goes to `general`, which has to agree with it (see the test of both).
+//! The plain path: reads the ordinary query (one question, at most a simple OPT record) and writes answers to A, AAAA
+//! and PTR questions, by hand and without allocation. It must never accept what it does not fully understand: that goes
+//! to `general`, and both have to agree (a test compares them).
 
 use std::net::Ipv4Addr;
 
@@ -11,30 +11,31 @@ use selvedge_registry::table::pool6;
 use crate::query::{
     Edns, HEADER, IN, OPT_LENGTH, PLAIN_SIZE, Query, WireName, flag, kind, put_header, rcode, word,
 };
-use crate::zone::{Answer, Apex};
+use crate::zone::answer::{Answer, Apex};
 
-/// The option by which clients know their server again (RFC 7873). We have none to give, and may ignore it.
+/// The option by which clients recognise their server (RFC 7873). We set no cookies, and may ignore it.
 const COOKIE: u16 = 10;
 /// A pointer to the question's name, which always begins right after the header (RFC 1035 section 4.1.4).
 const QUESTION_NAME: [u8; 2] = [0xc0, HEADER as u8];
-/// Pointer, type, class, TTL and length: what is in front of a record's data.
+/// Pointer, type, class, TTL and length: everything before a record's data.
 const RECORD_HEAD: usize = 12;
 
-/// How long answers of ours may be kept, and what our SOA says.
+/// How long our answers may be kept, and the content of our SOA.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms<'t> {
     /// Seconds.
     pub(crate) ttl: u32,
-    /// Seconds, for "there is none".
+    /// Seconds, for negative answers.
     pub(crate) negative_ttl: u32,
     pub(crate) serial: u32,
-    /// The domain: also the name of its name server.
+    /// The domain, which is also the name of its name server.
     pub(crate) domain: &'t Name,
 }
 
-/// The SOA's times, in seconds: refresh, retry, expire. Nobody transfers our zones, so they only have to look sane.
+/// The SOA's times, in seconds: refresh, retry, expire. Our zones are never transferred, so they only have to look
+/// sane.
 pub(crate) const SOA_TIMES: [u32; 3] = [3600, 600, 86_400];
-/// Who answers for the domain, as a label in front of its name (RFC 2142).
+/// The contact for the domain, as a label in front of its name (RFC 2142).
 pub(crate) const HOSTMASTER: &[u8] = b"hostmaster";
 
 /// The query, if it is an ordinary one.
@@ -73,7 +74,8 @@ fn read_opt(record: &[u8]) -> Option<Edns> {
     Some(Edns { size: word(head, 3)?.max(PLAIN_SIZE), dnssec_ok: head[7] & 0x80 != 0 })
 }
 
-/// Writes the answer into `out`, which must be empty, not longer than `limit`; false if it is not one for this way.
+/// Writes the answer into `out`, which must be empty, in at most `limit` bytes; false if the plain path cannot write
+/// it.
 pub(crate) fn write(
     query: &Query,
     answer: &Answer<'_>,
@@ -92,14 +94,14 @@ pub(crate) fn write(
         Answer::Pointer(name) if query.kind == kind::PTR => write_pointer(query, name, terms, out),
         Answer::NoData(Some(zone)) => write_negative(query, rcode::NOERROR, *zone, terms, out),
         Answer::NxDomain(Some(zone)) => write_negative(query, rcode::NXDOMAIN, *zone, terms, out),
-        // No SOA, so that it is not kept as long as a denial.
+        // No SOA, so that it is not cached as long as a denial.
         Answer::Unread { .. } => query.bare_reply(query.reply_flags(rcode::SERVFAIL), out),
         _ => return false,
     }
     out.len() <= limit
 }
 
-/// Writes the addresses, of which `octets` makes the data of a record: 4 bytes of A, 16 of AAAA.
+/// Writes the addresses; `octets` makes the data of a record: 4 bytes for A, 16 for AAAA.
 fn write_addresses<const LENGTH: usize>(
     query: &Query,
     (addresses, octets): (&[Ipv4Addr], impl Fn(Ipv4Addr) -> [u8; LENGTH]),
@@ -119,7 +121,7 @@ fn write_addresses<const LENGTH: usize>(
     query.put_question(out);
     let first = out.len();
     let mut rng = rand::rng();
-    // Any of them may be left out if they do not all fit, so begin anywhere; then shuffle what fits.
+    // Any of them may be left out if they do not all fit, so start at a random place; then shuffle what fits.
     let start = if addresses.len() > 1 { rng.random_range(..addresses.len()) } else { 0 };
     for address in addresses.iter().cycle().skip(start).take(count) {
         put_record_head(out, query.kind, terms.ttl);
@@ -132,7 +134,7 @@ fn write_addresses<const LENGTH: usize>(
     query.put_opt(out);
 }
 
-/// Fisher and Yates on the addresses, the last bytes of each record: all the rest is the same in each.
+/// Fisher–Yates on the addresses, the last bytes of each record: everything else is the same in each.
 fn shuffle<const LENGTH: usize>(records: &mut [u8], rng: &mut impl Rng) {
     let whole = RECORD_HEAD + LENGTH;
     for last in (1..records.len() / whole).rev() {
@@ -158,12 +160,12 @@ fn write_negative(query: &Query, code: u16, zone: Apex, terms: &Terms<'_>, out: 
     let flags = query.reply_flags(code) | flag::AUTHORITATIVE;
     put_header(out, query.id, flags, [1, 0, 1, u16::from(query.edns.is_some())]);
     query.put_question(out);
-    // The zone is the end of the question's name: point there.
+    // The zone is a suffix of the question's name: point there.
     let [high, low] = u16::try_from(HEADER + query.name.len() - zone).unwrap_or(0).to_be_bytes();
     out.extend_from_slice(&[0xc0 | high, low]);
     out.extend_from_slice(&kind::SOA.to_be_bytes());
     out.extend_from_slice(&IN.to_be_bytes());
-    // The SOA's own TTL is what caches of today take, the MINIMUM what RFC 2308 section 5 says: the lesser counts.
+    // Current caches use the SOA's own TTL, RFC 2308 section 5 says the MINIMUM: the lower one counts.
     out.extend_from_slice(&terms.negative_ttl.to_be_bytes());
     put_soa(out, terms);
     query.put_opt(out);
@@ -188,7 +190,7 @@ fn put_record_head(out: &mut Vec<u8>, kind: u16, ttl: u32) {
 }
 
 fn put_length(out: &mut Vec<u8>, length: usize) {
-    // Only names and SOAs come here: below 300 bytes.
+    // Only names and SOAs get here: below 300 bytes.
     out.extend_from_slice(&u16::try_from(length).unwrap_or(0).to_be_bytes());
 }
 

@@ -1,16 +1,16 @@
-//! A question as both readers (`plain` and `general`) hand it on. It must never hold more than the one question that
-//! a query has (RFC 9619), or a name longer than 255 bytes.
+//! A question as both readers (`plain` and `general`) pass it on. It must never hold more than the one question that a
+//! query has (RFC 9619), or a name longer than 255 bytes.
 
 use selvedge_registry::name::{MAX_LABEL, MAX_WIRE};
 
 /// The header's length (RFC 1035 section 4.1.1).
 pub(crate) const HEADER: usize = 12;
-/// What we tell clients and upstreams that we take in one datagram: the figure of DNS flag day 2020, which is never cut
-/// into fragments on any sane path.
+/// The datagram size that we advertise to clients and upstreams: the value of DNS flag day 2020, which is never
+/// fragmented on any sane path.
 pub(crate) const OUR_SIZE: u16 = 1232;
-/// What a datagram may have if the client has not said otherwise (RFC 1035 section 4.2.1).
+/// The size of a datagram if the client has not said otherwise (RFC 1035 section 4.2.1).
 pub(crate) const PLAIN_SIZE: u16 = 512;
-/// The most that we send in one datagram, whatever the client takes. More than flag day's 1232, as our clients are on
+/// The largest datagram that we send, whatever the client accepts. More than flag day's 1232, as our clients are on
 /// this same host, one veth away.
 const MAX_SIZE: u16 = 4096;
 
@@ -66,7 +66,7 @@ pub(crate) struct WireName {
 }
 
 impl WireName {
-    /// The uncompressed name at `at`; nothing if it is compressed, too long or cut off.
+    /// The uncompressed name at `at`; none if it is compressed, too long or cut off.
     pub(crate) fn read(message: &[u8], at: usize) -> Option<Self> {
         let rest = message.get(at..)?;
         let mut length = 0usize;
@@ -82,7 +82,7 @@ impl WireName {
         }
     }
 
-    /// The name of these labels; nothing if it is too long.
+    /// The name with these labels; none if it is too long.
     pub(crate) fn from_labels<'a>(labels: impl Iterator<Item = &'a [u8]>) -> Option<Self> {
         let mut name = Self { bytes: [0; MAX_WIRE], length: 0 };
         let mut at = 0;
@@ -110,7 +110,7 @@ impl WireName {
         usize::from(self.length)
     }
 
-    /// The same in lower case. Length bytes are below 64, so they are no capital letters.
+    /// The same in lower case. Length bytes are below 64, so they cannot be capital letters.
     pub(crate) fn lower(mut self) -> Self {
         self.bytes[..usize::from(self.length)].make_ascii_lowercase();
         self
@@ -131,10 +131,10 @@ impl std::fmt::Debug for WireName {
     }
 }
 
-/// What the client said of itself by EDNS (RFC 6891).
+/// What the client said about itself by EDNS (RFC 6891).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Edns {
-    /// How long a datagram it takes: less than 512 is to be taken as 512 (RFC 6891 section 6.2.3).
+    /// The datagram size that it accepts: values below 512 count as 512 (RFC 6891 section 6.2.3).
     pub(crate) size: u16,
     /// The DO bit (RFC 3225).
     pub(crate) dnssec_ok: bool,
@@ -144,9 +144,9 @@ pub(crate) struct Edns {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Query {
     pub(crate) id: u16,
-    /// The header's second word as it came.
+    /// The header's second word as received.
     pub(crate) flags: u16,
-    /// The name as it was written: its case goes back in the answer.
+    /// The name as written: the answer preserves its case.
     pub(crate) name: WireName,
     /// The name in lower case.
     pub(crate) lower: WireName,
@@ -155,7 +155,7 @@ pub(crate) struct Query {
     pub(crate) edns: Option<Edns>,
 }
 
-/// How a query came.
+/// The transport that a query arrived by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     Udp,
@@ -163,7 +163,7 @@ pub(crate) enum Transport {
 }
 
 impl Query {
-    /// How long the answer may be.
+    /// The maximum length of the answer.
     pub(crate) fn limit(&self, transport: Transport) -> usize {
         let size = match (transport, self.edns) {
             (Transport::Tcp, _) => u16::MAX,
@@ -173,13 +173,13 @@ impl Query {
         usize::from(size)
     }
 
-    /// An answer's second word, but for AA, TC and AD: RD and CD as asked, recursion available, this code.
+    /// The second word of an answer, without AA, TC and AD: RD and CD as asked, recursion available, this code.
     pub(crate) fn reply_flags(&self, code: u16) -> u16 {
         let kept = self.flags & (flag::RECURSION_DESIRED | flag::CHECKING_DISABLED);
         flag::RESPONSE | flag::RECURSION_AVAILABLE | kept | code
     }
 
-    /// An answer without records: header, question, and OPT where the client sent one.
+    /// An answer without records: header, question, and OPT if the client sent one.
     pub(crate) fn bare_reply(&self, flags: u16, out: &mut Vec<u8>) {
         let opt = u16::from(self.edns.is_some());
         put_header(out, self.id, flags, [1, 0, 0, opt]);
@@ -193,7 +193,7 @@ impl Query {
         out.extend_from_slice(&self.class.to_be_bytes());
     }
 
-    /// Our OPT record, where the client sent one (RFC 6891 section 6.1.1), with its DO bit (RFC 3225 section 3).
+    /// Our OPT record, if the client sent one (RFC 6891 section 6.1.1), with its DO bit (RFC 3225 section 3).
     pub(crate) fn put_opt(&self, out: &mut Vec<u8>) {
         let Some(edns) = self.edns else { return };
         out.push(0);
@@ -203,10 +203,10 @@ impl Query {
     }
 }
 
-/// How many bytes [`Query::put_opt`] puts.
+/// The number of bytes that [`Query::put_opt`] writes.
 pub(crate) const OPT_LENGTH: usize = 11;
 
-/// A header: id, flags, and how many questions, answers, authority and additional records follow.
+/// A header: id, flags, and the number of questions, answers, authority and additional records that follow.
 pub(crate) fn put_header(out: &mut Vec<u8>, id: u16, flags: u16, counts: [u16; 4]) {
     let words = [id, flags, counts[0], counts[1], counts[2], counts[3]];
     let mut header = [0; HEADER];

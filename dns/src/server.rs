@@ -1,5 +1,6 @@
 //! The server: a thread of its own with its own runtime, so that no flood of queries can slow anything else down. It
-//! must never outlive `stop` by more than its limit, and never touch the sockets but to read, accept and answer.
+//! must never outlive `stop` by more than its limit, and never do anything with the sockets but read, accept and
+//! answer.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::rc::Rc;
@@ -7,7 +8,6 @@ use std::sync::mpsc as thread_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use selvedge_registry::table::SharedTable;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
@@ -17,37 +17,29 @@ use crate::error::Error;
 use crate::forward::Forwarder;
 use crate::handler::Handler;
 use crate::settings::{Limits, Settings};
+use crate::shared::Shared;
 use crate::stats::{Counts, Stats};
 use crate::{tcp, udp};
 
-/// What all tasks of the thread use.
-pub(crate) struct Shared {
-    pub(crate) table: SharedTable,
-    pub(crate) handler: Handler,
-    pub(crate) forwarder: Rc<Forwarder>,
-    pub(crate) stats: Arc<Stats>,
-    pub(crate) limits: Limits,
-}
-
-/// A running DNS server. Dropped without [`Server::stop`], it stops in its own time.
+/// A running DNS server. If dropped without [`Server::stop`], it stops in its own time.
 #[derive(Debug)]
 pub struct Server {
     stats: Arc<Stats>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
-    /// Told of by the thread's end. In a mutex only so that the handle can be shared.
+    /// Signals the thread's end. In a mutex only so that the handle can be shared.
     ended: Mutex<thread_channel::Receiver<()>>,
     limits: Limits,
 }
 
 impl Server {
-    /// Starts to answer on the given sockets, which must be bound, each to one address.
+    /// Starts answering on the given sockets, each of which must be bound to one address.
     ///
-    /// UDP sockets are left as they are. TCP listeners are made non-blocking, which all holders of the same listener
-    /// share.
+    /// UDP sockets are left as they are. TCP listeners are made non-blocking, for all processes that hold the same
+    /// listener.
     ///
     /// # Errors
-    /// [`Error`] when a socket cannot be used or the thread cannot start; then nothing was answered.
+    /// [`Error`] when a socket cannot be used or the thread cannot start; nothing was answered then.
     pub fn spawn(settings: Settings, udp: Vec<UdpSocket>, tcp: Vec<TcpListener>) -> Result<Self, Error> {
         for socket in &udp {
             check_address(socket.local_addr())?;
@@ -64,7 +56,7 @@ impl Server {
         let counted = stats.clone();
         let body = move || {
             run(settings, (udp, tcp), counted, stopped, &ready);
-            // Nobody may be waiting.
+            // The receiver may be gone.
             let _ = end.send(());
         };
         let thread = std::thread::Builder::new().name("dns".to_owned()).spawn(body).map_err(Error::Thread)?;
@@ -73,7 +65,7 @@ impl Server {
         Ok(Self { stats, stop, thread: Some(thread), ended: Mutex::new(ended), limits })
     }
 
-    /// What was asked and answered so far.
+    /// Counts of questions and answers so far.
     #[must_use]
     pub fn stats(&self) -> Counts {
         self.stats.counts()
@@ -85,11 +77,11 @@ impl Server {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// Stops reading, finishes the queries in hand, and returns; after [`Limits::drain`] also with queries unanswered.
-    /// What has not been read stays in the sockets, for another process that holds them. Blocks its thread.
+    /// Stops reading, finishes the queries in hand, and returns; after [`Limits::drain`] it returns even if queries are
+    /// unanswered. Unread queries stay in the sockets, for another process that holds them. Blocks the calling thread.
     pub fn stop(mut self) {
         self.stop.send_replace(true);
-        // A little more than the thread itself takes at most; if it hangs, then without us.
+        // A little more than the thread itself may take; if it hangs, leave it behind.
         let patience = self.limits.drain + std::time::Duration::from_secs(1);
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         let ended = ended.recv_timeout(patience) != Err(thread_channel::RecvTimeoutError::Timeout);
@@ -131,7 +123,7 @@ fn run(
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            // The receiver waits for exactly one message; if it is gone there is nobody to tell.
+            // The receiver waits for exactly one message; if it is gone, the result has no reader.
             let _ = ready.send(Err(Error::Thread(error)));
             return;
         }
@@ -163,7 +155,7 @@ async fn serve(
         stats,
         limits,
     });
-    // Each task that has a query in hand holds a sender: when all are gone, all is answered.
+    // Each task with a query in hand holds a sender: when all are gone, everything is answered.
     let (in_hand, mut all_answered) = mpsc::channel(1);
     for socket in sockets.0 {
         let task = udp::serve(shared.clone(), Rc::new(socket), stopped.clone(), in_hand.clone());
@@ -174,7 +166,7 @@ async fn serve(
     }
     drop(in_hand);
     let _ = ready.send(Ok(()));
-    // An error means that the handle was dropped: also the time to go.
+    // An error means that the handle was dropped: stop as well.
     let _ = stopped.wait_for(|stopped| *stopped).await;
     let drained = tokio::time::timeout(limits.drain, all_answered.recv()).await;
     if drained.is_err() {
@@ -184,14 +176,14 @@ async fn serve(
 
 type Adopted = (Vec<AsyncFd<UdpSocket>>, Vec<tokio::net::TcpListener>);
 
-/// Registers the sockets with this thread's epoll. tokio takes them out of it again when they are dropped, which the
-/// kernel would not do by itself while another process holds the same sockets.
+/// Registers the sockets with this thread's epoll. tokio deregisters them when they are dropped; the kernel would not
+/// do that by itself while another process holds the same sockets.
 fn adopt(udp: Vec<UdpSocket>, tcp: Vec<TcpListener>) -> Result<Adopted, Error> {
     let mut adopted: Adopted = (vec![], vec![]);
     for socket in udp {
         let address = check_address(socket.local_addr())?;
-        // SAFETY: a UdpSocket owns its descriptor: it stays open, and the same, until the socket is dropped, which only
-        // the AsyncFd can do.
+        // SAFETY: a UdpSocket owns its descriptor, which stays open, and the same, until the socket is dropped; only
+        // the AsyncFd can do that.
         let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
         adopted.0.push(socket.map_err(|error| Error::Socket { address, source: error.into() })?);
     }

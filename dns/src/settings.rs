@@ -1,28 +1,37 @@
-//! What the DNS server has to be told. It must never read a file or the environment by itself.
+//! The settings of the DNS server. It must never read a file or the environment by itself.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use selvedge_registry::table::SharedTable;
 
-/// What the DNS server has to be told.
+use crate::resolv_conf::Turns;
+
+/// The settings of the DNS server.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The names.
     pub table: SharedTable,
     /// Our own address: never used as an upstream, and the address of the domain itself.
     pub listen: SocketAddr,
-    /// All container addresses: a PTR question for one that nobody has is answered at once, never forwarded.
+    /// All container addresses: a PTR question for an unused one is answered at once, never forwarded.
     pub pool: Ipv4Net,
-    /// Where the host's name servers are listed; read again when it changes.
+    /// Name servers for askers without their own; if empty: the engine's, else the host's.
+    pub upstreams: Vec<SocketAddr>,
+    /// The name servers that the engine is configured to give to its containers, queried again every second.
+    pub engines: Option<Engines>,
+    /// The file that lists the host's name servers and their options; read again when it changes.
     pub resolv_conf: PathBuf,
-    /// How long others may keep an answer about a name of ours. In whole seconds.
+    /// How long others may cache an answer about our names. In whole seconds.
     pub ttl: Duration,
-    /// How long others may keep it in mind that there is no such name of ours (RFC 2308). In whole seconds.
+    /// How long others may cache that a name of ours does not exist (RFC 2308). In whole seconds.
     pub negative_ttl: Duration,
-    /// What keeps a flood or a dead upstream from taking everything.
+    /// Limits that keep a flood or a dead upstream from using up everything.
     pub limits: Limits,
 }
 
@@ -35,7 +44,9 @@ impl Settings {
             table,
             listen,
             pool,
-            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            upstreams: Vec::new(),
+            engines: None,
+            resolv_conf: PathBuf::from(crate::resolv_conf::PATH),
             ttl: Duration::from_secs(1),
             negative_ttl: Duration::from_secs(1),
             limits: Limits::default(),
@@ -43,25 +54,53 @@ impl Settings {
     }
 }
 
-/// Bounds on what queries can take.
+/// Returns the name servers that the engine is configured to give to its containers. Must answer at once.
+#[derive(Clone)]
+pub struct Engines(Arc<dyn Fn() -> Vec<IpAddr> + Send + Sync>);
+
+impl Engines {
+    /// Uses this function.
+    pub fn new(ask: impl Fn() -> Vec<IpAddr> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+}
+
+impl Deref for Engines {
+    type Target = dyn Fn() -> Vec<IpAddr> + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl fmt::Debug for Engines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Engines")
+    }
+}
+
+/// Limits on the resources of queries.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// How many different questions may be under way to upstreams; one address may have begun a quarter of these. Each
-    /// holds a socket, and up to three when upstreams do not answer: the process needs as many descriptors.
+    /// How many different questions may be under way to upstreams; one address may start a quarter of these. Each holds
+    /// one socket, and up to three when upstreams do not answer: the process needs that many descriptors.
     pub lookups: usize,
-    /// How many clients may wait for them; one address may be a quarter of these.
+    /// How many clients may wait for them; one address may have a quarter of these.
     pub waiting: usize,
-    /// After this time without an answer the next upstream is asked as well.
+    /// After this time without an answer the other upstreams are asked as well. Their answers count only when the turns
+    /// of the earlier ones are over.
     pub upstream_patience: Duration,
-    /// After this time the client gets SERVFAIL. Below the 5 s after which libc asks again by itself.
+    /// The client gets SERVFAIL after this time at the latest: as long as libc waits for its only server, us.
     pub lookup: Duration,
-    /// How many answers of upstreams are kept.
+    /// How long each upstream has, if not as resolv.conf says.
+    pub turns: Option<Turns>,
+    /// How many upstream answers are cached.
     pub cache_entries: usize,
-    /// How many bytes they may have together.
+    /// Their maximum total size in bytes.
     pub cache_bytes: usize,
     /// How many TCP connections may be open; one address may have a quarter of these.
     pub connections: usize,
-    /// How long a TCP client may take for the next whole query, or to take an answer.
+    /// How long a TCP client may take for the next whole query, or to read an answer.
     pub tcp_patience: Duration,
     /// How long `stop` waits for queries in hand.
     pub drain: Duration,
@@ -73,7 +112,8 @@ impl Default for Limits {
             lookups: 1024,
             waiting: 4096,
             upstream_patience: Duration::from_millis(800),
-            lookup: Duration::from_millis(4500),
+            lookup: Duration::from_secs(10),
+            turns: None,
             cache_entries: 10_000,
             cache_bytes: 16 << 20,
             connections: 256,

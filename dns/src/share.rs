@@ -1,15 +1,15 @@
-//! Something of which there is only so much, and of which nobody may take more than a quarter. It must never forget to
-//! give a share back: that happens when the share is dropped, also by a panic.
+//! A limited resource of which one address may have at most a quarter. It must never fail to take a share back: that
+//! happens when the share is dropped, even by a panic.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-/// Which part of the whole one address can have: one fourth.
+/// The divisor of the whole that gives one address's limit: a quarter.
 const PARTS: usize = 4;
 
-/// What is shared out.
+/// The resource.
 pub(crate) struct Shares {
     limit: usize,
     taken: Cell<usize>,
@@ -21,7 +21,7 @@ impl Shares {
         Rc::new(Self { limit, taken: Cell::new(0), by_address: RefCell::default() })
     }
 
-    /// A share, unless all are taken, or too many by this address.
+    /// A share, unless all are taken, or this address has too many.
     pub(crate) fn take(self: &Rc<Self>, address: IpAddr) -> Option<Share> {
         let mut by_address = self.by_address.borrow_mut();
         let own = by_address.get(&address).copied().unwrap_or(0);
@@ -34,7 +34,7 @@ impl Shares {
     }
 }
 
-/// A share, which is free again when this is dropped.
+/// A share; dropping it frees it.
 pub(crate) struct Share {
     shares: Rc<Shares>,
     address: IpAddr,

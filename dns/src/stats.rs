@@ -1,4 +1,4 @@
-//! Counts of what was asked and answered. They must never hold names or addresses: those are the users' own.
+//! Counters of questions and answers. They must never hold names or addresses: those are the users' own.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,7 +8,7 @@ pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     pub(crate) fn add(&self, more: u64) {
-        // Counts are read for display only, nothing is ordered by them.
+        // Counters are read for display only and order nothing.
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
@@ -36,7 +36,7 @@ pub(crate) struct Stats {
     pub(crate) unsent: Counter,
 }
 
-/// How many queries there were, and what became of them, since the start of this server.
+/// The queries since the start of this server, by their outcome.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
@@ -46,19 +46,20 @@ pub struct Counts {
     pub tcp_queries: u64,
     /// Answered from the table, "no such name" included.
     pub local: u64,
-    /// Sent on to upstreams.
+    /// Forwarded to upstreams.
     pub forwarded: u64,
-    /// Waited for the same question of somebody else.
+    /// Waited for the same question of another asker.
     pub joined: u64,
-    /// Answered from the cache of upstreams' answers.
+    /// Answered from the cache of upstream answers.
     pub cache_hits: u64,
     /// Answered with REFUSED or NOTIMP.
     pub refused: u64,
-    /// Not a query that can be read: answered with FORMERR or BADVERS, or not at all.
+    /// Not a readable query: answered with FORMERR or BADVERS, or not at all.
     pub malformed: u64,
-    /// Answered with a SERVFAIL of ours, because no upstream answered, or the table lacks the name and is not whole yet.
+    /// Answered with a SERVFAIL of ours, because no upstream answered, or because the table lacks the name and is still
+    /// incomplete.
     pub servfail: u64,
-    /// Answered with SERVFAIL because too many queries were under way, or a connection turned away.
+    /// Answered with SERVFAIL because too many queries were under way, or a connection that was turned away.
     pub overload: u64,
     /// Answers that the kernel did not take.
     pub unsent: u64,

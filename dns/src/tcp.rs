@@ -1,5 +1,5 @@
-//! Answers queries over TCP (RFC 7766): several on a connection, in whatever order they are done. It must never let one
-//! client wait for another, nor keep a connection that does nothing.
+//! Answers queries over TCP (RFC 7766): several on one connection, each answered when it is ready. It must never make
+//! one client wait for another, nor keep an idle connection.
 
 use std::io;
 use std::net::IpAddr;
@@ -7,22 +7,25 @@ use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::handler::{Forward, Outcome};
 use crate::query::{HEADER, Transport};
-use crate::server::Shared;
 use crate::share::{Share, Shares};
+use crate::shared::Shared;
+use crate::tcp::framing::{read_message, write_message};
 
-/// How many queries of one connection may be under way; then no more are read until one is done.
+pub(crate) mod framing;
+
+/// How many queries of one connection may be under way; then no more are read until one is answered.
 const PIPELINED: usize = 32;
-/// After a failed accept, mostly for want of descriptors, a pause: it would fail again at once.
+/// A pause after a failed accept, which is mostly due to a lack of descriptors: it would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts until `stop` says so. What is not accepted then stays in the listen queue, for whoever else has it.
+/// Accepts until `stop` says so. Connections not accepted by then stay in the listen queue, for other holders of the
+/// socket.
 pub(crate) async fn serve(
     shared: Rc<Shared>,
     listener: TcpListener,
@@ -61,15 +64,15 @@ async fn converse(
     stop: watch::Receiver<bool>,
     in_hand: mpsc::Sender<()>,
 ) {
-    // Answers are whole messages: to wait for more to send would only delay them. It works without as well.
+    // Answers are whole messages: waiting for more data would only delay them. It works without the option too.
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
     let (replies, to_write) = mpsc::channel(PIPELINED);
     let writing = tokio::task::spawn_local(write_all(writer, to_write, shared.limits.tcp_patience));
-    // An error is the client's: it went away or was too slow, and knows.
+    // An error is the client's: it left or was too slow, and knows.
     let _ = read_all(&shared, reader, asker, &replies, stop).await;
     drop(replies);
-    // Ends when the queries in hand are answered as well, as each holds a sender.
+    // Ends once the queries in hand are answered too, as each holds a sender.
     let _ = writing.await;
     drop((place, in_hand));
 }
@@ -88,10 +91,11 @@ async fn read_all(
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
-            // For the whole message, so that a byte now and then does not keep a connection.
+            // For the whole message, so that a byte now and then does not keep a connection open.
             read = tokio::time::timeout(patience, read_message(&mut reader, &mut message)) => read??,
         }
-        // Also what cannot be answered ends the connection: after it nothing can be trusted to begin where it should.
+        // An unanswerable message ends the connection too: after it, the position of the next message cannot be
+        // trusted.
         let Some(permit) = under_way.clone().acquire_owned().await.ok().filter(|_| message.len() >= HEADER)
         else {
             return Ok(());
@@ -108,7 +112,7 @@ async fn read_all(
                 let (shared, replies) = (shared.clone(), replies.clone());
                 tokio::task::spawn_local(async move {
                     let reply = shared.forwarder.resolve(&forward, Transport::Tcp).await;
-                    // The client may have gone.
+                    // The client may be gone.
                     let _ = replies.send(reply).await;
                     drop(permit);
                 });
@@ -136,34 +140,11 @@ fn handle(shared: &Shared, message: &[u8], asker: IpAddr) -> Handled {
     }
 }
 
-/// The next message: two bytes of length (RFC 1035 section 4.2.2), then so many bytes.
-pub(crate) async fn read_message(
-    reader: &mut (impl AsyncReadExt + Unpin),
-    message: &mut Vec<u8>,
-) -> io::Result<()> {
-    let length = reader.read_u16().await?;
-    message.resize(usize::from(length), 0);
-    reader.read_exact(message).await?;
-    Ok(())
-}
-
-/// A message with its length in front, in one write: some clients cannot do with less (RFC 7766 section 8).
-pub(crate) async fn write_message(
-    writer: &mut (impl AsyncWriteExt + Unpin),
-    message: &[u8],
-) -> io::Result<()> {
-    let length = u16::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let mut bytes = Vec::with_capacity(2 + message.len());
-    bytes.extend_from_slice(&length.to_be_bytes());
-    bytes.extend_from_slice(message);
-    writer.write_all(&bytes).await
-}
-
 async fn write_all(mut writer: OwnedWriteHalf, mut replies: mpsc::Receiver<Vec<u8>>, patience: Duration) {
     while let Some(reply) = replies.recv().await {
         match tokio::time::timeout(patience, write_message(&mut writer, &reply)).await {
             Ok(Ok(())) => {}
-            // To end here drops the channel's end, and with it the reader and all that is under way.
+            // Returning drops this end of the channel, and with it the reader and everything under way.
             Ok(Err(_)) | Err(_) => return,
         }
     }

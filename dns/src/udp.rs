@@ -11,20 +11,20 @@ use tokio::sync::{mpsc, watch};
 
 use crate::handler::{Forward, Outcome};
 use crate::query::Transport;
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::udp::batch::{Batch, Received, Sent, send_one};
 
 mod batch;
 
-/// After so many full batches the other tasks get a turn: a flood of datagrams must not starve TCP and forwarding.
+/// After this many full batches the other tasks get a turn: a flood of datagrams must not starve TCP and forwarding.
 const BATCHES_PER_TURN: usize = 4;
-/// How often, and after which pauses, to try again when the socket's send buffer is full. Not by epoll: to be told of
-/// room, we would be woken after each answer that leaves.
+/// How often, and after which pauses, to try again when the socket's send buffer is full. Not by epoll: waiting for
+/// writability would wake us after each answer that leaves.
 const SEND_TRIES: usize = 20;
 const SEND_PAUSE: Duration = Duration::from_millis(2);
 
-/// Answers until `stop` says so, whatever happens on the way: a panic, which would be a fault of ours, costs the queries
-/// of one batch.
+/// Answers until `stop` says so, whatever happens: a panic, which would be our bug, costs only the queries of one
+/// batch.
 pub(crate) async fn serve(
     shared: Rc<Shared>,
     socket: Rc<AsyncFd<UdpSocket>>,
@@ -40,7 +40,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Answers until `stop` says so. What is unread then stays in the socket, for whoever else reads it.
+/// Answers until `stop` says so. Unread queries stay in the socket, for its other readers.
 async fn read_all(
     shared: Rc<Shared>,
     socket: Rc<AsyncFd<UdpSocket>>,
@@ -67,7 +67,7 @@ async fn read_all(
                 Received { count: 0, drained: true }
             }
             Err(error) => {
-                // Such as what an ICMP message left behind: it is gone with the telling.
+                // For instance the result of an ICMP message: reading the error clears it.
                 tracing::debug!(%error, "reading a DNS query");
                 continue;
             }
@@ -94,7 +94,7 @@ fn answer(
     in_hand: &mpsc::Sender<()>,
 ) {
     shared.stats.udp_queries.add(count as u64);
-    // Once per batch; whoever panicked with the lock held has not left a table that cannot be read.
+    // Once per batch; a panic under the lock does not leave the table unreadable.
     let table = shared.table.read().unwrap_or_else(PoisonError::into_inner);
     for place in 0..count {
         let Some((message, peer, out)) = batch.query(place) else { continue };
@@ -117,7 +117,7 @@ async fn send_all(shared: &Shared, socket: &AsyncFd<UdpSocket>, batch: &mut Batc
                 shared.stats.unsent.add(lost);
                 return;
             }
-            // A DNS client asks again; it is not worth holding all others up.
+            // A DNS client asks again; one answer is not worth holding up all others.
             Sent::Full { left } if tries == SEND_TRIES => {
                 shared.stats.unsent.add(left);
                 return;

@@ -1,73 +1,30 @@
-//! What the answer to a question about our own names is: the one place that decides it, for both encoders. It must
-//! never write a message, and never answer for a name that is not ours.
+//! What to answer to a question about our own names: the one place that decides it, for both encoders. It must never
+//! write a message, and never answer for a name that is not ours.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 
-use ipnet::{Ipv4Net, Ipv6Net};
-use selvedge_registry::name::{Name, parent};
+use selvedge_registry::name::parent;
 use selvedge_registry::table::Found;
-use selvedge_registry::table::sight::{Computed, Service, Sight};
+use selvedge_registry::table::sight::{Computed, Sight};
 
 use crate::query::{WireName, kind};
 
+pub(crate) mod answer;
 mod reverse;
+pub(crate) mod wire;
+pub(crate) mod zones;
 
-/// RFC 6761 section 6.3: names that are the asker's own host, whatever any server says.
+use answer::{Answer, Apex, at_apex, missing};
+use wire::{is_below, wire_labels};
+use zones::Zones;
+
+/// RFC 6761 section 6.3: names that mean the asker's own host, whatever any server says.
 const LOCALHOST: &[u8] = b"\x09localhost\0";
 const LOOPBACK: &[Ipv4Addr] = &[Ipv4Addr::LOCALHOST];
 
-/// What is the same for all questions.
-#[derive(Debug, Clone)]
-pub(crate) struct Zones {
-    /// The address of the domain itself, which is also its name server's.
-    apex: Vec<Ipv4Addr>,
-    pool: Ipv4Net,
-    /// Of how many of the address's bytes the names of our reverse zones are made: 2 for a /12, that is
-    /// 32.10.in-addr.arpa to 47.10.in-addr.arpa.
-    reverse_octets: usize,
-}
-
-/// A zone, as the end of the name that was asked for: so many bytes of its wire form.
-pub(crate) type Apex = usize;
-
-/// What is to be answered.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Answer<'t> {
-    /// These addresses, in any order.
-    Addresses(Cow<'t, [Ipv4Addr]>),
-    /// The IPv6 addresses that follow from these in this network, in any order.
-    Derived(Cow<'t, [Ipv4Addr]>, Ipv6Net),
-    /// Both these addresses and the IPv6 ones that follow from them, in any order.
-    Both(Cow<'t, [Ipv4Addr]>, Ipv6Net),
-    /// `::1`.
-    Loopback6,
-    /// This name.
-    Pointer(Name),
-    /// These instances of a service, in any order, and their addresses beside them; IPv6 ones too in this network.
-    Services(Vec<Service>, Option<Ipv6Net>),
-    /// The zone's SOA, NS or both.
-    Apex { zone: Apex, soa: bool, ns: bool },
-    /// The name exists, without such a record. Without a zone there is no SOA to tell.
-    NoData(Option<Apex>),
-    /// There is no such name.
-    NxDomain(Option<Apex>),
-    /// The table lacks it, but is not whole yet: nobody can say now. Perhaps the asker's own servers can, if the name is
-    /// not surely ours.
-    Unread { ours: bool },
-}
-
 impl Zones {
-    pub(crate) fn new(listen: SocketAddr, pool: Ipv4Net) -> Self {
-        let apex = match listen.ip() {
-            IpAddr::V4(address) => vec![address],
-            IpAddr::V6(_) => vec![],
-        };
-        let reverse_octets = usize::from(pool.prefix_len()).div_ceil(8).clamp(1, 3);
-        Self { apex, pool: pool.trunc(), reverse_octets }
-    }
-
-    /// The answer, or nothing when the question is not ours: it is to be forwarded.
+    /// The answer, or none when the question is not ours and must be forwarded.
     pub(crate) fn answer<'t>(
         &'t self,
         table: impl Into<Sight<'t>>,
@@ -88,7 +45,7 @@ impl Zones {
         }
     }
 
-    /// A domain of ours itself, or an empty name in it.
+    /// The answer for a domain of ours itself, or for an empty name in it.
     fn empty<'t>(&'t self, table: Sight<'t>, wire: &[u8], asked: u16) -> Answer<'t> {
         let zone = zone_of(table, wire);
         match zone {
@@ -99,14 +56,9 @@ impl Zones {
             _ => without_address(table, zone, asked),
         }
     }
-
-    /// Whether a question from there comes from this host itself.
-    pub(crate) fn is_host(&self, asker: IpAddr) -> bool {
-        asker.is_loopback() || matches!(asker, IpAddr::V4(asker) if self.apex.contains(&asker))
-    }
 }
 
-/// What a name with these addresses has of the kind that is asked for.
+/// The records of the requested type for a name with these addresses.
 fn of_addresses<'t>(table: Sight<'t>, addresses: Cow<'t, [Ipv4Addr]>, asked: u16) -> Option<Answer<'t>> {
     match (asked, table.pool6()) {
         (kind::A, _) | (kind::ANY, None) => Some(Answer::Addresses(addresses)),
@@ -116,7 +68,8 @@ fn of_addresses<'t>(table: Sight<'t>, addresses: Cow<'t, [Ipv4Addr]>, asked: u16
     }
 }
 
-/// The answer for a name in a domain of ours that no container has: an instance's own name, a service's, or none.
+/// The answer for a name in a domain of ours that no container has: an instance's own name, a service's, or no such
+/// name.
 fn computed<'t>(table: Sight<'t>, wire: &[u8], (asked, meaning): (u16, Option<Computed>)) -> Answer<'t> {
     let zone = zone_of(table, wire);
     match meaning {
@@ -134,21 +87,16 @@ fn computed<'t>(table: Sight<'t>, wire: &[u8], (asked, meaning): (u16, Option<Co
     }
 }
 
-/// The answer for a name in a domain that others have names in too. What we do not know is theirs to say, but not while it
-/// may be unread, nor what the asker must not know of.
+/// The answer for a name in a shared domain. A name we do not know is for the other servers to answer, except while it
+/// may be unread, or if the asker must not know of it.
 fn shared<'t>(table: Sight<'t>, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
     let meaning = table.compute(wire);
     let is_theirs = meaning.is_none() && !table.is_partial() && !table.hides(wire);
     (!is_theirs).then(|| computed(table, wire, (asked, meaning)))
 }
 
-/// The answer for a name that is not in the table, which is no proof while the table is not whole.
-fn missing<'t>(table: Sight<'_>, zone: Option<Apex>) -> Answer<'t> {
-    if table.is_partial() { Answer::Unread { ours: zone.is_some() } } else { Answer::NxDomain(zone) }
-}
-
-/// The answer for a name that exists only because others are below it. While the table is not whole, there may be a
-/// container that is called so: its addresses cannot be denied, all else can.
+/// The answer for a name that exists only because others are below it. While the table is incomplete, a container with
+/// this name may exist: its addresses cannot be denied, all else can.
 fn without_address<'t>(table: Sight<'_>, zone: Option<Apex>, asked: u16) -> Answer<'t> {
     let could_have = table.is_partial() && of_addresses(table, Cow::Borrowed(&[]), asked).is_some();
     if could_have { Answer::Unread { ours: true } } else { Answer::NoData(zone) }
@@ -158,12 +106,7 @@ fn zone_of(table: Sight<'_>, wire: &[u8]) -> Option<Apex> {
     table.domain_of(wire).map(|domain| domain.wire().len())
 }
 
-fn at_apex<'t>(zone: Apex, asked: u16) -> Answer<'t> {
-    let (soa, ns) = (matches!(asked, kind::SOA | kind::ANY), matches!(asked, kind::NS | kind::ANY));
-    if soa || ns { Answer::Apex { zone, soa, ns } } else { Answer::NoData(Some(zone)) }
-}
-
-/// `localhost` and all below it (RFC 6761 section 6.3): never forwarded, and never a container that is called so.
+/// `localhost` and everything below it (RFC 6761 section 6.3): never forwarded, and never a container with that name.
 fn localhost<'t>(asked: u16) -> Answer<'t> {
     match asked {
         kind::A | kind::ANY => Answer::Addresses(Cow::Borrowed(LOOPBACK)),
@@ -172,20 +115,13 @@ fn localhost<'t>(asked: u16) -> Answer<'t> {
     }
 }
 
-/// Whether the name is `ancestor` or below it. The bytes alone do not tell: they could be the end of one long label.
-fn is_below(wire: &[u8], ancestor: &[u8]) -> bool {
-    wire.ends_with(ancestor)
-        && std::iter::successors(Some(wire), |wire| parent(wire)).any(|wire| wire == ancestor)
-}
-
-/// A name of one label, such as `db`. Containers have our domain as their search list, so libc asks for
-/// `db.selvedge.internal` first; `db` alone comes when that failed, from tools that know no search list (busybox
+/// A name of one label, such as `db`. Containers have our domain in their search list, so libc asks for
+/// `db.selvedge.internal` first; `db` alone comes when that failed, from tools without a search list (busybox
 /// nslookup), and from containers with a search list of the user's. So one that is in our table is answered.
 ///
-/// One that is not is mostly a container that does not run: an upstream could only make that slow (or leak it to the
-/// world), so it is NXDOMAIN without SOA, that is: not to be kept in a cache. dnsmasq does so too (`domain-needed`).
-/// The caller forwards it after all for askers with upstreams of their own. What resolvers ask about top-level
-/// domains (NS, DS, ...) is always forwarded.
+/// A missing one gets NXDOMAIN without SOA, which is not cached. The caller then asks upstreams for it, as libc would
+/// without us: a LAN's server may know `printer`. What resolvers ask about top-level domains (NS, DS, ...) is always
+/// forwarded.
 fn dotless<'t>(table: Sight<'t>, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
     let infrastructure = matches!(
         asked,
@@ -200,19 +136,12 @@ fn dotless<'t>(table: Sight<'t>, wire: &[u8], asked: u16) -> Option<Answer<'t>> 
     Some(match table.lookup(whole.wire()) {
         Found::Addresses(addresses) => of_addresses(table, addresses, asked).unwrap_or(Answer::NoData(None)),
         Found::Empty => without_address(table, None, asked),
-        // `internal` is there, as the domain is below it: a resolver that goes down label by label must not stop here.
+        // `internal` exists, as the domain is below it: a resolver that descends label by label must not stop here.
         Found::Missing | Found::Shared | Found::Outside if table.is_above_domain(wire) => {
             Answer::NoData(None)
         }
         Found::Missing | Found::Shared | Found::Outside => missing(table, None),
     })
-}
-
-/// The labels of wire bytes, without the root's empty one.
-pub(crate) fn wire_labels(wire: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::successors(Some(wire), |wire| parent(wire))
-        .filter_map(|wire| wire.get(1..1 + usize::from(*wire.first()?)))
-        .filter(|label| !label.is_empty())
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! Lets connections be forgotten that were led to somebody who is not there any more, by ctnetlink.
+//! Deletes connection tracking entries whose target is gone, using ctnetlink.
 //!
-//! Only where there is nobody who would notice by himself: a UDP client that goes on asking from one port would be sent to
-//! the same place for ever. Numbers are those of linux/netfilter/nfnetlink_conntrack.h.
+//! Only where clients would not notice by themselves: a UDP client that keeps asking from one port would be sent to the
+//! same dead place for ever, and a TCP client whose first packet was lost would send the next one there. It must never
+//! delete entries of live targets. Numbers are those of linux/netfilter/nfnetlink_conntrack.h.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -23,14 +24,43 @@ const ACK: u16 = 4;
 const DUMP: u16 = 0x300;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
-/// The netlink header, and the netfilter one behind it.
+/// The netlink header, and the netfilter header after it.
 const NETLINK: usize = 16;
 const HEADERS: usize = NETLINK + 4;
-/// Of an attribute's type: it holds others.
+/// Attribute flag: the attribute holds others.
 const NESTED: u16 = 0x8000;
 const TUPLE_ORIG: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
+const STATUS: u16 = 3;
 const ZONE: u16 = 18;
+const STATUS_MASK: u16 = 26;
+/// IPS_SEEN_REPLY: a packet has come back.
+const SEEN_REPLY: u32 = 2;
+
+/// Which connections to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    All,
+    /// Those of which no packet has come back.
+    Unanswered,
+}
+
+impl Which {
+    /// What the kernel is to list. Kernels before 5.17 list all the same.
+    fn filter(self) -> Vec<u8> {
+        let attribute = |kind: u16, value: u32| {
+            [&8_u16.to_ne_bytes()[..], &kind.to_ne_bytes(), &value.to_be_bytes()].concat()
+        };
+        match self {
+            Self::All => Vec::new(),
+            Self::Unanswered => [attribute(STATUS, 0), attribute(STATUS_MASK, SEEN_REPLY)].concat(),
+        }
+    }
+
+    fn holds(self, status: u32) -> bool {
+        self == Self::All || status & SEEN_REPLY == 0
+    }
+}
 
 /// One direction of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,18 +70,18 @@ pub(crate) struct Tuple {
     pub(crate) protocol: u8,
 }
 
-/// Forgets the connections of which this is true: as they were opened, and as they are answered. In the network namespace
-/// of this thread; gives their number.
+/// Deletes those of the connections for which the predicate is true, given their original and reply directions. Works in
+/// the network namespace of this thread; returns their number.
 ///
 /// # Errors
-/// The kernel does not tell.
-pub(crate) fn forget(is_over: impl Fn(Tuple, Tuple) -> bool) -> Result<u64, Error> {
+/// The kernel does not list them.
+pub(crate) fn forget(which: Which, is_over: impl Fn(Tuple, Tuple) -> bool) -> Result<u64, Error> {
     let failed = |error: io::Error| Failure::new("list the kernel's connections", &error).of_host();
-    let doomed = list(is_over).map_err(failed)?;
+    let doomed = list(which, is_over).map_err(failed)?;
     let netlink = open().map_err(failed)?;
     let mut forgotten = 0;
     for (family, attributes) in doomed {
-        // One that has ended meanwhile is as good as forgotten.
+        // A connection that ended meanwhile is gone anyway.
         forgotten += u64::from(delete(&netlink, family, &attributes).map_err(failed)?);
     }
     Ok(forgotten)
@@ -70,17 +100,17 @@ fn send(netlink: &OwnedFd, (kind, flags): (u16, u16), family: u8, attributes: &[
     Ok(())
 }
 
-/// The family and the attributes by which each is deleted.
-fn list(is_over: impl Fn(Tuple, Tuple) -> bool) -> io::Result<Vec<(u8, Vec<u8>)>> {
+/// For each connection to delete: its family and the identifying attributes.
+fn list(which: Which, is_over: impl Fn(Tuple, Tuple) -> bool) -> io::Result<Vec<(u8, Vec<u8>)>> {
     let netlink = open()?;
-    send(&netlink, (GET, REQUEST | DUMP), 0, &[])?;
+    send(&netlink, (GET, REQUEST | DUMP), 0, &which.filter())?;
     let (mut doomed, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
     loop {
         let length = recv(netlink.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
         let mut rest = buffer.get(..length).unwrap_or_default();
         while let Some((kind, message, next)) = message(rest) {
             match kind {
-                NEW => doomed.extend(read(message, &is_over)),
+                NEW => doomed.extend(read(message, which, &is_over)),
                 DONE => return Ok(doomed),
                 ERROR => {
                     return Err(status(message).err().unwrap_or_else(|| io::ErrorKind::InvalidData.into()));
@@ -106,7 +136,7 @@ fn delete(netlink: &OwnedFd, family: u8, attributes: &[u8]) -> io::Result<bool> 
     }
 }
 
-/// Type and content of the first message, and what comes behind it.
+/// Type and content of the first message, and the bytes after it.
 fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = usize::try_from(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?)).ok()?;
     let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
@@ -114,18 +144,19 @@ fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     Some((kind, content, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
 
-/// An answer's error: 0 is none, else a negative errno.
+/// The error of an answer: 0 means none, otherwise a negative errno.
 fn status(content: &[u8]) -> io::Result<()> {
     let errno = content.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, i32::from_ne_bytes);
     if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-errno)) }
 }
 
-fn read(content: &[u8], is_over: &impl Fn(Tuple, Tuple) -> bool) -> Option<(u8, Vec<u8>)> {
+fn read(content: &[u8], which: Which, is_over: &impl Fn(Tuple, Tuple) -> bool) -> Option<(u8, Vec<u8>)> {
     let (family, attributes) = (*content.first()?, content.get(4..)?);
-    let tuple = |wanted: u16| {
-        let (_, content, _) = all(attributes).find(|(kind, ..)| kind & !NESTED == wanted)?;
-        self::tuple(content)
+    let attribute = |wanted: u16| {
+        all(attributes).find(|(kind, ..)| kind & !NESTED == wanted).map(|(_, content, _)| content)
     };
+    let tuple = |wanted: u16| self::tuple(attribute(wanted)?);
+    which.holds(u32::from_be_bytes(attribute(STATUS)?.try_into().ok()?)).then_some(())?;
     is_over(tuple(TUPLE_ORIG)?, tuple(TUPLE_REPLY)?).then_some(())?;
     let is_needed = |kind: u16| matches!(kind & !NESTED, TUPLE_ORIG | ZONE);
     let needed =
@@ -133,7 +164,7 @@ fn read(content: &[u8], is_over: &impl Fn(Tuple, Tuple) -> bool) -> Option<(u8, 
     Some((family, needed.collect()))
 }
 
-/// Each attribute: its type, its content, and itself as a whole with what fills it up to four bytes.
+/// Each attribute: its type, its content, and its whole bytes including padding to a multiple of four.
 fn all(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8], &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
@@ -158,7 +189,7 @@ fn tuple(content: &[u8]) -> Option<Tuple> {
         })
     };
     let field = |wanted: u16| all(proto).find(|(kind, ..)| kind & !NESTED == wanted).map(|(_, part, _)| part);
-    // ICMP has none.
+    // ICMP has no ports.
     let port = |wanted| field(wanted).and_then(|part| part.try_into().ok()).map_or(0, u16::from_be_bytes);
     let protocol = *field(1)?.first()?;
     Some(Tuple { from: (address(1, 3)?, port(2)), to: (address(2, 4)?, port(3)), protocol })

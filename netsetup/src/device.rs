@@ -1,6 +1,6 @@
-//! What is said to every device that we made, whatever its kind: no addresses of its own, up, permanent neighbours.
+//! Settings common to all devices that we make: no automatic addresses, up, permanent neighbours.
 //!
-//! Only makes changes; must never send one.
+//! Only builds changes; must never send one.
 
 use std::net::IpAddr;
 
@@ -14,21 +14,19 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use crate::netlink::Change;
 use crate::query::Link;
 
-/// Keeps the kernel from making an IPv6 address for a device. A message of its own, before the one that switches it
-/// on: inside one message the kernel switches on first, and makes the address at that moment.
+/// Keeps the kernel from assigning an IPv6 address to a device. A message of its own, before the one that brings the
+/// device up: within one message the kernel brings it up first, and assigns the address at that moment.
 pub(crate) fn silence(link: &Link) -> Option<Change> {
     let none = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
     let message = LinkUnspec::new_with_index(link.index)
         .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![none]))
         .build();
-    let change = Change::alter(
-        "turn off IPv6 addresses of its own on a device",
-        RouteNetlinkMessage::SetLink(message),
-    );
+    let change =
+        Change::alter("turn off automatic IPv6 addresses on a device", RouteNetlinkMessage::SetLink(message));
     link.makes_ipv6.then_some(change)
 }
 
-/// Switches a device on, with the right address and size, unless it is so.
+/// Brings a device up with the right address and size, unless it already is.
 pub(crate) fn enable(link: &Link, mac: &[u8; 6], mtu: u32) -> Option<Change> {
     if link.enabled && link.mac == mac && link.mtu == mtu {
         return None;
@@ -37,10 +35,10 @@ pub(crate) fn enable(link: &Link, mac: &[u8; 6], mtu: u32) -> Option<Change> {
     if link.mac != mac {
         message = message.address(mac.to_vec());
     }
-    Some(Change::alter("switch a device on", RouteNetlinkMessage::SetLink(message.build())))
+    Some(Change::alter("bring a device up", RouteNetlinkMessage::SetLink(message.build())))
 }
 
-/// The neighbours that will still be there: the kernel drops them all when a device gets another hardware address.
+/// The neighbours that will remain: the kernel drops them all when a device's hardware address changes.
 pub(crate) fn lasting<'a>(
     neighbours: &'a [(IpAddr, Vec<u8>)],
     link: &Link,
@@ -49,7 +47,7 @@ pub(crate) fn lasting<'a>(
     if link.mac == mac { neighbours } else { &[] }
 }
 
-/// A permanent neighbour, unless it is there: no ARP on our wires.
+/// Adds a permanent neighbour unless it is there: no ARP on our wires.
 pub(crate) fn neighbour(
     have: &[(IpAddr, Vec<u8>)],
     index: u32,

@@ -1,4 +1,4 @@
-//! What can go wrong with a wire, as messages for people; error numbers are kept as values.
+//! What can go wrong with a wire, worded for operators; error numbers are kept as values.
 //!
 //! Must never hold a netlink message: texts name the container and the step, not the protocol.
 
@@ -16,32 +16,40 @@ pub enum Error {
     Gone {
         /// The container's id.
         container: String,
-        /// The process that was said to be its first.
+        /// The process given as its first.
         pid: u32,
     },
-    /// The container shares the host's network namespace, or its process id was taken over by a host's process.
+    /// The container shares the host's network namespace, or a host's process has taken over its process id.
     #[error("container {}: process {pid} is in the host's own network namespace", prefix(.container))]
     HostNamespace {
         /// The container's id.
         container: String,
-        /// The process that was said to be its first.
+        /// The process given as its first.
         pid: u32,
     },
-    /// An interface that we did not make stands where the wire should be.
-    #[error("container {}: interface {interface} is there already and is not ours", prefix(.container))]
+    /// An interface that we did not make has the wire's name.
+    #[error("container {}: interface {interface} already exists and is not ours", prefix(.container))]
     Occupied {
         /// The container's id.
         container: String,
         /// The name that is taken.
         interface: String,
     },
-    /// The sign was asked for before the wire was made.
+    /// The kernel routes the container's address to another wire.
+    #[error("container {}: its address is routed to {interface}, the wire of another container", prefix(.container))]
+    Routed {
+        /// The container's id.
+        container: String,
+        /// The host's end of the other wire.
+        interface: String,
+    },
+    /// The start signal was requested before the wire was made.
     #[error("container {}: it has no wire yet", prefix(.container))]
     NotConnected {
         /// The container's id.
         container: String,
     },
-    /// The link did not come up within the time the kernel normally needs by far.
+    /// The link did not come up, even though the time limit is generous.
     #[error("container {}: its wire is not up after {milliseconds} ms", prefix(.container))]
     NotUp {
         /// The container's id.
@@ -54,7 +62,7 @@ pub enum Error {
     Wire {
         /// The container's id.
         container: String,
-        /// What was to be done, as "cannot ..." continues.
+        /// The attempted step; completes "cannot ...".
         step: &'static str,
         /// The kernel's answer.
         errno: Errno,
@@ -62,21 +70,21 @@ pub enum Error {
     /// The kernel refused a step that concerns the whole host.
     #[error("cannot {step}: {}", .errno.desc())]
     Host {
-        /// What was to be done, as "cannot ..." continues.
+        /// The attempted step; completes "cannot ...".
         step: &'static str,
         /// The kernel's answer.
         errno: Errno,
     },
-    /// The VXLAN device cannot be made: the peers behind it are not reached, all others are.
-    #[error("the peers behind routers are not reached: cannot {step} {name} (UDP port {port}, VNI {id}): {}", .errno.desc())]
+    /// The VXLAN device cannot be made: the peers behind it are unreachable, all others are reachable.
+    #[error("peers behind routers are unreachable: cannot {step} {name} (UDP port {port}, VNI {id}): {}", .errno.desc())]
     Tunnel {
         /// The device's name.
         name: String,
-        /// Its UDP port, which may be another program's.
+        /// Its UDP port, which another program may be using.
         port: u16,
-        /// Its VNI, which may be another device's.
+        /// Its VNI, which another device may have.
         id: u32,
-        /// What was to be done, as "cannot ..." continues.
+        /// The attempted step; completes "cannot ...".
         step: &'static str,
         /// The kernel's answer.
         errno: Errno,
@@ -97,19 +105,19 @@ pub enum Error {
         /// What it printed.
         message: String,
     },
-    /// nft refused a change of our rules, or is not there.
+    /// nft is missing, or refused a change of our rules.
     #[error("nft: {message}")]
     Nft {
-        /// What it said.
+        /// nft's output.
         message: String,
     },
-    /// The network thread has ended, which it does only when the process ends or a bug made it panic.
+    /// The network thread has ended: the process is exiting, or the thread panicked because of a bug.
     #[error("the network thread has ended")]
     Stopped,
 }
 
 impl Error {
-    /// The kernel's error number, where it was the kernel that refused.
+    /// The kernel's error number, if the kernel refused.
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Self::Wire { errno, .. } | Self::Host { errno, .. } | Self::Tunnel { errno, .. } => Some(*errno),
@@ -118,10 +126,10 @@ impl Error {
     }
 }
 
-/// One refused step, before it is known whom it concerns.
+/// One refused step, before it is attributed to a container or to the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// What was to be done, as "cannot ..." continues.
+    /// The attempted step; completes "cannot ...".
     pub(crate) step: &'static str,
     /// The kernel's answer.
     pub(crate) errno: Errno,

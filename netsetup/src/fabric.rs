@@ -1,29 +1,26 @@
-//! The other hosts: how packets get to their containers, as routes and at most one VXLAN device.
+//! The other hosts: the path of packets to their containers, as routes and at most one VXLAN device.
 //!
-//! What shall be is computed (`wanted`), what is there is dumped (`have`), and only the difference (`plan`) is sent
-//! (`weave`): so it may be called often, and notices what somebody else changed. Must never touch a route that does
-//! not have our protocol and our Selvedge's metric.
+//! It computes the wanted state (`wanted`), dumps the present one (`have`), and sends only the difference (`plan`,
+//! `weave`): so it can be called often, and repairs outside changes. Must never touch a route that does not have our
+//! protocol and our Selvedge's metric.
 
 mod have;
 mod messages;
 mod plan;
 mod vxlan;
-mod wanted;
-mod weave;
+pub(crate) mod wanted;
+pub(crate) mod weave;
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
-pub(crate) use crate::fabric::wanted::Pools;
-pub(crate) use crate::fabric::weave::{Weaver, own_blocks};
-
-/// How packets get to another host.
+/// The path of packets to another host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Datapath {
-    /// Straight where the peer is on a link of ours, else by VXLAN.
+    /// Directly where the peer is on a link of ours, else by VXLAN.
     Auto,
-    /// Straight; through the kernel's gateway where there is one, which then has to know the blocks.
+    /// Directly; through the kernel's gateway where there is one, which then has to know the blocks.
     Direct,
     /// By VXLAN, wherever the peer is.
     Vxlan,
@@ -32,24 +29,24 @@ pub enum Datapath {
 /// Another host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// What people call it; for messages.
+    /// Its name, for messages.
     pub name: String,
     /// Its address on the underlay, IPv4 or IPv6.
     pub underlay: IpAddr,
-    /// How packets get to it.
+    /// The path of packets to it.
     pub datapath: Datapath,
-    /// What is reached through it: its blocks, and single addresses as /32. What is not in the pool is left out.
+    /// Where it leads: its blocks, and single addresses as /32. Destinations outside the pool are left out.
     pub destinations: Vec<Ipv4Net>,
 }
 
-/// What shall be known of the other hosts, whole: what is not in here is taken out.
+/// The complete wanted state of the other hosts: anything else is removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fabric {
     /// This host's own address on the underlay.
     pub underlay: IpAddr,
-    /// This host's own blocks: packets to an address in them that no container has end here, not in circles.
+    /// This host's own blocks: packets to an unused address in them are dropped here instead of looping.
     pub own_blocks: Vec<Ipv4Net>,
-    /// This host's address in the pool: the source of what the host itself sends to containers elsewhere.
+    /// This host's address in the pool: the source of packets from the host itself to containers elsewhere.
     pub host_address: Option<Ipv4Addr>,
     /// The other hosts.
     pub peers: Vec<Peer>,

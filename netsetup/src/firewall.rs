@@ -1,7 +1,7 @@
-//! The host's own firewalls, opened for what containers send each other: Docker's, and firewalld.
+//! Opens the host's own firewalls (Docker's and firewalld's) for traffic between containers.
 //!
-//! Both forget it now and then: an engine that starts writes its chains anew, and so does a firewalld that reloads. Must
-//! never open more than the pool, nor touch a firewall that is not there.
+//! Both lose our rules now and then: an engine rewrites its chains when it starts, and so does firewalld when it
+//! reloads. Must never open more than the pool, nor touch a firewall that is not there.
 
 pub(crate) mod docker;
 pub(crate) mod firewalld;
@@ -13,15 +13,15 @@ use ipnet::IpNet;
 use tracing::warn;
 
 use crate::error::Error;
-use crate::network::Settings;
+use crate::settings::Settings;
 use crate::{generation, nft, pool6};
 
-/// firewalld takes a third of a second for an answer, and asks D-Bus, which may take longer.
+/// firewalld takes a third of a second to answer, and asks D-Bus, which may take longer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// One that refused is left in peace for this long.
+/// How long to wait before retrying a firewall that refused.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// What keeps them open.
+/// Keeps the firewalls open.
 #[derive(Debug, Clone)]
 pub(crate) struct Firewalls {
     pools: Vec<IpNet>,
@@ -30,14 +30,14 @@ pub(crate) struct Firewalls {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// The generation of the kernel's rules at the last look.
+    /// The generation of the kernel's rules at the last check.
     generation: Option<u32>,
-    /// Why firewalld did not do it, and when it is asked again.
+    /// Why firewalld failed, and when to try it again.
     refused: Option<(Error, Instant)>,
 }
 
 impl Seen {
-    /// Whether nobody has changed any rules since, and what firewalld said.
+    /// Whether the rules are unchanged since then, and firewalld's last error.
     fn of(&self, generation: u32) -> (bool, Option<(Error, Instant)>) {
         (self.generation == Some(generation), self.refused.clone())
     }
@@ -54,17 +54,17 @@ impl Firewalls {
         Self { pools: pools(settings), seen: Arc::default() }
     }
 
-    /// Opens those that are there, whoever has changed what; gives the number of rules written. Waits for nobody's D-Bus
-    /// for long: there may be no way to firewalld at all, and containers must begin.
+    /// Opens the firewalls that exist; returns the number of rules written. Never waits long for D-Bus: firewalld may
+    /// be unreachable, and containers must start.
     ///
     /// # Errors
-    /// iptables refuses it.
+    /// iptables refuses a rule.
     pub(crate) async fn begin(&self) -> Result<u64, Error> {
         let (docker, firewalld) = (self.clone(), self.clone());
         let (now, written) =
             nft::blocking(move || Ok((generation::now().ok(), docker.open_docker_s()?))).await?;
-        // A worker begins with this twice within milliseconds. Docker's is done anyway: with iptables-legacy the kernel
-        // does not say that it has changed.
+        // A starting worker calls this twice within milliseconds. Docker's firewall is checked every time: with
+        // iptables-legacy the kernel does not report changes.
         if now.is_some_and(|now| self.seen().of(now).0) {
             return Ok(written);
         }
@@ -80,10 +80,11 @@ impl Firewalls {
         Ok(written)
     }
 
-    /// The same, if anybody has changed any rules since the last look; otherwise it costs one question to the kernel.
+    /// Opens the firewalls again if any rules have changed since the last check; otherwise it costs one question to the
+    /// kernel.
     ///
     /// # Errors
-    /// iptables or firewalld refuses it, or the kernel does not say.
+    /// iptables or firewalld refuses, or the kernel does not answer.
     pub(crate) async fn mind(&self) -> Result<u64, Error> {
         let firewalls = self.clone();
         nft::blocking(move || firewalls.look()).await
@@ -113,7 +114,7 @@ impl Firewalls {
         self.pools.iter().map(|pool| docker::open_for(*pool)).sum()
     }
 
-    /// Takes a third of a second where it has to be told.
+    /// Takes a third of a second if firewalld has to be changed.
     fn open_firewalld_s(&self) -> Result<u64, Error> {
         let opened = firewalld::open_for(&self.pools);
         let refused = opened.as_ref().err().cloned();

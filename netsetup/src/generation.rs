@@ -1,5 +1,5 @@
-//! The number that the kernel gives to each state of a network namespace's rules (NFT_MSG_GETGEN): whether anybody has
-//! changed anything is one small question.
+//! The number that the kernel gives to each state of a network namespace's rules (NFT_MSG_GETGEN): one cheap question
+//! tells whether any rules have changed. It must never change a rule.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -19,18 +19,18 @@ const NEWGEN: u16 = 15;
 const GEN_ID: u16 = 1;
 /// NLM_F_REQUEST.
 const REQUEST: u16 = 1;
-/// The netlink header, and the netfilter one behind it.
+/// The netlink header, and the netfilter header after it.
 const HEADERS: usize = 16 + 4;
 
-/// The number of the rules as they are now, in the network namespace of this thread.
+/// The current generation of the rules in this thread's network namespace.
 ///
 /// # Errors
-/// The kernel does not say.
+/// The kernel does not answer.
 pub(crate) fn now() -> Result<u32, Error> {
     ask().map_err(|error| Failure::new("ask the kernel for the state of its rules", &error).of_host())
 }
 
-/// A socket to the kernel's netfilter, in the network namespace of this thread.
+/// A socket to the kernel's netfilter, in this thread's network namespace.
 pub(crate) fn open() -> io::Result<OwnedFd> {
     let (family, kind) = (AddressFamily::Netlink, SockType::Raw);
     Ok(socket(family, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)?)

@@ -1,6 +1,6 @@
 //! What the host itself needs before the first wire: addresses and forwarding.
 //!
-//! Must never take anything away: another Selvedge on this host may need the same.
+//! Must never remove anything: another Selvedge on this host may need the same.
 
 use std::net::Ipv4Addr;
 
@@ -11,27 +11,43 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::error::{Error, Failure};
 use crate::netlink::{Change, Netlink};
-use crate::network::Settings;
 use crate::query;
+use crate::settings::Settings;
 use crate::sysctl::{self, Setting};
 
-/// Puts the host right; changes only what differs.
-pub(crate) async fn prepare(netlink: &Netlink, settings: &Settings) -> Result<(), Error> {
-    let forwarding = Setting {
+/// Prepares the host; changes only what differs, and returns the number of changes.
+pub(crate) async fn prepare(netlink: &Netlink, settings: &Settings) -> Result<u64, Error> {
+    let written = sysctl::ensure(&forwarding(settings)).map_err(Failure::of_host)?;
+    netlink.count(written);
+    Ok(written + own_addresses(netlink, settings).await.map_err(Failure::of_host)?)
+}
+
+/// What the host lacks, one line each for operators; empty when all is right.
+pub(crate) async fn lacks(netlink: &Netlink, settings: &Settings) -> Result<Vec<String>, Failure> {
+    let differing = sysctl::differing(forwarding(settings)).into_iter();
+    let mut lines: Vec<String> =
+        differing.map(|setting| format!("/proc/sys/net/{} is not {}", setting.path, setting.value)).collect();
+    let addresses = missing_addresses(netlink, settings).await?;
+    lines.extend(addresses.iter().map(|address| format!("lo lacks the address {address}")));
+    Ok(lines)
+}
+
+fn forwarding(settings: &Settings) -> Vec<Setting> {
+    let mut wanted = vec![Setting {
         step: "turn on IPv4 forwarding (/proc/sys/net/ipv4/ip_forward)",
         path: "ipv4/ip_forward".to_owned(),
         value: "1",
         optional: false,
-    };
-    netlink.count(sysctl::ensure(&[forwarding]).map_err(Failure::of_host)?);
+    }];
     if settings.pool6.is_some() {
-        netlink.count(sysctl::ensure(&forwarding6()).map_err(Failure::of_host)?);
+        wanted.extend(forwarding6());
     }
-    own_addresses(netlink, &[settings.gateway, settings.dns]).await.map_err(Failure::of_host)
+    wanted
 }
 
-/// A host that forwards IPv6 takes no router's advertisements any more (accept_ra 1) and would lose its own default
-/// route: before it begins to, its links are told to go on (2). Where it forwarded already, that was decided by others.
+/// A host that forwards IPv6 stops accepting router advertisements (accept_ra 1) and would lose its own default route:
+/// before forwarding is turned on, its links are set to keep accepting them (2). Where the host already forwards,
+/// others have decided that.
 fn forwarding6() -> Vec<Setting> {
     let forwarding = Setting {
         step: "turn on IPv6 forwarding (/proc/sys/net/ipv6/conf/all/forwarding)",
@@ -46,7 +62,7 @@ fn forwarding6() -> Vec<Setting> {
     let paths = links.map(|name| format!("ipv6/conf/{name}/accept_ra"));
     let taking = paths.filter(|path| sysctl::read(path).as_deref() == Some("1"));
     let settings = taking.map(|path| Setting {
-        step: "go on taking IPv6 router advertisements",
+        step: "keep accepting IPv6 router advertisements",
         path,
         value: "2",
         optional: true,
@@ -54,25 +70,34 @@ fn forwarding6() -> Vec<Setting> {
     settings.chain([forwarding]).collect()
 }
 
-async fn own_addresses(netlink: &Netlink, wanted: &[Ipv4Addr]) -> Result<(), Failure> {
+/// The addresses by which containers reach this host, as far as they are missing.
+async fn missing_addresses(netlink: &Netlink, settings: &Settings) -> Result<Vec<Ipv4Addr>, Failure> {
+    let present = query::addresses(netlink, AddressFamily::Inet, None).await?;
+    let mut wanted = vec![settings.gateway, settings.dns];
+    wanted.dedup();
+    wanted.retain(|address| present.iter().all(|have| have.address != *address));
+    Ok(wanted)
+}
+
+async fn own_addresses(netlink: &Netlink, settings: &Settings) -> Result<u64, Failure> {
+    let missing = missing_addresses(netlink, settings).await?;
+    if missing.is_empty() {
+        return Ok(0);
+    }
     let step = "find the loopback device";
     let Some(loopback) = query::link_by_name(netlink, "lo").await? else {
         return Err(Failure { step, errno: Errno::ENODEV });
     };
-    let present = query::addresses(netlink, AddressFamily::Inet, None).await?;
-    for (place, address) in wanted.iter().enumerate() {
-        let repeated = wanted.get(..place).is_some_and(|before| before.contains(address));
-        if repeated || present.iter().any(|have| have.address == *address) {
-            continue;
-        }
+    let mut given = 0;
+    for address in missing {
         let mut message =
-            AddressMessageBuilder::<Ipv4Addr>::new().index(loopback.index).address(*address, 32).build();
-        // Scope host: the kernel then never takes it by itself as the source of packets to somewhere else.
+            AddressMessageBuilder::<Ipv4Addr>::new().index(loopback.index).address(address, 32).build();
+        // Scope host: the kernel then never picks it as the source of packets to other hosts.
         message.header.scope = AddressScope::Host;
         let change =
             Change::create("give the host the gateway's address", RouteNetlinkMessage::NewAddress(message));
         // Another Selvedge may have been faster.
-        netlink.apply_unless(change, Errno::EEXIST).await?;
+        given += u64::from(netlink.apply_unless(change, Errno::EEXIST).await?);
     }
-    Ok(())
+    Ok(given)
 }

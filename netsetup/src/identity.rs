@@ -1,23 +1,23 @@
-//! How our things in the kernel are told from others': names, hardware addresses, the route protocol, the marks.
+//! How our objects in the kernel are recognised: names, hardware addresses, the route protocol, the marks.
 //!
 //! Must never change between versions without a way to read the old form: wires outlive the process that made them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// rtm_protocol of every route that we write, in containers and on the host. The container's first program waits
-/// for a route with this number. 5 to 255 are for daemons; iproute2's rt_protos gives 83 to nobody.
+/// rtm_protocol of every route that we write, in containers and on the host. The container's first program waits for a
+/// route with this number. 5 to 255 are for daemons; 83 is unassigned in iproute2's rt_protos.
 pub const SIGN_PROTOCOL: u8 = 83;
 
 /// The name of the container's end of its wire.
 pub const CONTAINER_INTERFACE: &str = "selvedge0";
 
-/// The next hop of containers in IPv6: stands for the host's end on every wire.
+/// The next hop of containers in IPv6: it stands for the host's end on every wire.
 pub(crate) const WIRE_HOP6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x5e1);
 
 const HOST_PREFIX: &str = "sv";
 const CONTAINER_DIGITS: usize = 12;
 const COMPLETE_MARK: &str = "selvedge complete netns=";
-/// Links with this bit in their group are about to be deleted, all in one request. Not bit 31: the kernel keeps the
+/// A link group with this bit marks links about to be deleted, all in one request. Not bit 31: the kernel stores the
 /// group as a signed number, and iproute2 cannot show it then.
 const DOOMED_BIT: u32 = 1 << 30;
 /// The upper byte of the metric of our routes to blocks; the letter S.
@@ -35,16 +35,16 @@ pub(crate) fn prefix(container: &str) -> &str {
     container.get(..CONTAINER_DIGITS).unwrap_or(container)
 }
 
-/// The container digits in a host end's name, if it is one.
+/// The container's digits in the name of a host end, if it is one.
 pub(crate) fn container_of(interface: &str) -> Option<&str> {
     let digits = interface.strip_prefix(HOST_PREFIX)?;
     (digits.len() == CONTAINER_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .then_some(digits)
 }
 
-/// The hardware address of a container's end: locally administered, from its address.
+/// The hardware address of a container's end: locally administered, derived from its address.
 ///
-/// Given at birth, which also keeps systemd-udevd (MACAddressPolicy=persistent) from choosing another one.
+/// Set at creation, which also keeps systemd-udevd (MACAddressPolicy=persistent) from choosing another one.
 pub(crate) fn container_mac(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [0x0a, 0x58, a, b, c, d]
@@ -56,36 +56,41 @@ pub fn container_mac_text(address: Ipv4Addr) -> String {
     container_mac(address).map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// The hardware address of every host's end: the gateway is the same one on each wire.
+/// The hardware address of every host end: the gateway is the same on each wire.
 pub(crate) fn host_mac(gateway: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = gateway.octets();
     [0x0a, 0x59, a, b, c, d]
 }
 
-/// The group of links that are about to be deleted.
+/// The group of links about to be deleted.
 pub(crate) fn doomed(group: u32) -> u32 {
     group | DOOMED_BIT
 }
 
-/// The metric of every route to a block, our own ones' and other hosts': it tells whose they are where several
-/// Selvedges share a host, since a route has no other field that is free for it. The lower 24 bits are the group's;
-/// that other routes to the same addresses win (0 is the highest rank) is as it should be.
+/// Whether a group, of whichever Selvedge, is one of links about to be deleted.
+pub(crate) fn is_doomed(group: u32) -> bool {
+    group & DOOMED_BIT != 0
+}
+
+/// The metric of every route to a block, our own and other hosts': it tells which Selvedge owns a route where several
+/// share a host, since a route has no other free field. The lower 24 bits are the group's; other routes to the same
+/// addresses win (0 has the highest priority), which is intended.
 pub(crate) fn route_metric(group: u32) -> u32 {
     METRIC_PREFIX | (group & METRIC_GROUP_MASK)
 }
 
-/// The name of the VXLAN device: `svx` and the group to the base of 36. Never a wire's name: too short for one.
+/// The name of the VXLAN device: `svx` and the group in base 36. Too short to be a wire's name.
 pub(crate) fn tunnel_interface(group: u32) -> String {
     format!("{TUNNEL_PREFIX}{}", base36(group))
 }
 
-/// The label of the host's own address in the pool: all kernels keep one with an IPv4 address (IFA_PROTO came with
-/// 5.18), and it begins with the device's name, or old tools would not show it.
+/// The label of the host's own address in the pool: all kernels store one with an IPv4 address (IFA_PROTO came with
+/// 5.18), and it must begin with the device's name, or old tools do not show it.
 pub(crate) fn host_label(group: u32) -> String {
     format!("lo:{TUNNEL_PREFIX}{}", base36(group))
 }
 
-/// The hardware address of a host's VXLAN device, from its address on the underlay: so nobody has to be told it.
+/// The hardware address of a host's VXLAN device, derived from its underlay address: so hosts need not announce it.
 pub(crate) fn tunnel_mac(underlay: IpAddr) -> [u8; 6] {
     let [a, b, c, d] = match underlay {
         IpAddr::V4(address) => address.octets(),
@@ -94,9 +99,9 @@ pub(crate) fn tunnel_mac(underlay: IpAddr) -> [u8; 6] {
     [0x0a, 0x5a, a, b, c, d]
 }
 
-/// The next hop with that hardware address where it must be an IPv6 address: nobody has it, a permanent neighbour
-/// gives it its meaning. The kernel takes a link-local next hop on any device, but one from another link's network
-/// only on that link.
+/// The next hop with that hardware address where it must be an IPv6 address: no host has it, only a permanent neighbour
+/// resolves it. The kernel accepts a link-local next hop on any device, but one from another link's network only on
+/// that link.
 pub(crate) fn tunnel_hop(mac: [u8; 6]) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac;
     Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
@@ -117,10 +122,10 @@ fn base36(mut number: u32) -> String {
     }
 }
 
-/// The mark of a complete wire: the link's alias, with the inode of the namespace that its other end is in.
+/// The mark of a complete wire: the link's alias, with the inode of the namespace at its other end.
 ///
-/// The kernel gives a namespace's inode number to another one only when the first is wholly gone, and with it the
-/// veth pair: as long as the link exists, the number tells this incarnation of a container from the next.
+/// The kernel reuses a namespace's inode number only when the namespace is entirely gone, and the veth pair with it: as
+/// long as the link exists, the number tells this incarnation of a container from the next.
 pub(crate) fn complete_mark(namespace: u64) -> String {
     format!("{COMPLETE_MARK}{namespace}")
 }

@@ -1,5 +1,5 @@
-//! A thread for work that may wait for the kernel: sendmsg(2) on rtnetlink returns only when the rtnl lock was free
-//! and the request is done, which is up to 20 ms while anybody on the host deletes a link.
+//! A thread for work that may block in the kernel: sendmsg(2) on rtnetlink returns only once the rtnl lock was free and
+//! the request is done, which takes up to 20 ms while any process on the host deletes a link.
 //!
 //! Must never run anything that needs the caller's thread. It stays in the network namespace in which it was started.
 
@@ -53,7 +53,7 @@ impl Lane {
         &self.netlink
     }
 
-    /// Runs a job on the lane. It goes on to its end even when the caller stops waiting: nothing is left half-made.
+    /// Runs a job on the lane. It runs to its end even if the caller stops waiting: nothing is left half-made.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         job: impl Future<Output = Result<T, Error>> + Send + 'static,

@@ -1,8 +1,8 @@
 //! The route of all virtual addresses: over lo, where none of their packets ever goes.
 //!
-//! A packet to a virtual address needs a route before the rules lead it elsewhere; and one that they do not lead anywhere
-//! must not leave this host by its default route. Must never be taken away while a worker may come back, nor touch what
-//! lies outside of the pool.
+//! A packet to a virtual address needs a route before the rules send it elsewhere; and one that the rules do not send
+//! anywhere must not leave this host by its default route. Must never be removed while a worker may come back, nor
+//! touch anything outside the pool.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,18 +13,18 @@ use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::error::Failure;
-use crate::fabric::Pools;
+use crate::fabric::wanted::Pools;
 use crate::identity::SIGN_PROTOCOL;
 use crate::netlink::{Change, Netlink};
 use crate::pool6::{address6, block6};
 use crate::query::{self, Route};
 
 const STEP: &str = "write the route of virtual addresses";
-/// The metric that the kernel gives an IPv6 route that asks for none.
+/// The kernel's default metric for IPv6 routes.
 const USUAL_METRIC: u32 = 1024;
 
-/// Sees to it that the routes of this range are there, and those of an earlier one are not. `source` is what the host
-/// itself calls from.
+/// Ensures that the routes of this range exist, and that those of an earlier range do not. `source` is the address that
+/// the host itself calls from.
 pub(crate) async fn lead(
     netlink: &Netlink,
     pools: Pools,
@@ -62,7 +62,7 @@ pub(crate) async fn lead(
     netlink.apply(changes).await
 }
 
-/// Of one family.
+/// The changes for one family.
 async fn difference(
     netlink: &Netlink,
     (loopback, pool): (u32, IpNet),

@@ -1,10 +1,10 @@
-//! Puts wires in and takes them out: the veth pair, the address and the routes that connect one container. And leads
-//! packets to the containers of other hosts.
+//! Makes and removes wires: the veth pair, the address and the routes that connect one container. Also routes packets
+//! to the containers of other hosts.
 //!
-//! All state is the kernel's: a wire is found by its name and link group, and is known to be complete by a mark on
-//! its host end, so that any process can go on where another one stopped. Must never write a file (but for
-//! /proc/sys), never know what Docker is (but for one iptables chain), and never block the thread that calls it:
-//! netlink waits for the kernel's rtnl lock inside sendmsg(2), so it happens on threads of its own.
+//! All state is the kernel's: a wire is found by its name and link group, and a mark on its host end shows that it is
+//! complete, so that any process can continue where another one stopped. Must never write a file (except in /proc/sys),
+//! never know what Docker is (except for one iptables chain), and never block the calling thread: netlink waits for the
+//! kernel's rtnl lock inside sendmsg(2), so it runs on separate threads.
 
 mod conntrack;
 mod device;
@@ -27,6 +27,8 @@ mod program;
 mod query;
 mod removal;
 pub mod services;
+mod settings;
+mod sources;
 mod sysctl;
 mod underlay;
 mod wire;
@@ -35,6 +37,8 @@ pub use crate::error::Error;
 pub use crate::fabric::{Datapath, Fabric, Peer};
 pub use crate::identity::{CONTAINER_INTERFACE, SIGN_PROTOCOL, container_mac_text, host_interface};
 pub use crate::netns::inode_of;
-pub use crate::network::{Network, Settings, Wire, WireSpec};
+pub use crate::network::Network;
 pub use crate::pool6::address6;
 pub use crate::preflight::{Finding, Severity, preflight};
+pub use crate::settings::Settings;
+pub use crate::wire::spec::{Wire, WireSpec};

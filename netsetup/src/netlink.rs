@@ -1,7 +1,7 @@
-//! One rtnetlink socket: changes sent in batches and counted, and reads.
+//! One rtnetlink socket: sends changes in batches and counts them, and reads.
 //!
-//! The only module that sends. A batch is queued in slices, each whole before its first answer is awaited, and
-//! the kernel does it in order; the first refusal is told. Must never decide what to change.
+//! The only module that sends. A batch is queued in slices, each entirely before its first answer is awaited, and the
+//! kernel processes it in order; the first refusal is reported. Must never decide what to change.
 
 use std::io;
 use std::pin::Pin;
@@ -18,16 +18,17 @@ use rtnetlink::packet_core::{
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use tokio::runtime;
+use tokio::sync::Mutex;
 
 use crate::error::Failure;
 
-/// How often a read is begun anew because the kernel's tables changed while it walked them.
+/// How often to restart a read because the kernel's tables changed while it walked them.
 const DUMP_ATTEMPTS: usize = 5;
-/// So many messages are on their way at once: their answers wait in the socket's receive buffer (200 kB by default,
-/// and the kernel counts about 1 kB for each), and what does not fit in is lost.
+/// How many messages may be in flight: their answers wait in the socket's receive buffer (200 kB by default, and the
+/// kernel counts about 1 kB for each), and answers that do not fit are lost.
 const SLICE: usize = 96;
 
-/// One message that changes something.
+/// One message that makes a change.
 #[derive(Debug)]
 pub(crate) struct Change {
     step: &'static str,
@@ -37,22 +38,22 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    /// Makes something that must not be there yet.
+    /// Creates an object that must not exist yet.
     pub(crate) fn create(step: &'static str, message: RouteNetlinkMessage) -> Self {
         Self { step, flags: NLM_F_CREATE | NLM_F_EXCL, message, may_be_gone: false }
     }
 
-    /// Makes something, or puts it right if it is there.
+    /// Creates an object, or corrects it if it exists.
     pub(crate) fn replace(step: &'static str, message: RouteNetlinkMessage) -> Self {
         Self { step, flags: NLM_F_CREATE | NLM_F_REPLACE, message, may_be_gone: false }
     }
 
-    /// Alters or deletes something that must be there.
+    /// Alters or deletes an object that must exist.
     pub(crate) fn alter(step: &'static str, message: RouteNetlinkMessage) -> Self {
         Self { step, flags: 0, message, may_be_gone: false }
     }
 
-    /// Deletes something that may be gone already, with the link that it was on or by somebody's hand.
+    /// Deletes an object that may already be gone, with its link or by an administrator's hand.
     pub(crate) fn remove(step: &'static str, message: RouteNetlinkMessage) -> Self {
         Self { step, flags: 0, message, may_be_gone: true }
     }
@@ -68,16 +69,19 @@ impl Change {
     }
 }
 
-/// An open socket. It stays in the network namespace in which it was opened, whoever uses it.
+/// An open socket. It stays in the network namespace in which it was opened, whichever thread uses it.
 #[derive(Debug, Clone)]
 pub(crate) struct Netlink {
     handle: Handle,
     changes: Arc<AtomicU64>,
+    /// Its holder reads a list: the kernel refuses a second one on the same socket with EBUSY until the first has been read
+    /// to its end (net/netlink: `cb_running`).
+    listing: Arc<Mutex<()>>,
 }
 
 impl Netlink {
-    /// Opens a socket in the calling thread's network namespace, driven by the given runtime.
-    /// It is closed when the last clone is dropped.
+    /// Opens a socket in the calling thread's network namespace, driven by the given runtime. It is closed when the
+    /// last clone is dropped.
     pub(crate) fn open(runtime: &runtime::Handle, changes: Arc<AtomicU64>) -> io::Result<Self> {
         let _entered = runtime.enter();
         // Strict checking lets the kernel filter dumps; kernels before 4.20 don't know it, so readers filter as well.
@@ -88,15 +92,15 @@ impl Netlink {
             opened => opened?,
         };
         runtime.spawn(connection);
-        Ok(Self { handle, changes })
+        Ok(Self { handle, changes, listing: Arc::default() })
     }
 
-    /// Sends the changes in order. All are sent, also after one that fails; the first failure is told.
+    /// Sends the changes in order. All are sent, even after one fails; the first failure is returned.
     pub(crate) async fn apply(&self, changes: Vec<Change>) -> Result<(), Failure> {
         self.apply_each(changes).await.into_iter().try_for_each(|outcome| outcome.map(drop))
     }
 
-    /// Sends the changes in order, in slices, and tells of each whether it was made.
+    /// Sends the changes in order, in slices, and reports for each whether it was made.
     pub(crate) async fn apply_each(&self, changes: Vec<Change>) -> Vec<Result<bool, Failure>> {
         let mut outcomes = Vec::with_capacity(changes.len());
         let mut changes = changes.into_iter().peekable();
@@ -115,7 +119,7 @@ impl Netlink {
         outcomes
     }
 
-    /// Sends one change; tells whether it was made, or `false` when the kernel answered that number.
+    /// Sends one change; returns whether it was made: `false` if the kernel answered with the given error.
     pub(crate) async fn apply_unless(&self, change: Change, accepted: Errno) -> Result<bool, Failure> {
         match self.apply(vec![change]).await {
             Ok(()) => Ok(true),
@@ -149,12 +153,24 @@ impl Netlink {
         answers
     }
 
-    /// Asks for all objects of a kind.
+    /// Asks for all objects of a kind. The list is read to its end even if the caller stops waiting: until then the
+    /// socket gives no other.
     pub(crate) async fn dump(
         &self,
         step: &'static str,
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, Failure> {
+        let socket = self.clone();
+        let read = tokio::spawn(async move { socket.list(step, message).await });
+        read.await.unwrap_or(Err(Failure { step, errno: Errno::ECANCELED }))
+    }
+
+    async fn list(
+        &self,
+        step: &'static str,
+        message: RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, Failure> {
+        let _alone = self.listing.lock().await;
         let mut attempts = 0;
         loop {
             let (found, interrupted) = self.ask(step, NLM_F_REQUEST | NLM_F_DUMP, message.clone()).await?;
@@ -202,7 +218,7 @@ impl Netlink {
     }
 }
 
-/// What the kernel answers to one request.
+/// The kernel's answers to one request.
 type Answer = Pin<Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Send>>;
 
 async fn first_refusal(mut answer: Answer) -> Option<Errno> {

@@ -1,8 +1,8 @@
-//! Network namespaces of containers: found by a process, entered by a throw-away thread.
+//! Network namespaces of containers: found by process id, entered by a throw-away thread.
 //!
 //! The one place where a thread changes its namespace. Such a thread opens a socket (which stays in the namespace),
-//! puts the settings under /proc/sys right (they are those of the writing thread's namespace), and ends. Must never
-//! be a thread of a runtime or of a pool: it would go back to its work in the wrong namespace.
+//! corrects the settings under /proc/sys (they are those of the writing thread's namespace), and ends. Must never be a
+//! thread of a runtime or of a pool: it would return to its work in the wrong namespace.
 
 use std::fs::File;
 use std::io;
@@ -41,10 +41,10 @@ pub(crate) struct Inside {
     pub(crate) interface: Option<u32>,
 }
 
-/// The inode of the network namespace in which a process is: one stat(2), nothing is entered.
+/// The inode of a process's network namespace: one stat(2), without entering it.
 ///
 /// # Errors
-/// Not found when there is no such process (or it has ended and only waits to be reaped).
+/// Not found when there is no such process (or it has ended and waits to be reaped).
 pub fn inode_of(pid: u32) -> io::Result<u64> {
     Ok(std::fs::metadata(format!("/proc/{pid}/ns/net"))?.ino())
 }
@@ -67,7 +67,7 @@ impl Namespace {
         self.file.as_raw_fd()
     }
 
-    /// Opens a socket inside, and puts the settings of the container's interface right if it is there.
+    /// Opens a socket inside, and corrects the settings of the container's interface if it exists.
     pub(crate) async fn enter(
         &self,
         settings: Vec<Setting>,

@@ -1,98 +1,43 @@
 //! The face of the crate: what a caller may ask of the network.
 //!
-//! Only hands jobs to the lanes; must never do any of the work in the caller's thread.
+//! Only passes jobs to the lanes; must never do any of the work in the caller's thread.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::RouteType;
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, Failure};
-use crate::fabric::{self, Fabric, Pools, Weaver};
+use crate::fabric::Fabric;
+use crate::fabric::wanted::Pools;
+use crate::fabric::weave::{Weaver, own_blocks};
 use crate::firewall::Firewalls;
-use crate::identity::{self, SIGN_PROTOCOL, prefix};
+use crate::identity::{self, SIGN_PROTOCOL};
 use crate::lane::Lane;
 use crate::leading;
 use crate::netlink::Netlink;
 use crate::query::{self, Link, Route};
-use crate::wire::Wiring;
+use crate::settings::Settings;
+use crate::sources::Sources;
+use crate::wire::spec::{Wire, WireSpec};
+use crate::wire::wiring::Wiring;
 use crate::{host, netns, pool6, removal, underlay, wire};
-
-/// What all wires of one Selvedge have in common.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// All container addresses of all hosts.
-    pub pool: Ipv4Net,
-    /// The address of this host as its containers see it: the same link-local one on every host (169.254.1.1).
-    pub gateway: Ipv4Addr,
-    /// Where the DNS server listens; usually the gateway's address.
-    pub dns: Ipv4Addr,
-    /// The link group (IFLA_GROUP) of our host ends, below 2^30: tells our wires from those of another Selvedge.
-    pub group: u32,
-    /// Bytes of the largest packet on a wire; `None` takes it from the link that has the underlay's address, or
-    /// else from that of the host's default route.
-    pub mtu: Option<u32>,
-    /// Whether packets to other hosts may travel in VXLAN: `mtu` of `None` then leaves room for its headers (50
-    /// bytes, 70 over an IPv6 underlay).
-    pub encapsulated: bool,
-    /// This host's address on the network that connects the hosts.
-    pub underlay: Option<IpAddr>,
-    /// Gives containers an IPv6 address as well: this network, and their IPv4 address in its last 32 bits. Its prefix
-    /// has at most 96 bits.
-    pub pool6: Option<Ipv6Net>,
-}
-
-/// A wire that shall be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WireSpec {
-    /// The container's id, 64 hex digits.
-    pub container: String,
-    /// Its address, one of the pool.
-    pub address: Ipv4Addr,
-    /// Its first process, by the host's numbers.
-    pub pid: u32,
-}
-
-/// A wire as the kernel has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wire {
-    /// The host end's name.
-    pub name: String,
-    /// The first twelve hex digits of the container's id.
-    pub container_prefix: String,
-    /// The host end's index, which no other link of this host ever gets.
-    pub ifindex: u32,
-    /// The address that is routed over it.
-    pub address: Option<Ipv4Addr>,
-    /// The inode of the network namespace that it leads to; known when it is complete.
-    pub namespace: Option<u64>,
-    /// Whether its container was given the sign, after everything else was done.
-    pub complete: bool,
-}
-
-impl Wire {
-    /// Whether this wire is complete and leads to the network namespace in which the process is now.
-    ///
-    /// A wire of a container that was restarted meanwhile is not: its old namespace may take a while to die.
-    pub fn serves(&self, pid: u32) -> bool {
-        self.complete && self.namespace.is_some() && netns::inode_of(pid).ok() == self.namespace
-    }
-}
 
 /// The network of one host, as one Selvedge sees it.
 #[derive(Debug)]
 pub struct Network {
-    /// For what a client waits for.
+    /// For work that clients wait for.
     quick: Lane,
-    /// For what may take long: deletions and the iptables command.
+    /// For work that may take long: deletions and the iptables command.
     slow: Lane,
     wiring: Wiring,
     weaver: Weaver,
     firewalls: Firewalls,
+    sources: Sources,
     changes: Arc<AtomicU64>,
 }
 
@@ -100,7 +45,7 @@ impl Network {
     /// Opens the network of the calling thread's network namespace. Changes nothing.
     ///
     /// # Errors
-    /// When the kernel refuses a netlink socket or a thread; [`Error::Pool6`] when the settings cannot be met.
+    /// When the kernel refuses a netlink socket or a thread; [`Error::Pool6`] when the IPv6 pool is too small.
     pub async fn open(settings: Settings) -> Result<Self, Error> {
         if let Some(pool6) = settings.pool6.filter(|pool6| pool6.prefix_len() > pool6::LONGEST) {
             return Err(Error::Pool6 { pool6 });
@@ -109,7 +54,7 @@ impl Network {
         let quick = Lane::start("network", Arc::clone(&changes)).await?;
         let slow = Lane::start("network-slow", Arc::clone(&changes)).await?;
         let own_namespace = netns::own_inode()
-            .map_err(|error| Failure::new("find the own network namespace", &error).of_host())?;
+            .map_err(|error| Failure::new("find the process's own network namespace", &error).of_host())?;
         let netlink = quick.netlink().clone();
         let (reader, of) = (netlink.clone(), settings.clone());
         let mtu = async move { underlay::wire_mtu(&reader, &of).await.map_err(Failure::of_host) };
@@ -122,32 +67,67 @@ impl Network {
             told: Arc::default(),
             turn: Arc::default(),
         };
-        let firewalls = Firewalls::new(&settings);
+        let (firewalls, sources) = (Firewalls::new(&settings), Sources::new(&settings));
         let wiring = Wiring { settings, mtu, own_namespace, netlink, changes: Arc::clone(&changes), turns };
-        Ok(Self { quick, slow, wiring, weaver, firewalls, changes })
+        Ok(Self { quick, slow, wiring, weaver, firewalls, sources, changes })
     }
 
-    /// Makes the host ready: the gateway's and DNS server's addresses, forwarding, and the host's firewalls opened for
-    /// traffic inside the pool. Changes only what differs; to be called again whenever the engine was restarted,
-    /// because that writes its iptables chains anew.
+    /// Prepares the host: the gateway's and DNS server's addresses, forwarding, and the host's firewalls opened for
+    /// traffic inside the pool. Changes only what differs; call it again whenever the engine was restarted, because
+    /// that rewrites its iptables chains.
     ///
     /// # Errors
     /// When the kernel or iptables refuses a step.
     pub async fn prepare_host(&self) -> Result<(), Error> {
-        let settings = self.wiring.settings.clone();
-        let netlink = self.quick.netlink().clone();
-        self.quick.run(async move { host::prepare(&netlink, &settings).await }).await?;
+        self.mind_host().await?;
         self.slow.netlink().count(self.firewalls.begin().await?);
         Ok(())
     }
 
-    /// Opens the host's firewalls again if somebody has closed them: a firewalld that was reloaded, an `iptables -F`. To
-    /// be called now and then; as long as nobody changes any rules it costs one question to the kernel.
+    /// Repairs the host's own addresses and settings after outside changes; returns the number of changes. Call it now
+    /// and then: it costs one dump of addresses.
+    ///
+    /// # Errors
+    /// When the kernel refuses a step.
+    pub async fn mind_host(&self) -> Result<u64, Error> {
+        let (netlink, settings) = (self.quick.netlink().clone(), self.wiring.settings.clone());
+        self.quick.run(async move { host::prepare(&netlink, &settings).await }).await
+    }
+
+    /// What `mind_host` would change, one line each for operators; empty when all is right.
+    ///
+    /// # Errors
+    /// When the kernel refuses a dump.
+    pub async fn host_lacks(&self) -> Result<Vec<String>, Error> {
+        let (netlink, settings) = (self.quick.netlink().clone(), self.wiring.settings.clone());
+        self.quick.run(async move { host::lacks(&netlink, &settings).await.map_err(Failure::of_host) }).await
+    }
+
+    /// Opens the host's firewalls again if outside changes have closed them: a reload of firewalld, an `iptables -F`.
+    /// Call it now and then; while no rules change it costs one question to the kernel.
     ///
     /// # Errors
     /// When the kernel or iptables refuses a step.
     pub async fn mind_firewalls(&self) -> Result<(), Error> {
-        self.slow.netlink().count(self.firewalls.mind().await?);
+        let opened = self.firewalls.mind().await;
+        self.guard_sources().await?;
+        self.slow.netlink().count(opened?);
+        Ok(())
+    }
+
+    /// Declares that there are no other hosts: packets with a source in the pool come from wires only.
+    ///
+    /// # Errors
+    /// When nft or the kernel refuses the rules.
+    pub async fn is_alone(&self) -> Result<(), Error> {
+        self.sources.set_peers(None).await;
+        self.guard_sources().await
+    }
+
+    async fn guard_sources(&self) -> Result<(), Error> {
+        let (sources, netlink) = (self.sources.clone(), self.slow.netlink().clone());
+        let written = self.slow.run(async move { sources.ensure(&netlink).await }).await?;
+        self.slow.netlink().count(written);
         Ok(())
     }
 
@@ -161,10 +141,21 @@ impl Network {
         self.quick.run(async move { list(&netlink, group).await.map_err(Failure::of_host) }).await
     }
 
-    /// Makes the wire, or puts right what is there: all but the sign. When it returns, packets go through.
+    /// The addresses of the pool that are routed to a link other than our wires, with the link's name: another
+    /// Selvedge's containers, or an administrator's setup.
     ///
-    /// Takes over what another process began; sends nothing when all is right. When it fails on a wire that it
-    /// made itself, nothing is left of it.
+    /// # Errors
+    /// When the kernel refuses a dump.
+    pub async fn foreign_addresses(&self) -> Result<Vec<(Ipv4Addr, String)>, Error> {
+        let netlink = self.quick.netlink().clone();
+        let (pool, group) = (self.wiring.settings.pool, self.wiring.settings.group);
+        self.quick.run(async move { foreign(&netlink, pool, group).await.map_err(Failure::of_host) }).await
+    }
+
+    /// Makes the wire, or repairs the existing one: everything but the sign. When it returns, packets go through.
+    ///
+    /// Takes over what another process began; sends nothing when all is right. When it fails on a wire that it made
+    /// itself, it leaves nothing of it.
     ///
     /// # Errors
     /// [`Error::Gone`] when the process ended; [`Error::Occupied`] when the container has a `selvedge0` of its own.
@@ -173,7 +164,7 @@ impl Network {
         self.quick.run(async move { wire::connect(&wiring, &spec).await }).await
     }
 
-    /// Gives the sign for which the container's first program waits: the pool's route. Then marks the host's end.
+    /// Gives the sign that the container's first program waits for: the pool's route. Then marks the host's end.
     ///
     /// # Errors
     /// [`Error::Gone`] when the process ended; [`Error::NotConnected`] when there is no wire.
@@ -182,8 +173,8 @@ impl Network {
         self.quick.run(async move { wire::release(&wiring, &spec).await }).await
     }
 
-    /// Takes wires out, many at once; those that are gone already are fine. Takes its time (about 20 ms and 1 ms
-    /// more per wire), without making `connect` wait for it longer than the kernel does.
+    /// Removes wires, many at once; wires already gone are fine. Takes about 20 ms plus 1 ms per wire, and delays
+    /// `connect` no longer than the kernel's lock requires.
     ///
     /// # Errors
     /// When the kernel refuses it.
@@ -196,19 +187,23 @@ impl Network {
             .await
     }
 
-    /// Makes the kernel know the other hosts as said, and nobody else; changes only the difference, in batches; gives
-    /// the number of changes. A peer that cannot be reached is left out and told in the log.
+    /// Makes the kernel know exactly these hosts; changes only the difference, in batches; returns the number of
+    /// changes. A peer that cannot be reached is left out and logged.
     ///
     /// # Errors
     /// [`Error::Tunnel`] when the VXLAN device cannot be made: everything that does not need it was done all the same.
     pub async fn weave(&self, fabric: &Fabric) -> Result<u64, Error> {
         let (weaver, fabric) = (self.weaver.clone(), fabric.clone());
-        self.slow.run(async move { weaver.weave(&fabric).await }).await
+        // Accept their packets before there is a path for them.
+        self.sources.set_peers(Some(&fabric)).await;
+        let guarded = self.guard_sources().await;
+        let woven = self.slow.run(async move { weaver.weave(&fabric).await }).await?;
+        guarded.map(|()| woven)
     }
 
-    /// Sees to it that packets to virtual addresses have a way: to the rules that lead them to somebody, or refuse
-    /// them. No range = there are none (any more). `source` is the address from which the host itself calls; its
-    /// gateway's, if it has no other.
+    /// Gives packets to virtual addresses a route: to the rules that send them to an instance, or refuse them. No range
+    /// means that there are none (any more). `source` is the address that the host itself calls from; the gateway's, if
+    /// it has no other.
     ///
     /// # Errors
     /// When the kernel refuses it.
@@ -220,7 +215,7 @@ impl Network {
             .await
     }
 
-    /// What `weave` would do, one line each, for people; empty when all is right.
+    /// What `weave` would do, one line each for operators; empty when all is right.
     ///
     /// # Errors
     /// When the kernel refuses a dump.
@@ -229,20 +224,18 @@ impl Network {
         self.slow.run(async move { weaver.plan(&fabric).await }).await
     }
 
-    /// The blocks of this host as the kernel remembers them: readable without any registry, after any crash.
+    /// This host's blocks as recorded in the kernel: readable without any registry, after any crash.
     ///
     /// # Errors
     /// When the kernel refuses a dump.
     pub async fn own_blocks(&self) -> Result<Vec<Ipv4Net>, Error> {
         let netlink = self.quick.netlink().clone();
         let group = self.wiring.settings.group;
-        self.quick
-            .run(async move { fabric::own_blocks(&netlink, group).await.map_err(Failure::of_host) })
-            .await
+        self.quick.run(async move { own_blocks(&netlink, group).await.map_err(Failure::of_host) }).await
     }
 
-    /// The address of this host on the link of its default route (or on its only global link), for a host that was
-    /// told none.
+    /// This host's address on the link of its default route (or on its only global link), for a host with no configured
+    /// address.
     ///
     /// # Errors
     /// When the kernel refuses a dump.
@@ -253,12 +246,12 @@ impl Network {
         self.quick.run(found).await
     }
 
-    /// How many things this object has changed in the kernel so far: 0 after a start that found all right.
+    /// How many changes this object has made in the kernel so far: 0 after a start that found all right.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of the largest packet on our wires.
+    /// The MTU of our wires in bytes.
     pub fn mtu(&self) -> u32 {
         self.wiring.mtu
     }
@@ -271,7 +264,24 @@ async fn list(netlink: &Netlink, group: u32) -> Result<Vec<Wire>, Failure> {
     Ok(links.into_iter().filter_map(|link| wire_of(&link, group, &addresses)).collect())
 }
 
-// A way to another host's block has a next hop, and one to a block of our own refuses.
+async fn foreign(netlink: &Netlink, pool: Ipv4Net, group: u32) -> Result<Vec<(Ipv4Addr, String)>, Failure> {
+    let routes = query::all_kinds(netlink, AddressFamily::Inet).await?;
+    let mut routed: Vec<(u32, Ipv4Addr)> =
+        routes.iter().filter_map(host_route).filter(|(_, address)| pool.contains(address)).collect();
+    if routed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let links = query::links(netlink).await?;
+    routed.retain(|(index, _)| {
+        let own =
+            |link: &&Link| link.index == *index && [group, identity::doomed(group)].contains(&link.group);
+        !links.iter().any(|link| own(&link))
+    });
+    let name = |index: u32| links.iter().find(|link| link.index == index).map(|link| link.name.clone());
+    Ok(routed.into_iter().filter_map(|(index, address)| Some((address, name(index)?))).collect())
+}
+
+// A route to another host's block has a next hop, and one to a block of our own refuses.
 fn host_route((kind, route): &(RouteType, Route)) -> Option<(u32, Ipv4Addr)> {
     let IpNet::V4(destination) = route.destination else { return None };
     let direct = *kind == RouteType::Unicast && destination.prefix_len() == 32 && route.gateway.is_none();
@@ -279,7 +289,7 @@ fn host_route((kind, route): &(RouteType, Route)) -> Option<(u32, Ipv4Addr)> {
 }
 
 fn wire_of(link: &Link, group: u32, addresses: &std::collections::HashMap<u32, Ipv4Addr>) -> Option<Wire> {
-    // A link that somebody had begun to delete is still a wire, so that a caller deletes or replaces it.
+    // A link whose deletion has begun is still a wire, so that a caller deletes or replaces it.
     let doomed = link.group == identity::doomed(group);
     if link.group != group && !doomed {
         return None;
@@ -294,11 +304,4 @@ fn wire_of(link: &Link, group: u32, addresses: &std::collections::HashMap<u32, I
         namespace,
         complete: namespace.is_some(),
     })
-}
-
-impl WireSpec {
-    /// The short id, for messages.
-    pub fn short_id(&self) -> &str {
-        prefix(&self.container)
-    }
 }

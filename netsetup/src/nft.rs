@@ -1,4 +1,4 @@
-//! Runs nft: a text in, a text out. Must never leave a child behind, and blocks for some milliseconds.
+//! Runs nft: a text in, a text out. Must never leave a child behind; it blocks for some milliseconds.
 
 use std::io::{self, Write};
 use std::process::{Output, Stdio};
@@ -9,21 +9,21 @@ use serde::de::DeserializeOwned;
 use crate::error::Error;
 use crate::{generation, program};
 
-/// nft needs a second for a hundred thousand containers. Whoever waits for it longer than this is told.
+/// nft needs a second for a hundred thousand containers. A caller that waits longer than this gets an error.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Makes all of the text so, or nothing.
+/// Applies the whole text, or nothing.
 ///
 /// # Errors
-/// [`Error::Nft`] with what it says.
+/// [`Error::Nft`] with nft's message.
 pub(crate) fn run(text: &str) -> Result<(), Error> {
     give(&["-f", "-"], text)
 }
 
-/// Tries whether all of the text can be made so, and makes nothing.
+/// Checks whether the whole text could be applied, and applies nothing.
 ///
 /// # Errors
-/// [`Error::Nft`] with what it says.
+/// [`Error::Nft`] with nft's message.
 pub(crate) fn check(text: &str) -> Result<(), Error> {
     give(&["-c", "-f", "-"], text)
 }
@@ -36,10 +36,10 @@ fn give(arguments: &[&str], text: &str) -> Result<(), Error> {
     }
 }
 
-/// What it lists; nothing if there is no such thing, or no nft.
+/// The listing; none if there is no such object, or no nft.
 ///
 /// # Errors
-/// [`Error::Nft`] with what it says.
+/// [`Error::Nft`] with nft's message.
 pub(crate) fn list<T: DeserializeOwned>(arguments: &[&str]) -> Result<Option<T>, Error> {
     let output = match feed(&[&["-j"], arguments].concat(), "") {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -63,7 +63,7 @@ pub(crate) fn version() -> Option<String> {
 
 fn feed(arguments: &[&str], text: &str) -> io::Result<Output> {
     let mut child = program::start("nft", arguments, Stdio::piped)?;
-    // It may end before it has read all, and says why.
+    // It may end before it has read everything, and say why.
     let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(text.as_bytes()));
     let output = child.wait_with_output()?;
     if output.status.success() {
@@ -72,21 +72,21 @@ fn feed(arguments: &[&str], text: &str) -> io::Result<Output> {
     Ok(output)
 }
 
-/// The first line of what it says names the place; the others draw it.
+/// The first line of its output names the place; the others draw it.
 fn told(complaint: &str) -> Error {
     let message =
         complaint.lines().find(|line| !line.trim().is_empty()).unwrap_or("it failed and says nothing");
     Error::Nft { message: message.trim().to_owned() }
 }
 
-/// Sends a transaction; gives the generation after it, if nobody else has changed anything since `before`.
+/// Sends a transaction; returns the generation after it, if there were no outside changes since `before`.
 pub(crate) fn transact(text: &str, before: Option<u32>) -> Result<Option<u32>, Error> {
     run(text)?;
     let now = generation::now()?;
     Ok(before.filter(|before| before.wrapping_add(1) == now).map(|_| now))
 }
 
-/// A caller that goes away must not leave half of it undone: what the kernel was told has to be noted.
+/// A caller that goes away must not leave this half done: what the kernel was told has to be recorded.
 pub(crate) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {

@@ -1,123 +1,32 @@
 //! Which containers may talk to each other, as one nftables table of ours.
 //!
-//! What shall be is noted (`wanted`), what the kernel has is known or read back (`have`), and only the difference is sent,
+//! The wanted rules are noted (`wanted`), the kernel's are known or read back (`have`), and only the difference is sent,
 //! as one transaction. Must never touch a table that is not this Selvedge's, and never take out what another worker of it
 //! may have put in a moment ago.
 
 mod difference;
 mod have;
+mod memory;
+mod party;
+mod refusal;
 pub(crate) mod rules;
 mod strange;
 mod wanted;
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::error::Error;
 use crate::policy::difference::Difference;
 use crate::policy::have::Have;
+pub use crate::policy::party::{Grant, Party, PolicySettings, Ports, Protocol, Verdict, Who};
+pub use crate::policy::refusal::{Call, Refusal, Rule};
 use crate::policy::rules::Base;
 use crate::policy::wanted::Wanted;
 use crate::sysctl::{self, Setting};
 use crate::{generation, nft};
-
-/// Whether something may pass that no container's rules speak of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It may.
-    Allow,
-    /// It may not, unless the called container's rules say so.
-    Deny,
-}
-
-/// What is the same for all containers.
-#[derive(Debug, Clone)]
-pub struct PolicySettings {
-    /// The link group of our wires' host ends; also names the table.
-    pub group: u32,
-    /// All container addresses of all hosts.
-    pub pool: Ipv4Net,
-    /// The network of their IPv6 addresses, if they have such.
-    pub pool6: Option<Ipv6Net>,
-    /// Where containers ask for names.
-    pub dns: SocketAddr,
-    /// Hosts and containers, both ways.
-    pub host: Verdict,
-    /// What comes in by a published port of the engine's.
-    pub published: Verdict,
-    /// What containers send out of the pool.
-    pub out: Verdict,
-    /// Containers' questions to `dns`.
-    pub names: Verdict,
-}
-
-/// A container of any host, as rules see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Party {
-    /// Its address; the IPv6 one follows.
-    pub address: Ipv4Addr,
-    /// What rules may call it when it is the caller. Any text.
-    pub groups: BTreeSet<String>,
-    /// Who may call it.
-    pub grants: Vec<Grant>,
-    /// Other addresses at which it is reached on this host: those of the engine's own networks.
-    pub aliases: Vec<IpAddr>,
-}
-
-/// Somebody may call, on some ports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant {
-    /// Who.
-    pub who: Who,
-    /// On which; none = on all, and by any protocol.
-    pub ports: Vec<Ports>,
-}
-
-/// Whom a rule speaks of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Who {
-    /// All parties of this group.
-    Group(String),
-    /// All callers with an address in here.
-    Network(IpNet),
-    /// Everybody.
-    Anyone,
-}
-
-/// Ports from the first to the last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ports {
-    /// Of which protocol.
-    pub protocol: Protocol,
-    /// The first.
-    pub first: u16,
-    /// The last.
-    pub last: u16,
-}
-
-/// A protocol with ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-/// Packets that were refused, between two addresses, in the last day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refused {
-    /// Who opened the connection.
-    pub from: IpAddr,
-    /// Whom it was for.
-    pub to: IpAddr,
-    /// How many.
-    pub packets: u64,
-}
 
 /// What is strange must have been so for this long before it goes: during an upgrade another worker may know it.
 const STRANGE_FOR: Duration = Duration::from_millis(900);
@@ -208,7 +117,7 @@ impl Policy {
             let mut kernel = policy.kernel.lock().await;
             match policy.send(&mut kernel).await {
                 Ok(()) => Ok(()),
-                // Somebody may have changed what this was the difference to: once more, with a look first.
+                // The table may have been changed from outside since it was read: read it, and send once more.
                 Err(_) => policy.send(&mut kernel).await,
             }
         })
@@ -261,7 +170,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Looks whether somebody has changed the rules, and makes them right; gives the number of things that were not.
+    /// Checks for outside changes to the rules and repairs them; returns the number of repairs.
     /// Costs one question to the kernel when nothing has happened anywhere.
     ///
     /// # Errors
@@ -274,7 +183,7 @@ impl Policy {
     async fn repair(&self) -> Result<u64, Error> {
         let mut kernel = self.kernel.lock().await;
         let now = nft::blocking(generation::now).await?;
-        // What was noted and not sent yet is nobody's damage.
+        // What was noted and not sent yet is no outside change.
         let unsent = kernel.have.is_none() || self.wanted().touched.is_some();
         if unsent {
             return self.send(&mut kernel).await.map(|()| 0);
@@ -296,7 +205,7 @@ impl Policy {
         if difference.text.is_empty() {
             return Ok(0);
         }
-        // What was noted while we looked is nobody's damage either.
+        // Nor is what was noted while the table was read.
         self.transact(&mut kernel, difference).await.map(|count| if noted { 0 } else { count })
     }
 
@@ -328,15 +237,6 @@ impl Policy {
         };
         let difference = difference::whole(&self.base, &self.wanted(), &have, kernel.settled);
         Ok(difference.text.lines().map(|line| format!("nft {line}")).collect())
-    }
-
-    /// Who was refused, as the kernel has counted.
-    ///
-    /// # Errors
-    /// [`Error::Nft`].
-    pub async fn refused(&self) -> Result<Vec<Refused>, Error> {
-        let base = Arc::clone(&self.base);
-        nft::blocking(move || have::refused(&base)).await
     }
 
     /// Takes the table out, if it is there: everybody may talk to everybody.
@@ -373,6 +273,3 @@ fn bridges() -> Vec<Setting> {
     };
     names.map(setting).into()
 }
-
-/// By address: in which group, or of which class.
-type ByAddress<T> = HashMap<IpAddr, T>;

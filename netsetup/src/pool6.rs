@@ -1,6 +1,6 @@
 //! How IPv6 addresses follow from IPv4 ones: the pool's network, and the IPv4 address in its last 32 bits.
 //!
-//! So nothing has to be given out twice. Must never change: other hosts compute the same.
+//! So nothing has to be assigned twice. Must never change: other hosts compute the same.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -1,6 +1,6 @@
-//! What this host lacks, told before the first container suffers from it.
+//! Reports what this host lacks before the first container suffers from it.
 //!
-//! Must never change anything that lasts: what has to be tried is tried in a namespace that ends with the try.
+//! Must never make a lasting change: trials run in a namespace that ends with the trial.
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
@@ -17,27 +17,27 @@ use tokio::runtime::Builder;
 use crate::error::Failure;
 use crate::identity::{self, SIGN_PROTOCOL};
 use crate::netlink::{Change, Netlink};
-use crate::network::Settings;
 use crate::query::{self, Address, Route};
-use crate::{firewall, nft, sysctl};
+use crate::settings::Settings;
+use crate::{firewall, sysctl};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Good to know.
     Note,
-    /// Something will not work as well as it could, or is less safe.
+    /// Something will work less well than it could, or less safely.
     Warning,
     /// Containers would get no network.
     Fatal,
 }
 
-/// One thing that was found.
+/// One finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
-    /// What it is and what to do about it, in a sentence.
+    /// What it is and what to do about it, in one sentence.
     pub message: String,
 }
 
@@ -47,7 +47,7 @@ impl Finding {
     }
 }
 
-/// Looks at the host in the calling thread's network namespace. Takes some 50 ms; blocks.
+/// Inspects the host in the calling thread's network namespace. Takes some 50 ms; blocks.
 pub fn preflight(settings: &Settings) -> Vec<Finding> {
     let mut findings = rights();
     findings.extend(kernel_settings());
@@ -89,7 +89,7 @@ fn kernel_settings() -> Vec<Finding> {
     findings
 }
 
-/// Whether the kernel makes veth pairs, tried in a namespace of its own.
+/// Whether the kernel can make veth pairs, tried in a namespace of its own.
 fn veth() -> Option<Finding> {
     let outcome = in_a_thread(true, |netlink| async move {
         let pair = LinkVeth::new("try0", "try1").build();
@@ -97,7 +97,7 @@ fn veth() -> Option<Finding> {
     });
     match outcome {
         Ok(()) => None,
-        // Told already, as a lack of rights.
+        // Already reported, as missing capabilities.
         Err(Failure { errno: Errno::EPERM, .. }) => None,
         Err(failure) => {
             let text = format!("{failure}: the kernel needs veth and network namespaces (modprobe veth)");
@@ -125,14 +125,10 @@ fn firewalls(settings: &Settings) -> Vec<Finding> {
         firewall::firewalld::lacking(&firewall::pools(settings))
             .map(|text| Finding::new(Severity::Warning, text)),
     );
-    if nft::version().is_none() {
-        let text = "the command nft is missing, so --policy tenant cannot work: install nftables";
-        findings.push(Finding::new(Severity::Note, text));
-    }
     findings
 }
 
-/// What the host has, as far as it may clash.
+/// The host's routes and addresses that may conflict.
 struct Occupied {
     routes: Vec<Route>,
     addresses: Vec<Address>,
@@ -204,7 +200,7 @@ fn address_clash(name: &str, address: Ipv4Addr, settings: &Settings) -> Option<F
     (ours && name != "lo").then(|| Finding::new(Severity::Warning, text))
 }
 
-/// Runs a job with a netlink socket in a thread of its own, in a new network namespace if asked.
+/// Runs a job with a netlink socket in a separate thread, in a new network namespace if asked.
 fn in_a_thread<T, F>(apart: bool, job: impl FnOnce(Netlink) -> F + Send) -> Result<T, Failure>
 where
     T: Send,

@@ -1,4 +1,4 @@
-//! Programs of the system's: iptables, nft, firewall-cmd. Must never go through a shell.
+//! Runs system programs: iptables, nft, firewall-cmd. Must never go through a shell.
 
 use std::io;
 use std::process::{Child, Command, Output, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 /// Services are often started without the sbin directories in PATH.
 const DIRECTORIES: [&str; 3] = ["", "/usr/sbin/", "/sbin/"];
 
-/// Starts one; what it says can be read.
+/// Starts a program; its output can be read.
 pub(crate) fn start(name: &str, arguments: &[&str], stdin: fn() -> Stdio) -> io::Result<Child> {
     let mut last = io::ErrorKind::NotFound.into();
     for directory in DIRECTORIES {
@@ -20,7 +20,7 @@ pub(crate) fn start(name: &str, arguments: &[&str], stdin: fn() -> Stdio) -> io:
     Err(last)
 }
 
-/// Runs one to its end.
+/// Runs a program to its end.
 pub(crate) fn run(name: &str, arguments: &[&str]) -> io::Result<Output> {
     start(name, arguments, Stdio::null)?.wait_with_output()
 }

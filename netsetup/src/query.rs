@@ -1,7 +1,7 @@
-//! Reads what the kernel has: links, addresses, routes and neighbours, in the few words that we need.
+//! Reads what the kernel has: links, addresses, routes and neighbours, reduced to what we need.
 //!
-//! Filters are sent along for kernels that filter dumps, and applied again here for those that don't.
-//! Must never change anything.
+//! Filters are sent along for kernels that filter dumps, and applied again here for those that don't. Must never change
+//! anything.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -33,11 +33,11 @@ pub(crate) struct Link {
     pub(crate) alias: Option<String>,
     /// The other end of a veth pair, by its index in its own namespace.
     pub(crate) peer: Option<u32>,
-    /// Whether somebody switched it on.
+    /// Whether it is administratively up.
     pub(crate) enabled: bool,
     /// Whether packets go through (IFLA_OPERSTATE).
     pub(crate) up: bool,
-    /// Whether the kernel makes IPv6 addresses for it; also false where it has no IPv6.
+    /// Whether the kernel assigns it IPv6 addresses; also false where the link has no IPv6.
     pub(crate) makes_ipv6: bool,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Route {
     pub(crate) source: Option<IpAddr>,
     pub(crate) interface: Option<u32>,
     pub(crate) protocol: u8,
-    /// Lower wins; 0 is the highest rank.
+    /// Lower wins; 0 has the highest priority.
     pub(crate) metric: u32,
 }
 
@@ -82,13 +82,21 @@ pub(crate) async fn routes(
     Ok(found.into_iter().filter(|(kind, _)| *kind == RouteType::Unicast).map(|(_, route)| route).collect())
 }
 
-/// The routes of the main table that some daemon wrote, with their kinds: also those that refuse.
+/// The routes of the main table with this protocol, with their kinds: including those that refuse.
 pub(crate) async fn routes_by(
     netlink: &Netlink,
     family: AddressFamily,
     protocol: u8,
 ) -> Result<Vec<(RouteType, Route)>, Failure> {
     all_routes(netlink, family, None, Some(protocol)).await
+}
+
+/// All routes of the main table, with their kinds.
+pub(crate) async fn all_kinds(
+    netlink: &Netlink,
+    family: AddressFamily,
+) -> Result<Vec<(RouteType, Route)>, Failure> {
+    all_routes(netlink, family, None, None).await
 }
 
 async fn all_routes(
@@ -103,7 +111,7 @@ async fn all_routes(
     request.header.protocol = protocol.unwrap_or_default().into();
     request.attributes.extend(over.map(RouteAttribute::Oif));
     let found = match netlink.dump("list the routes", RouteNetlinkMessage::GetRoute(request)).await {
-        // A kernel without IPv6 has no routes of it.
+        // A kernel without IPv6 has no IPv6 routes.
         Err(Failure { errno: Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT, .. })
             if family == AddressFamily::Inet6 =>
         {
@@ -132,15 +140,15 @@ pub(crate) struct Hop {
 /// Where the kernel would send packets to these addresses; none where it has no route.
 pub(crate) async fn hops(netlink: &Netlink, to: &[IpAddr]) -> Result<Vec<Option<Hop>>, Failure> {
     let questions = to.iter().map(|address| RouteNetlinkMessage::GetRoute(question(*address))).collect();
-    let answers = netlink.get_each("look a route up", questions).await;
+    let answers = netlink.get_each("look up a route", questions).await;
     answers.into_iter().map(hop).collect()
 }
 
-/// Only what the kernel says of routes means that there is none: a peer is not left out because memory was short.
+/// Only certain errors mean that there is no route: a peer must not be left out because memory was short.
 fn hop(answer: Result<Vec<RouteNetlinkMessage>, Failure>) -> Result<Option<Hop>, Failure> {
     match answer {
         Ok(found) => Ok(found.into_iter().find_map(read_hop)),
-        // Nothing; or a route that refuses: unreachable, prohibit, blackhole; or no such family.
+        // No route; or one that refuses: unreachable, prohibit, blackhole; or no such family.
         Err(Failure {
             errno:
                 Errno::ENETUNREACH
@@ -187,7 +195,7 @@ pub(crate) struct Address {
     pub(crate) prefix_length: u8,
     /// IPv4 only.
     pub(crate) label: Option<String>,
-    /// Whether others may know it, and it is neither about to end nor on trial.
+    /// Whether it has global scope, and is neither deprecated nor tentative.
     pub(crate) lasting: bool,
 }
 
@@ -212,8 +220,8 @@ pub(crate) async fn addresses(
     Ok(addresses.filter(|found| of.is_none_or(|wanted| found.interface == wanted)).collect())
 }
 
-/// The permanent neighbours behind one link, with their hardware addresses; of `AddressFamily::Bridge`, where
-/// frames for a hardware address go.
+/// The permanent neighbours on one link, with their hardware addresses; for `AddressFamily::Bridge`, where frames for a
+/// hardware address go.
 pub(crate) async fn neighbours(
     netlink: &Netlink,
     family: AddressFamily,
@@ -226,7 +234,7 @@ pub(crate) async fn neighbours(
     Ok(found.into_iter().filter_map(|message| read_neighbour(message, behind)).collect())
 }
 
-/// All that the kernel tells of one link.
+/// Everything that the kernel reports of one link.
 pub(crate) async fn link_message(
     netlink: &Netlink,
     index: u32,
@@ -254,7 +262,7 @@ fn as_link(message: RouteNetlinkMessage) -> Option<LinkMessage> {
     }
 }
 
-/// What we need to know of a link.
+/// The part of it that we need.
 pub(crate) fn read_link(message: LinkMessage) -> Link {
     let enabled = message.header.flags.contains(LinkFlags::Up);
     let mut link = Link { index: message.header.index, enabled, ..Link::default() };
@@ -306,7 +314,7 @@ fn read_attributes(message: RouteMessage) -> Option<Route> {
             RouteAttribute::Via(RouteVia::Inet6(found)) => gateway = Some(IpAddr::V6(*found)),
             RouteAttribute::PrefSource(found) => source = plain(found),
             RouteAttribute::Oif(index) => interface = Some(*index),
-            // Of several ways the first stands for all: enough to know the link of a default route.
+            // The first of several paths stands for all: enough to know the link of a default route.
             RouteAttribute::MultiPath(ways) => interface = ways.first().map(|way| way.interface_index),
             RouteAttribute::Priority(found) => metric = *found,
             _ => {}

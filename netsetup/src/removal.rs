@@ -1,8 +1,8 @@
-//! Takes links out, many in one request.
+//! Removes links, many in one request.
 //!
-//! Deleting a link makes the kernel wait for all processors (14 to 20 ms), but only once per request: links that are
-//! to go get a group of their own, and RTM_DELLINK with a group deletes them all. Must never run on the way of an
-//! API call, and never delete a link that is not the one that was meant.
+//! Deleting a link makes the kernel wait for all processors (14 to 20 ms), but only once per request: links to be
+//! deleted get a group of their own, and RTM_DELLINK with a group deletes them all. Must never run in the path of an
+//! API call, and never delete a link other than the one that was meant.
 
 use nix::errno::Errno;
 use rtnetlink::LinkUnspec;
@@ -15,10 +15,11 @@ use crate::netlink::{Change, Netlink};
 use crate::query;
 
 const STEP: &str = "delete a wire";
-/// The kernel holds the rtnl lock for a whole request, and everybody's `connect` waits for it.
+/// The kernel holds the rtnl lock for a whole request, and every `connect` waits for it.
 const AT_ONCE: usize = 32;
 
-/// Deletes the links, given by index and name; one that is gone, or whose index is another's now, is left alone.
+/// Deletes the links, given by index and name; one that is gone, or whose index now belongs to another link, is left
+/// alone.
 pub(crate) async fn remove(netlink: &Netlink, links: &[(u32, String)], group: u32) -> Result<(), Failure> {
     for some in links.chunks(AT_ONCE) {
         if let [(index, name)] = some {
@@ -53,7 +54,7 @@ pub(crate) async fn remove_one(netlink: &Netlink, index: u32) -> Result<(), Fail
 async fn remove_group(netlink: &Netlink, group: u32) -> Result<(), Failure> {
     let message = LinkUnspec::new_with_index(0).link_group(group).build();
     let change = Change::alter(STEP, RouteNetlinkMessage::DelLink(message));
-    // A namespace that died meanwhile took its links along.
+    // A namespace that died meanwhile took its links with it.
     netlink.apply_unless(change, Errno::ENODEV).await.map(drop)
 }
 

@@ -1,83 +1,62 @@
-//! Virtual addresses in the kernel: each new connection to one is led to an instance, by one nftables table of ours.
+//! Virtual addresses in the kernel: one nftables table of ours sends each new connection to an instance.
 //!
 //! The kernel chooses once per connection (conntrack remembers), so connections stay where they are when instances come
-//! and go. What shall be is noted as a whole, and only the difference is sent, as one transaction. Must never touch a
-//! table that is not this Selvedge's, and knows nothing of who may call whom: the policy judges what this leads somewhere.
+//! and go. The wanted state is recorded as a whole, and only the difference is sent, as one transaction. Must never
+//! touch a table that is not this Selvedge's, and knows nothing about permissions: the policy judges the redirected
+//! packets.
 
 mod have;
+mod service;
 mod wanted;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ipnet::{Ipv4Net, Ipv6Net};
-
-use crate::conntrack::{self, Tuple};
+use crate::conntrack::{self, Tuple, Which};
 use crate::error::Error;
-use crate::policy::Protocol;
 use crate::pool6::block6;
 use crate::services::have::Have;
+pub use crate::services::service::{Service, ServicesSettings};
 use crate::services::wanted::{Led, Wanted};
 use crate::{generation, nft};
 
-/// IPPROTO_UDP.
+/// IPPROTO_TCP and IPPROTO_UDP.
+const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// What does not change while a worker lives.
-#[derive(Debug, Clone)]
-pub struct ServicesSettings {
-    /// The link group of our wires' host ends; also names the table.
-    pub group: u32,
-    /// All virtual addresses; a part of the pool.
-    pub range: Ipv4Net,
-    /// The network of IPv6 addresses, if containers have such: virtual addresses then do too.
-    pub pool6: Option<Ipv6Net>,
-}
-
-/// One port of a virtual address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Service {
-    /// The virtual address; the IPv6 one follows.
-    pub address: Ipv4Addr,
-    /// The port.
-    pub port: u16,
-    /// TCP or UDP.
-    pub protocol: Protocol,
-    /// Where new connections go, each as often as the others. Nobody = they are refused.
-    pub backends: Vec<(Ipv4Addr, u16)>,
-}
-
-/// The virtual addresses of one Selvedge on this host. All of it happens in the network namespace of the calling thread.
+/// The virtual addresses of one Selvedge on this host. Everything happens in the network namespace of the calling
+/// thread.
 #[derive(Debug, Clone)]
 pub struct Services {
     settings: Arc<ServicesSettings>,
-    /// Nothing = not noted yet: what an earlier worker left stays as it is.
+    /// None means not recorded yet: what an earlier worker left stays as it is.
     wanted: Arc<Mutex<Option<Arc<Wanted>>>>,
-    /// Who holds it talks to the kernel: one at a time.
+    /// Its holder talks to the kernel: one at a time.
     kernel: Arc<tokio::sync::Mutex<Kernel>>,
 }
 
-/// What is known of the kernel's side.
+/// What is known about the kernel's side.
 #[derive(Debug, Default)]
 struct Kernel {
-    /// `None` = not read yet, or not sure any more.
+    /// `None` means not read yet, or no longer certain.
     have: Option<Have>,
     /// The kernel's generation when `have` was true.
     generation: Option<u32>,
-    /// Where UDP was led, when it was last seen to that nobody is led elsewhere.
+    /// Where TCP and UDP were sent when stale entries were last deleted.
+    tcp: BTreeSet<Led>,
     udp: BTreeSet<Led>,
 }
 
 impl Services {
-    /// Notes the settings; the kernel is not asked yet.
+    /// Stores the settings; does not ask the kernel yet.
     #[must_use]
     pub fn new(settings: ServicesSettings) -> Self {
         Self { settings: Arc::new(settings), wanted: Arc::default(), kernel: Arc::default() }
     }
 
-    /// All virtual addresses, in place of those before; and containers that stand aside for now, which is only noted for
-    /// who comes after us ([`Services::aside`]). In force after the next [`Services::apply`].
+    /// Sets all virtual addresses, replacing the earlier ones; and the containers that stand aside for now, which are
+    /// only recorded for our successor ([`Services::aside`]). In force after the next [`Services::apply`].
     pub fn set(&self, services: &[Service], aside: &[Ipv4Addr]) {
         let wanted = Arc::new(Wanted::new(&self.settings, services, aside));
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(wanted);
@@ -87,27 +66,27 @@ impl Services {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns when what was noted last is in force.
+    /// Returns once the last recorded state is in force.
     ///
     /// # Errors
-    /// [`Error::Nft`]; what was noted stays noted, for the next time.
+    /// [`Error::Nft`]; the state stays recorded, for the next time.
     pub async fn apply(&self) -> Result<(), Error> {
         let services = self.clone();
         nft::to_the_end(async move {
             let mut kernel = services.kernel.lock().await;
             match services.send(&mut kernel).await {
                 Ok(_) => Ok(()),
-                // Somebody may have changed what this was the difference to: once more, with a look first.
+                // An outside change may have invalidated the difference: read the table and try once more.
                 Err(_) => services.send(&mut kernel).await.map(drop),
             }
         })
         .await
     }
 
-    /// Looks whether somebody has changed the rules, and makes them right; gives the number of things that were not.
+    /// Checks for outside changes to the rules, and repairs them; returns the number of repairs.
     ///
     /// # Errors
-    /// [`Error::Nft`], or the kernel does not say.
+    /// [`Error::Nft`], or the kernel does not answer.
     pub async fn check(&self) -> Result<u64, Error> {
         let services = self.clone();
         nft::to_the_end(async move {
@@ -122,7 +101,7 @@ impl Services {
         .await
     }
 
-    /// What [`Services::check`] would do now, as lines for people; empty when all is right.
+    /// What [`Services::check`] would do now, as lines for operators; empty when all is right.
     ///
     /// # Errors
     /// [`Error::Nft`].
@@ -133,7 +112,7 @@ impl Services {
         Ok(wanted.difference(&have).text.lines().map(|line| format!("nft {line}")).collect())
     }
 
-    /// The containers that stood aside when an earlier worker looked last.
+    /// The containers that an earlier worker had standing aside.
     ///
     /// # Errors
     /// [`Error::Nft`].
@@ -155,20 +134,26 @@ impl Services {
         let difference = wanted.difference(have);
         if !difference.text.is_empty() {
             let before = kernel.generation;
-            // Not sure any more, until it is done.
+            // Uncertain until it is done.
             kernel.have = None;
             kernel.generation = nft::blocking(move || nft::transact(&difference.text, before)).await?;
             kernel.have = Some(wanted.fulfilled());
         }
         if kernel.udp != *wanted.udp() {
-            self.let_go(&wanted).await?;
+            self.let_go(UDP, &wanted).await?;
             kernel.udp.clone_from(wanted.udp());
+        }
+        if kernel.tcp != *wanted.tcp() {
+            self.let_go(TCP, &wanted).await?;
+            kernel.tcp.clone_from(wanted.tcp());
         }
         Ok(difference.count)
     }
 
-    /// Who asks by UDP has no connection that could end: it is led anew when whom it asked is gone.
-    async fn let_go(&self, wanted: &Arc<Wanted>) -> Result<(), Error> {
+    /// A UDP client has no connection that could end: its entry is deleted once its instance takes no more, so that it is
+    /// sent to another. So is that of a TCP client whose first packet the instance never took (its queue was full,
+    /// say): it sends that again after a second or more, when the instance may be gone.
+    async fn let_go(&self, protocol: u8, wanted: &Arc<Wanted>) -> Result<(), Error> {
         let (wanted, settings) = (Arc::clone(wanted), Arc::clone(&self.settings));
         let ours = move |address: IpAddr| match address {
             IpAddr::V4(four) => settings.range.contains(&four),
@@ -177,12 +162,14 @@ impl Services {
             }
         };
         let is_over = move |asked: Tuple, answered: Tuple| {
-            asked.protocol == UDP && ours(asked.to.0) && !wanted.udp().contains(&(asked.to, answered.from))
+            let led = if protocol == UDP { wanted.udp() } else { wanted.tcp() };
+            asked.protocol == protocol && ours(asked.to.0) && !led.contains(&(asked.to, answered.from))
         };
-        nft::blocking(move || conntrack::forget(is_over)).await.map(drop)
+        let which = if protocol == UDP { Which::All } else { Which::Unanswered };
+        nft::blocking(move || conntrack::forget(which, is_over)).await.map(drop)
     }
 
-    /// Takes the table out, if it is there.
+    /// Removes the table, if it exists.
     ///
     /// # Errors
     /// [`Error::Nft`].

@@ -1,27 +1,27 @@
 //! Kernel settings under /proc/sys/net: read first, written only when they differ.
 //!
-//! Which namespace's settings these are is decided by the calling thread, so this must never be called from a
-//! thread that is not known to be in the right one.
+//! The calling thread decides which namespace's settings these are, so this must never be called from a thread that may
+//! be in the wrong one.
 
 use std::fs;
 use std::io;
 
 use crate::error::Failure;
 
-/// A setting and the value that it shall have.
+/// A setting and its wanted value.
 #[derive(Debug, Clone)]
 pub(crate) struct Setting {
-    /// What it does, as "cannot ..." continues.
+    /// Its purpose; completes "cannot ...".
     pub(crate) step: &'static str,
     /// Below /proc/sys/net.
     pub(crate) path: String,
-    /// Its text without the end of line.
+    /// Its text without the newline.
     pub(crate) value: &'static str,
-    /// Whether a kernel may be without it (IPv6 compiled out or disabled).
+    /// Whether the kernel may lack it (IPv6 compiled out or disabled).
     pub(crate) optional: bool,
 }
 
-/// Puts the settings right; gives the number of those that were written.
+/// Corrects the settings; returns how many were written.
 pub(crate) fn ensure(settings: &[Setting]) -> Result<u64, Failure> {
     let mut written = 0;
     for setting in settings {
@@ -30,7 +30,7 @@ pub(crate) fn ensure(settings: &[Setting]) -> Result<u64, Failure> {
     Ok(written)
 }
 
-/// Those settings that are not as they shall be; one that this kernel does not have is right.
+/// The settings with other than their wanted value; one that this kernel does not have counts as right.
 pub(crate) fn differing(settings: Vec<Setting>) -> Vec<Setting> {
     let differs = |setting: &Setting| match read(&setting.path) {
         Some(value) => value != setting.value,

@@ -1,4 +1,4 @@
-//! The network that carries ours: this host's address on it, and how large its packets may be.
+//! The network that carries ours: this host's address on it, and its MTU.
 //!
 //! Must never change anything.
 
@@ -10,18 +10,18 @@ use rtnetlink::packet_route::AddressFamily;
 use crate::error::Failure;
 use crate::identity;
 use crate::netlink::Netlink;
-use crate::network::Settings;
 use crate::query::{self, Address, Route};
+use crate::settings::Settings;
 
 const ETHERNET_MTU: u32 = 1500;
 /// What VXLAN adds over IPv4: 20 bytes IP, 8 UDP, 8 VXLAN, 14 Ethernet.
 const VXLAN_BYTES: u32 = 50;
 /// The same over IPv6, whose header has 40 bytes.
 const VXLAN6_BYTES: u32 = 70;
-/// What IPv6 asks of every link, and more than IPv4 does.
+/// The minimum MTU of IPv6, and more than IPv4's.
 const LEAST_MTU: u32 = 1280;
 
-/// Bytes of the largest packet on a wire.
+/// The MTU of a wire in bytes.
 pub(crate) async fn wire_mtu(netlink: &Netlink, settings: &Settings) -> Result<u32, Failure> {
     if let Some(mtu) = settings.mtu {
         return Ok(mtu);
@@ -33,7 +33,7 @@ pub(crate) async fn wire_mtu(netlink: &Netlink, settings: &Settings) -> Result<u
     }
 }
 
-/// Bytes of the largest packet in VXLAN that comes from this address.
+/// The MTU inside VXLAN from this address, in bytes.
 pub(crate) async fn mtu_inside(netlink: &Netlink, underlay: IpAddr) -> Result<u32, Failure> {
     let overhead = if underlay.is_ipv4() { VXLAN_BYTES } else { VXLAN6_BYTES };
     Ok(inside(host_mtu(netlink, Some(underlay)).await?, overhead))
@@ -43,8 +43,8 @@ fn inside(mtu: u32, overhead: u32) -> u32 {
     mtu.saturating_sub(overhead).max(LEAST_MTU.min(mtu))
 }
 
-/// Bytes of the largest packet on the link that has this address; without one, and where it is on lo (which has
-/// another idea of size), on the link of the default route.
+/// The MTU of the link with this address; without an address, or where it is on lo (whose MTU says nothing), that of
+/// the link of the default route.
 async fn host_mtu(netlink: &Netlink, underlay: Option<IpAddr>) -> Result<u32, Failure> {
     let mut index = None;
     if let Some(address) = underlay {
@@ -59,10 +59,10 @@ async fn host_mtu(netlink: &Netlink, underlay: Option<IpAddr>) -> Result<u32, Fa
     Ok(link.map_or(ETHERNET_MTU, |link| link.mtu))
 }
 
-/// The address of this host on the link of its default route, or on its only link with a global address.
+/// This host's address on the link of its default route, or on its only link with a global address.
 ///
-/// IPv4 before IPv6. Where the link of the default route has no address of its own (routers that speak BGP with
-/// their hosts), one on lo serves.
+/// IPv4 before IPv6. Where the link of the default route has no address of its own (routers that speak BGP with their
+/// hosts), one on lo serves.
 pub(crate) async fn default_address(
     netlink: &Netlink,
     settings: &Settings,

@@ -1,64 +1,51 @@
 //! One wire: made, repaired, released.
 //!
-//! What is there is read, what is missing is sent; a pair that was just made needs no reading. The order is the
-//! promise: the sign comes last, and the mark on the host's end after the sign. Must never leave a pair that it
-//! made itself when something failed.
+//! Reads what exists and sends what is missing; a newly made pair needs no reading. The order is the guarantee: the
+//! sign comes last, and the mark on the host's end after the sign. Must never leave a pair that it made itself when a
+//! step failed.
 
 mod container_end;
 mod host_end;
 mod ipv6;
+pub(crate) mod spec;
+pub(crate) mod wiring;
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Error, Failure};
 use crate::identity::{self, CONTAINER_INTERFACE, host_interface};
 use crate::netlink::{Change, Netlink};
 use crate::netns::{self, Inside, Namespace};
-use crate::network::{Settings, WireSpec};
 use crate::query::{self, Link};
 use crate::wire::container_end::ContainerEnd;
 use crate::wire::host_end::HostEnd;
 use crate::wire::ipv6::End6;
+use crate::wire::spec::WireSpec;
+use crate::wire::wiring::Wiring;
 use crate::{removal, sysctl};
 
-/// A dying namespace may take its link away, or somebody may make one, while we look.
+/// A dying namespace may take its link away, or another process may make one, while we look.
 const ATTEMPTS: usize = 4;
 /// linkwatch needs microseconds; only a host in deep trouble needs more than this.
 const UP_LIMIT: Duration = Duration::from_secs(2);
 const UP_LIMIT_MILLISECONDS: u64 = 2000;
-/// So many looks without a pause: it is almost always up by then, and the timer cannot sleep less than 1 ms.
+/// How often to look without a pause: the link is almost always up by then, and the timer cannot sleep less than 1 ms.
 const UP_QUICK_LOOKS: usize = 8;
 
-/// What every job on a wire needs.
-#[derive(Debug, Clone)]
-pub(crate) struct Wiring {
-    pub(crate) settings: Settings,
-    pub(crate) mtu: u32,
-    /// The inode of the host's own network namespace.
-    pub(crate) own_namespace: u64,
-    /// The host's socket.
-    pub(crate) netlink: Netlink,
-    pub(crate) changes: Arc<AtomicU64>,
-    pub(crate) turns: Arc<Semaphore>,
-}
-
-/// So many wires are made at the same time. The kernel does one thing after the other anyway (rtnl lock), so more
-/// would only make the first of many starts as late as the last.
+/// How many wires are made at the same time. The kernel handles one request at a time anyway (rtnl lock), so more would
+/// only make the first of many starts as late as the last.
 pub(crate) const TURNS: usize = 3;
 
-/// Makes or repairs a wire: all but the sign.
+/// Makes or repairs a wire: everything but the sign.
 pub(crate) async fn connect(wiring: &Wiring, spec: &WireSpec) -> Result<(), Error> {
-    // Never closed; and without a turn it would only be slower.
+    // The semaphore is never closed; and running without a permit would only be slower.
     let _turn = wiring.turns.acquire().await.ok();
     let namespace = wiring.namespace(spec)?;
     let mut fresh = false;
@@ -89,11 +76,11 @@ fn gone_error(spec: &WireSpec) -> Error {
     Error::Gone { container: spec.container.clone(), pid: spec.pid }
 }
 
-/// The host's end as `create` left it.
+/// The result of making the host's end.
 enum HostLink {
     Fresh(Link),
     Existing(Link),
-    /// It was there and is not any more, or the container has an interface of that name.
+    /// The link was there and vanished, or the container has an interface of that name.
     Vanished,
 }
 
@@ -128,18 +115,19 @@ impl Wiring {
             }
             match self.other_end(&link, &inside).await.map_err(told)? {
                 Some(other) => return self.repair(spec, &link, &inside, &other).await,
-                // The container was restarted: this one leads to its former namespace, which is dying.
+                // The container was restarted: this link leads to its former namespace, which is dying.
                 None => removal::remove_one(&self.netlink, link.index).await.map_err(told)?,
             }
         }
         Err(Error::Occupied { container: spec.container.clone(), interface: CONTAINER_INTERFACE.to_owned() })
     }
 
-    /// One message makes both ends, the container's in its own namespace: to make it here and to move it costs 19 ms.
+    /// One message makes both ends, the container's in its own namespace: making it here and moving it would cost 19
+    /// ms.
     async fn create(&self, spec: &WireSpec, namespace: &Namespace) -> Result<HostLink, Failure> {
         let name = host_interface(&spec.container);
-        // Both are born down (the kernel answers ENOTCONN to an end that shall be up before it has a peer), and go up
-        // when the settings are right.
+        // Both are created down (the kernel answers ENOTCONN to an end that should be up before it has a peer), and go
+        // up once the settings are right.
         let inner = LinkUnspec::new_with_name(CONTAINER_INTERFACE)
             .address(identity::container_mac(spec.address).to_vec())
             .mtu(self.mtu)
@@ -170,8 +158,8 @@ impl Wiring {
         Err(Error::Occupied { container: spec.container.clone(), interface: link.name.clone() })
     }
 
-    /// The container's end, if it is the other end of this link. Its index is enough to know that: the two were born
-    /// together, and an index is not given twice.
+    /// The container's end, if it is the other end of this link. Its index proves that: the two were created together,
+    /// and an index is never reused.
     async fn other_end(&self, link: &Link, inside: &Inside) -> Result<Option<Link>, Failure> {
         if link.group == identity::doomed(self.settings.group) {
             return Ok(None);
@@ -206,6 +194,7 @@ impl Wiring {
         inside: &Netlink,
     ) -> Result<(), Error> {
         let told = |failure: Failure| failure.of_container(&spec.container);
+        self.refuse_routed(spec, host.link.index).await?;
         let written = sysctl::ensure(&host_end::settings(&self.settings, &host.link.name)).map_err(told)?;
         self.netlink.count(written);
         tokio::try_join!(
@@ -216,8 +205,24 @@ impl Wiring {
         self.until_up(spec, host.link.index, container.link.index, inside).await
     }
 
-    /// Acknowledged is not yet usable: until linkwatch has run, a device has no queue and drops what is sent (up to
-    /// 60 % of first packets then took 1.02 s). Both ends are looked at, since each is activated by itself.
+    /// The kernel's routes are the authority on who has an address: it is never taken from another wire. Any other
+    /// route to it is corrected.
+    async fn refuse_routed(&self, spec: &WireSpec, own: u32) -> Result<(), Error> {
+        let told = |failure: Failure| failure.of_container(&spec.container);
+        let hops = query::hops(&self.netlink, &[spec.address.into()]).await.map_err(told)?;
+        let on_a_link = |hop: &query::Hop| !hop.local && hop.gateway.is_none() && hop.interface != own;
+        let Some(hop) = hops.into_iter().flatten().find(on_a_link) else { return Ok(()) };
+        let link = query::link_by_index(&self.netlink, hop.interface).await.map_err(told)?;
+        let is_wire =
+            |link: &Link| identity::container_of(&link.name).is_some() && !identity::is_doomed(link.group);
+        match link.filter(is_wire) {
+            Some(link) => Err(Error::Routed { container: spec.container.clone(), interface: link.name }),
+            None => Ok(()),
+        }
+    }
+
+    /// Acknowledged does not mean usable: until linkwatch has run, a device has no queue and drops what is sent (up to
+    /// 60 % of first packets then took 1.02 s). Checks both ends, since each is activated by itself.
     async fn until_up(
         &self,
         spec: &WireSpec,
@@ -266,7 +271,7 @@ impl Wiring {
         self.netlink.apply(vec![change]).await.map_err(told)
     }
 
-    /// After a failure: the kernel would take the pair away with the namespace, but not at once.
+    /// After a failure: the kernel would remove the pair with the namespace, but not at once.
     async fn clean_up(&self, spec: &WireSpec) {
         let name = host_interface(&spec.container);
         let Ok(Some(link)) = query::link_by_name(&self.netlink, &name).await else { return };

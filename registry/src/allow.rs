@@ -1,5 +1,5 @@
-//! Who may call a container: the grammar of the label `selvedge.allow`, and what it means. Pure; must never know of
-//! the kernel's rules.
+//! The grammar of the label `selvedge.allow`: rules about who may call a container. Pure; must never know of the
+//! kernel's rules.
 //!
 //! ```text
 //! rules = rule *( "," rule )
@@ -14,7 +14,6 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::name::Name;
-use crate::record::Record;
 
 /// TCP or UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,16 +36,16 @@ impl Protocol {
     }
 }
 
-/// One rule: somebody may call, on some ports.
+/// One rule: these callers may connect, on these ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// Who.
     pub who: Who,
-    /// On which; none = on all, and by any protocol.
+    /// The ports; empty means all ports and all protocols.
     pub ports: Box<[Ports]>,
 }
 
-/// Whom a rule speaks of.
+/// The callers that a rule covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Who {
     /// All containers of a tenant.
@@ -57,7 +56,7 @@ pub enum Who {
     Name(Name),
     /// All callers in this network, containers or not.
     Network(IpNet),
-    /// Everybody.
+    /// Every caller.
     Anyone,
 }
 
@@ -68,24 +67,24 @@ pub struct Ports {
     pub first: u16,
     /// The last, not below the first.
     pub last: u16,
-    /// Of this protocol.
+    /// The protocol of the ports.
     pub protocol: Protocol,
 }
 
-/// What is wrong with a text of rules, and where.
+/// An error in a text of rules, and its position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("column {column}: {why}")]
 pub struct AllowError {
-    /// The first character that cannot be, counted from 1.
+    /// The first invalid character, counted from 1.
     pub column: usize,
     /// What is wrong with it.
     pub why: String,
 }
 
-/// Reads rules; an empty text has none.
+/// Parses rules; an empty text has none.
 ///
 /// # Errors
-/// The first thing that is wrong, with its column.
+/// The first error, with its column.
 pub fn parse(text: &str) -> Result<Vec<Grant>, AllowError> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
@@ -115,13 +114,13 @@ fn parse_rule(rule: &str, text: &str, start: usize) -> Result<Grant, AllowError>
     Ok(Grant { who, ports: ports? })
 }
 
-/// The words with the bytes at which they begin.
+/// The words, each with the byte offset at which it begins.
 fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let place = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;
     text.split_whitespace().map(move |word| (place(word), word))
 }
 
-/// Who it is, or from which byte of the word on something is wrong.
+/// Parses a caller; an error has the offset within the word.
 fn parse_who(word: &str) -> Result<Who, (usize, String)> {
     if word == "any" {
         return Ok(Who::Anyone);
@@ -134,7 +133,10 @@ fn parse_who(word: &str) -> Result<Who, (usize, String)> {
         "app" => app(value).map(Who::App).map_err(told),
         "name" => Name::parse(value).map(Who::Name).map_err(|error| told(error.to_string())),
         "cidr" => network(value).map(Who::Network).map_err(told),
-        _ => Err((0, format!("{word:?} is none of tenant:NAME, app:/PATH, name:NAME, cidr:NETWORK and any"))),
+        _ => Err((
+            0,
+            format!("{word:?} is not one of tenant:NAME, app:/PATH, name:NAME, cidr:NETWORK and any"),
+        )),
     }
 }
 
@@ -148,7 +150,7 @@ pub fn tenant(text: &str) -> Result<Box<str>, String> {
         "" => Err("a tenant's name is missing".to_owned()),
         _ if text.len() > 63 => Err(format!("{text:?} is longer than 63 characters")),
         _ if !text.bytes().all(allowed) => {
-            Err(format!("{text:?} has other characters than letters, digits, '.', '_' and '-'"))
+            Err(format!("{text:?} may have only letters, digits, '.', '_' and '-'"))
         }
         _ => Ok(text.into()),
     }
@@ -169,7 +171,7 @@ fn network(text: &str) -> Result<IpNet, String> {
     let network: IpNet =
         text.parse().map_err(|_| format!("{text:?} is not a network, such as 10.0.0.0/8"))?;
     if network.trunc() != network {
-        return Err(format!("{text:?} has bits behind its prefix; the network is {}", network.trunc()));
+        return Err(format!("{text:?} has bits set beyond its prefix; the network is {}", network.trunc()));
     }
     Ok(network)
 }
@@ -185,61 +187,6 @@ fn parse_ports(word: &str) -> Result<Ports, String> {
         (Some(_), Some(_)) => Err(format!("{word:?} ends before it begins")),
         _ => Err(wrong()),
     }
-}
-
-/// Who calls.
-#[derive(Debug, Clone, Copy)]
-pub enum Caller<'a> {
-    /// A container of ours.
-    Container(&'a Record),
-    /// Anybody else.
-    Stranger(IpAddr),
-}
-
-/// Whether the caller may reach the container on any port at all: it is of the same tenant, or a rule says so.
-#[must_use]
-pub fn may_call(caller: Caller<'_>, called: &Record) -> bool {
-    let same_tenant = |record: &Record| record.tenant() == called.tenant();
-    matches!(caller, Caller::Container(record) if same_tenant(record))
-        || called.traits.allow.iter().any(|grant| grant.who.means(caller))
-}
-
-impl Who {
-    /// Whether it speaks of this caller.
-    #[must_use]
-    pub fn means(&self, caller: Caller<'_>) -> bool {
-        match (self, caller) {
-            (Self::Anyone, _) => true,
-            (Self::Network(network), Caller::Stranger(address)) => network.contains(&address),
-            (Self::Network(network), Caller::Container(record)) => {
-                network.contains(&IpAddr::V4(record.address))
-            }
-            (_, Caller::Stranger(_)) => false,
-            (Self::Tenant(tenant), Caller::Container(record)) => **tenant == *record.tenant(),
-            (Self::App(path), Caller::Container(record)) => {
-                record.traits.app.as_deref().is_some_and(|app| is_at_or_below(app, path))
-            }
-            (Self::Name(name), Caller::Container(record)) => record.names.contains(name),
-        }
-    }
-}
-
-/// Whether the app is the one of this path or in the group of this path.
-fn is_at_or_below(app: &str, path: &str) -> bool {
-    app.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Everything that a rule could call this container, as rules are written: `tenant:shop`, `app:/shop`,
-/// `app:/shop/front`, `name:web`.
-#[must_use]
-pub fn callings(record: &Record) -> Vec<String> {
-    let app = record.traits.app.as_deref().unwrap_or_default();
-    let ends = app.char_indices().skip(1).filter(|(_, c)| *c == '/').map(|(place, _)| place);
-    let paths = ends.chain((!app.is_empty()).then_some(app.len())).filter_map(|end| app.get(..end));
-    let mut all = vec![Who::Tenant(record.tenant().into()).to_string()];
-    all.extend(paths.map(|path| Who::App(path.into()).to_string()));
-    all.extend(record.names.iter().map(|name| Who::Name(name.clone()).to_string()));
-    all
 }
 
 impl fmt::Display for Protocol {
@@ -277,7 +224,7 @@ impl fmt::Display for Grant {
     }
 }
 
-/// The rules as a text that [`parse`] reads back.
+/// Writes the rules as a text that [`parse`] reads back.
 #[must_use]
 pub fn text(grants: &[Grant]) -> String {
     grants.iter().map(Grant::to_string).collect::<Vec<_>>().join(",")
@@ -285,8 +232,6 @@ pub fn text(grants: &[Grant]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     #[test]
@@ -325,41 +270,5 @@ mod tests {
             let error = parse(given).unwrap_err();
             assert_eq!(error.column, column, "{given:?}: {error}");
         }
-    }
-
-    fn record(tenant: &str, app: Option<&str>, name: &str, allow: &str) -> Record {
-        let mut record = Record::new(name, Ipv4Addr::new(10, 32, 0, 1), vec![Name::parse(name).unwrap()]);
-        record.traits.tenant = Some(tenant.into());
-        record.traits.app = app.map(Into::into);
-        record.traits.allow = parse(allow).unwrap().into();
-        record
-    }
-
-    #[test]
-    fn who_may_call_whom() {
-        let web = record("shop", Some("/shop/front/web"), "web", "");
-        for (tenant, allow, expected) in [
-            ("shop", "", true),
-            ("bank", "", false),
-            ("bank", "tenant:shop 80/tcp", true),
-            ("bank", "tenant:other", false),
-            ("bank", "app:/shop/front", true),
-            ("bank", "app:/shop/front/web", true),
-            ("bank", "app:/shop/fro", false),
-            ("bank", "name:web", true),
-            ("bank", "cidr:10.32.0.0/16", true),
-            ("bank", "cidr:10.33.0.0/16", false),
-            ("bank", "any", true),
-        ] {
-            let called = record(tenant, None, "db", allow);
-            assert_eq!(may_call(Caller::Container(&web), &called), expected, "{tenant} {allow}");
-            let listed =
-                called.traits.allow.iter().any(|grant| callings(&web).contains(&grant.who.to_string()));
-            let by_address = allow.starts_with("cidr") || allow == "any" || tenant == "shop";
-            assert_eq!(listed, expected && !by_address, "what the kernel is told: {tenant} {allow}");
-        }
-        let stranger = Caller::Stranger(Ipv4Addr::new(192, 168, 0, 9).into());
-        assert!(!may_call(stranger, &record("shop", None, "db", "tenant:shop")));
-        assert!(may_call(stranger, &record("shop", None, "db", "cidr:192.168.0.0/24")));
     }
 }

@@ -1,4 +1,4 @@
-//! What can be wrong with a name, in words for people. It must never wrap an error of another crate of ours.
+//! What can be wrong with a name, worded for operators. It must never wrap an error of another crate of ours.
 
 use thiserror::Error;
 
@@ -6,7 +6,7 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Nothing is left to make a name of.
+    /// Nothing is left to build a name from.
     #[error("the name {0:?} is empty, or has an empty label")]
     EmptyLabel(String),
     /// A label is longer than RFC 1035 section 2.3.4 allows.
@@ -15,22 +15,22 @@ pub enum Error {
     /// The whole name is longer than RFC 1035 section 2.3.4 allows.
     #[error("the name {0:?} is longer than 255 bytes on the wire")]
     NameTooLong(String),
-    /// A byte that host names do not have.
+    /// A byte that host names cannot have.
     #[error(
         "the name {name:?} has the character {character:?}: only letters, digits, '-', '_' and '.' can be used"
     )]
     Character {
-        /// The whole text that was given.
+        /// The whole text as given.
         name: String,
         /// The first character that cannot be used.
         character: char,
     },
-    /// A name that ends with a dot was given where a relative one is needed, and it is not below the domain.
+    /// An absolute name was given where a relative one is needed, and it is not below the domain.
     #[error("the name {name} is not below the domain {domain}")]
     OutsideDomain {
         /// The absolute name that was given.
         name: String,
-        /// The domain it should be in.
+        /// The domain that it should be in.
         domain: String,
     },
 }

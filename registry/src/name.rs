@@ -1,5 +1,5 @@
-//! A validated, lower-cased DNS name, kept in the form that it has on the wire, so that a question can be looked up
-//! without any conversion. It must never hold a byte that a host name cannot have, or exceed the limits of RFC 1035.
+//! A validated, lower-cased DNS name, kept in wire form, so that a question can be looked up without conversion. It
+//! must never hold a byte that a host name cannot have, or exceed the limits of RFC 1035.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use crate::error::Error;
 
 /// RFC 1035 section 2.3.4: a label has at most 63 bytes.
 pub const MAX_LABEL: usize = 63;
-/// RFC 1035 section 2.3.4: a name has at most 255 bytes on the wire, its length bytes and the root's zero included.
+/// RFC 1035 section 2.3.4: a name has at most 255 bytes on the wire, including length bytes and the root's zero.
 pub const MAX_WIRE: usize = 255;
 
 /// How many bytes a mangled label keeps before its hash (`-` and 8 hexadecimal digits): 54 + 9 = 63.
@@ -24,10 +24,10 @@ pub struct Name {
 }
 
 impl Name {
-    /// The name that `text` spells; a dot at the end makes it absolute, and `.` alone is the root.
+    /// Parses a name; a trailing dot makes it absolute, and `.` alone is the root.
     ///
     /// # Errors
-    /// [`Error`] when a label is empty or too long, the name is too long, or a character cannot be in a host name.
+    /// [`Error`] when a label is empty or too long, the name is too long, or a character is not allowed in a host name.
     pub fn parse(text: &str) -> Result<Self, Error> {
         if text == "." {
             return Ok(Self { wire: Box::new([0]) });
@@ -42,10 +42,10 @@ impl Name {
         Self::build(body.split('.'), absolute, text)
     }
 
-    /// The name of a Marathon app: the path from its last part to its first, so `/shop/db` is `db.shop`.
+    /// The name of a Marathon app: the parts of its path in reverse order, so `/shop/db` is `db.shop`.
     ///
-    /// A part stays one label whatever it contains (`/shop/db.v2` is `db-v2.shop`), so that the tree of the names is
-    /// the tree of the groups. Marathon allows `[a-z0-9.-]` in a part and `..`-relative ids, which never get here.
+    /// A part stays one label whatever it contains (`/shop/db.v2` is `db-v2.shop`), so that the tree of names is the
+    /// tree of groups. Marathon allows `[a-z0-9.-]` in a part and `..`-relative ids, which never get here.
     ///
     /// # Errors
     /// [`Error::EmptyLabel`] when the id has no part, [`Error::NameTooLong`] when it is too deep.
@@ -54,7 +54,7 @@ impl Name {
         Self::build(labels.iter().map(String::as_str), false, id)
     }
 
-    /// A Marathon app in one label, as Mesos-DNS forms it: `/shop/db` is `db-shop`.
+    /// A Marathon app as one label, in the style of Mesos-DNS: `/shop/db` is `db-shop`.
     ///
     /// # Errors
     /// [`Error::EmptyLabel`] when the id has no part.
@@ -64,11 +64,11 @@ impl Name {
         Self::build([label.as_str()], false, id)
     }
 
-    /// The nearest name that DNS can have for any text, such as a container's name or a host name.
+    /// The closest valid DNS name for any text, such as a container's name or a host name.
     ///
-    /// Docker allows `[a-zA-Z0-9][a-zA-Z0-9_.-]` in container names: all of it is fine here, but for empty labels,
+    /// Docker allows `[a-zA-Z0-9][a-zA-Z0-9_.-]` in container names: all of it is valid here, except for empty labels,
     /// which are left out. Other characters become `-`. A label that is too long (Mesos makes some) is cut and gets a
-    /// hash of the whole label, so that two long ones do not become the same name.
+    /// hash of the whole label, so that two long ones stay different.
     ///
     /// # Errors
     /// [`Error::EmptyLabel`] when nothing is left, [`Error::NameTooLong`] when the whole is too long.
@@ -77,8 +77,8 @@ impl Name {
         Self::build(labels.iter().map(String::as_str), false, text)
     }
 
-    /// This name below `domain`: `db` within `selvedge.internal.` is `db.selvedge.internal.`. An absolute name stays
-    /// what it is. The answer is always absolute.
+    /// This name below `domain`: `db` within `selvedge.internal.` is `db.selvedge.internal.`. An absolute name stays as
+    /// it is. The result is always absolute.
     ///
     /// # Errors
     /// [`Error::NameTooLong`] when both together exceed 255 bytes.
@@ -98,7 +98,7 @@ impl Name {
         Ok(Self { wire: wire.into() })
     }
 
-    /// The name of one label, in lower case, in front of an absolute name's wire bytes; nothing if it is too long.
+    /// The name of one label, in lower case, in front of an absolute name's wire bytes; none if it is too long.
     #[must_use]
     pub fn below(label: &[u8], wire: &[u8]) -> Option<Self> {
         let length = u8::try_from(label.len())
@@ -108,7 +108,7 @@ impl Name {
         (wire.len() <= MAX_WIRE).then_some(Self { wire })
     }
 
-    /// The same name with a dot at its end.
+    /// The same name with a trailing dot.
     #[must_use]
     pub fn into_absolute(self) -> Self {
         if self.is_absolute() {
@@ -119,7 +119,7 @@ impl Name {
         Self { wire: wire.into() }
     }
 
-    /// The bytes on the wire, in lower case: ends with the root's zero byte exactly if the name is absolute.
+    /// The bytes on the wire, in lower case; they end with the root's zero byte exactly if the name is absolute.
     #[must_use]
     pub fn wire(&self) -> &[u8] {
         &self.wire
@@ -138,12 +138,12 @@ impl Name {
             let (length, after) = rest.split_first().filter(|(length, _)| **length != 0)?;
             let (label, tail) = after.split_at(usize::from(*length));
             rest = tail;
-            // Only ASCII is ever put in, so this is always Some.
+            // Only ASCII is ever stored, so this is always Some.
             std::str::from_utf8(label).ok()
         })
     }
 
-    /// Whether this is `ancestor` or a name below it. Both must be absolute, else the answer means nothing.
+    /// Whether this is `ancestor` or a name below it. Meaningful only if both are absolute.
     #[must_use]
     pub fn is_within(&self, ancestor: &Self) -> bool {
         std::iter::successors(Some(&self.wire[..]), |wire| parent(wire))
@@ -168,7 +168,7 @@ impl Name {
         if wire.is_empty() {
             return Err(Error::EmptyLabel(text.to_owned()));
         }
-        // A relative name still needs the room for the root.
+        // A relative name still needs room for the root.
         if wire.len() + 1 > MAX_WIRE {
             return Err(Error::NameTooLong(text.to_owned()));
         }
@@ -179,7 +179,7 @@ impl Name {
     }
 }
 
-/// The wire bytes of the name one label up, or nothing above the root (and above a relative name's last label).
+/// The wire bytes of the name one label up; none above the root (and above a relative name's last label).
 #[must_use]
 pub fn parent(wire: &[u8]) -> Option<&[u8]> {
     let (length, _) = wire.split_first().filter(|(length, _)| **length != 0)?;
@@ -190,7 +190,7 @@ fn allowed(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '-' | '_')
 }
 
-/// One label of what is left of `text`, at most 63 bytes; empty only if the text is.
+/// Turns the next label of `text` into a valid one, at most 63 bytes; empty only if the text is.
 fn mangled_label(text: &str) -> String {
     let mut label: String =
         text.chars().map(|c| if allowed(c) { c.to_ascii_lowercase() } else { '-' }).collect();
@@ -201,7 +201,7 @@ fn mangled_label(text: &str) -> String {
     label
 }
 
-/// FNV-1a, 32 bits: written out here because the names made with it must be the same on all hosts, for ever.
+/// FNV-1a, 32 bits: implemented here because the names made with it must be the same on all hosts, for ever.
 #[must_use]
 pub fn fnv1a(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))

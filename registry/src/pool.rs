@@ -1,34 +1,35 @@
 //! The pool of container addresses and which of them are taken.
 //!
-//! A host hands out addresses next-fit, so that a freed address rests before it is given again: a client
-//! that still holds an old address then meets nobody rather than a stranger. Nothing here may do I/O or
-//! remember anything beyond the process: the truth is in the containers' labels.
+//! A host hands out addresses next-fit, so that a freed address rests before it is reused: a client that still holds an
+//! old address then reaches no container rather than a stranger's. Nothing here may do I/O or remember anything beyond
+//! the process: the truth is in the containers' labels.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-/// Why an address cannot be had.
+/// Why an address is not available.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum AddressError {
     /// Every address of the host's blocks is taken.
     #[error("no free address is left in {}", told(.0))]
     Full(Vec<Ipv4Net>),
-    /// The address asked for belongs to another container.
-    #[error("address {address} is taken by container {holder}")]
+    /// The requested address has another holder.
+    #[error("address {address} is taken by {holder}")]
     Taken {
-        /// The address asked for.
+        /// The requested address.
         address: Ipv4Addr,
-        /// Who has it: a container id, or a name while its create is under way.
-        holder: String,
+        /// Its holder.
+        holder: Holder,
     },
-    /// The address asked for cannot be a container's.
+    /// The requested address cannot be a container's.
     #[error("address {address} is not a usable address of the pool {pool}")]
     Outside {
-        /// The address asked for.
+        /// The requested address.
         address: Ipv4Addr,
-        /// The pool it should lie in.
+        /// The pool that it should lie in.
         pool: Ipv4Net,
     },
 }
@@ -40,17 +41,55 @@ fn told(blocks: &[Ipv4Net]) -> String {
     }
 }
 
-/// Which addresses of a pool are taken, by whom, and which is handed out next.
+/// The holder of an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// This host itself.
+    Host,
+    /// A container of another host, by the host's name: it asked there for an address in one of our blocks.
+    Elsewhere(String),
+    /// The container that the create with this number is making.
+    Create(u64),
+    /// A container of this host, by its id.
+    Container(String),
+    /// An interface of this host that is not one of our wires, by its name: the kernel routes the address to it.
+    Interface(String),
+}
+
+/// How many digits of a container's id to show.
+const SHORT_ID: usize = 12;
+
+impl fmt::Display for Holder {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => out.write_str("this host itself"),
+            Self::Elsewhere(host) => write!(out, "a container on host {host}"),
+            Self::Create(_) => out.write_str("a container that is being created"),
+            Self::Container(id) => write!(out, "container {}", id.get(..SHORT_ID).unwrap_or(id)),
+            Self::Interface(name) => {
+                write!(out, "interface {name} of this host: the kernel routes it there")
+            }
+        }
+    }
+}
+
+/// Which addresses of a pool are taken and by which holder, and which one is next.
 #[derive(Debug)]
 pub struct AddressBook {
     pool: Ipv4Net,
-    /// Blocks with a longer prefix are parts of subnets of their own.
+    /// Blocks with a longer prefix are parts of separate subnets.
     block_size: u8,
-    /// In the order in which they came; the one that is handed out from is first in turn.
+    /// In order of arrival; the current one is first in turn.
     blocks: Vec<Block>,
     turn: usize,
-    holders: HashMap<Ipv4Addr, String>,
+    holders: HashMap<Ipv4Addr, Holder>,
+    /// Addresses that users fixed for containers which do not have them yet: no other container gets one.
+    promised: HashMap<Ipv4Addr, BTreeSet<String>>,
 }
+
+/// The last check before an address is given: whether it can be claimed where other processes see it. Returning true
+/// takes it.
+pub type Claiming<'a> = &'a dyn Fn(Ipv4Addr) -> bool;
 
 /// A part of the pool that this host hands out.
 #[derive(Debug)]
@@ -65,7 +104,7 @@ impl Block {
         self.net.broadcast().to_bits() - self.net.network().to_bits() + 1
     }
 
-    /// The addresses behind the last one, and then from the beginning.
+    /// The addresses after the last one given, and then those from the beginning.
     fn in_turn(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
         let (first, size) = (self.net.network().to_bits(), self.size());
         let start = self.last.to_bits() - first;
@@ -80,19 +119,26 @@ impl Block {
 }
 
 impl AddressBook {
-    /// A book of `pool` that has no block to hand addresses out of yet. `block_size`: the prefix length of those that
-    /// everybody gets addresses of.
+    /// A book of `pool` that has no block to hand addresses out of yet. `block_size`: the prefix length of the blocks
+    /// for ordinary containers.
     #[must_use]
     pub fn new(pool: Ipv4Net, block_size: u8) -> Self {
-        Self { pool, block_size, blocks: Vec::new(), turn: 0, holders: HashMap::new() }
+        Self {
+            pool,
+            block_size,
+            blocks: Vec::new(),
+            turn: 0,
+            holders: HashMap::new(),
+            promised: HashMap::new(),
+        }
     }
 
-    /// Sets the blocks that this host hands out; addresses that are taken stay so, whatever block they are in.
+    /// Sets the blocks that this host hands out; taken addresses stay taken, whatever block they are in.
     pub fn set_blocks(&mut self, blocks: &[Ipv4Net]) {
         self.blocks.retain(|block| blocks.contains(&block.net));
         for net in blocks {
             if self.blocks.iter().all(|block| block.net != *net) {
-                // Next-fit goes on behind the highest address known, also after a restart of ours.
+                // Next-fit continues after the highest known address, also after a restart.
                 let highest = self.holders.keys().filter(|address| net.contains(*address)).max();
                 self.blocks.push(Block { net: *net, last: highest.copied().unwrap_or(net.network()) });
             }
@@ -105,7 +151,7 @@ impl AddressBook {
         self.blocks.iter().any(|block| block.net.contains(&address))
     }
 
-    /// How many addresses of each block are not taken.
+    /// How many addresses of each block are free.
     #[must_use]
     pub fn free_by_block(&self) -> Vec<(Ipv4Net, u32)> {
         let taken =
@@ -121,45 +167,53 @@ impl AddressBook {
         self.pool
     }
 
-    /// Takes the next free address of a block for `holder`: of the one that gave the last one, while it has any.
+    /// Takes the next free address for `holder`, from the same block as the last one while it has any.
     ///
     /// # Errors
     /// [`AddressError::Full`] when there is none.
-    pub fn take_next(&mut self, holder: &str) -> Result<Ipv4Addr, AddressError> {
+    pub fn take_next(&mut self, holder: &Holder, claim: Claiming<'_>) -> Result<Ipv4Addr, AddressError> {
         let size = self.block_size;
-        self.next(holder, |block| block.net.prefix_len() <= size, |_| true)
+        self.next(holder, |block| block.net.prefix_len() <= size, claim)
     }
 
-    /// Takes the next free address of a subnet for `holder`, from the small blocks that this host has of it.
+    /// Takes the next free address of a subnet for `holder`, from the small blocks of it that this host has.
     ///
     /// # Errors
     /// [`AddressError::Full`] when there is none.
-    pub fn take_in(&mut self, subnet: Ipv4Net, holder: &str) -> Result<Ipv4Addr, AddressError> {
+    pub fn take_in(
+        &mut self,
+        subnet: Ipv4Net,
+        holder: &Holder,
+        claim: Claiming<'_>,
+    ) -> Result<Ipv4Addr, AddressError> {
         let size = self.block_size;
         let is_part = |block: &Block| {
             block.net.prefix_len() > size && (subnet.contains(&block.net) || block.net.contains(&subnet))
         };
         let (first, last) = (subnet.network(), subnet.broadcast());
         let is_fit = |address: Ipv4Addr| subnet.contains(&address) && address != first && address != last;
-        self.next(holder, is_part, is_fit)
+        self.next(holder, is_part, &|address| is_fit(address) && claim(address))
     }
 
     fn next(
         &mut self,
-        holder: &str,
+        holder: &Holder,
         is_meant: impl Fn(&Block) -> bool,
-        is_fit: impl Fn(Ipv4Addr) -> bool,
+        claim: Claiming<'_>,
     ) -> Result<Ipv4Addr, AddressError> {
         let count = self.blocks.len();
         for turn in (0..count).map(|step| (self.turn + step) % count) {
             let is_free = |address: &Ipv4Addr| {
-                self.usable(*address) && is_fit(*address) && !self.holders.contains_key(address)
+                self.usable(*address)
+                    && !self.holders.contains_key(address)
+                    && !self.promised.contains_key(address)
+                    && claim(*address)
             };
             let block = Some(&self.blocks[turn]).filter(|block| is_meant(block));
             if let Some(free) = block.and_then(|block| block.in_turn().find(is_free)) {
                 self.turn = turn;
                 self.blocks[turn].last = free;
-                self.holders.insert(free, holder.to_owned());
+                self.holders.insert(free, holder.clone());
                 return Ok(free);
             }
         }
@@ -167,61 +221,92 @@ impl AddressBook {
         Err(AddressError::Full(meant.map(|block| block.net).collect()))
     }
 
-    /// Takes just this address for `holder`.
+    /// Takes exactly this address for `holder`.
     ///
     /// # Errors
     /// [`AddressError::Outside`] or [`AddressError::Taken`].
-    pub fn take(&mut self, address: Ipv4Addr, holder: &str) -> Result<(), AddressError> {
-        if !self.usable(address) {
-            return Err(AddressError::Outside { address, pool: self.pool });
-        }
+    pub fn take(&mut self, address: Ipv4Addr, holder: &Holder) -> Result<(), AddressError> {
+        self.check(address)?;
         self.note(address, holder).map_err(|holder| AddressError::Taken { address, holder })
     }
 
-    /// Writes down what a container that exists already holds, also outside the pool: the pool may have been
-    /// set anew since. Two containers with one address: the first one noted keeps it.
+    /// Records the address that an existing container already holds, even outside the pool, which may have been changed
+    /// since. Of two containers with one address, the first one recorded keeps it.
     ///
     /// # Errors
     /// The other holder.
-    pub fn note(&mut self, address: Ipv4Addr, holder: &str) -> Result<(), String> {
+    pub fn note(&mut self, address: Ipv4Addr, holder: &Holder) -> Result<(), Holder> {
         match self.holders.get(&address) {
             Some(other) if other != holder => Err(other.clone()),
             Some(_) => Ok(()),
             None => {
-                // Next-fit goes on behind the highest address known, also after a restart of ours.
+                // Next-fit continues after the highest known address, also after a restart.
                 for block in self.blocks.iter_mut().filter(|block| block.net.contains(&address)) {
                     block.last = block.last.max(address);
                 }
-                self.holders.insert(address, holder.to_owned());
+                self.holders.insert(address, holder.clone());
                 Ok(())
             }
         }
     }
 
-    /// Goes on some addresses further: another process may have handed out the next ones a moment ago, to
-    /// containers that are not written down yet.
+    /// Skips some addresses: another process may have just handed out the next ones, to containers that are not
+    /// recorded yet.
     pub fn leap(&mut self, addresses: u32) {
         self.blocks.iter_mut().for_each(|block| block.leap(addresses));
     }
 
-    /// Hands the address of one holder to another: a create that has learnt its container's id.
-    pub fn rename(&mut self, address: Ipv4Addr, from: &str, to: &str) {
+    /// Transfers an address from one holder to another: a create has learnt its container's id.
+    pub fn rename(&mut self, address: Ipv4Addr, from: &Holder, to: Holder) {
         if let Some(holder) = self.holders.get_mut(&address).filter(|holder| *holder == from) {
-            to.clone_into(holder);
+            *holder = to;
         }
     }
 
-    /// Gives an address back, if `holder` is who has it.
-    pub fn free(&mut self, address: Ipv4Addr, holder: &str) {
+    /// Reserves an address for a container that will ask for it when it starts, so that no other gets it by chance.
+    pub fn promise(&mut self, address: Ipv4Addr, container: &str) {
+        self.promised.entry(address).or_default().insert(container.to_owned());
+    }
+
+    /// Drops the reservation of a container that is gone.
+    pub fn forget_promise(&mut self, address: Ipv4Addr, container: &str) {
+        if let Some(containers) = self.promised.get_mut(&address) {
+            containers.remove(container);
+            if containers.is_empty() {
+                self.promised.remove(&address);
+            }
+        }
+    }
+
+    /// Checks that this can be a container's address at all.
+    ///
+    /// # Errors
+    /// [`AddressError::Outside`].
+    pub fn check(&self, address: Ipv4Addr) -> Result<(), AddressError> {
+        match self.usable(address) {
+            true => Ok(()),
+            false => Err(AddressError::Outside { address, pool: self.pool }),
+        }
+    }
+
+    /// Frees an address, if `holder` is its holder.
+    pub fn free(&mut self, address: Ipv4Addr, holder: &Holder) {
         if self.holders.get(&address).is_some_and(|other| other == holder) {
             self.holders.remove(&address);
         }
     }
 
-    /// Who has the address.
+    /// The holder of the address.
     #[must_use]
-    pub fn holder(&self, address: Ipv4Addr) -> Option<&str> {
-        self.holders.get(&address).map(String::as_str)
+    pub fn holder(&self, address: Ipv4Addr) -> Option<&Holder> {
+        self.holders.get(&address)
+    }
+
+    /// The addresses that the kernel routes to interfaces other than our wires.
+    #[must_use]
+    pub fn interfaces(&self) -> Vec<(Ipv4Addr, Holder)> {
+        let foreign = self.holders.iter().filter(|(_, holder)| matches!(holder, Holder::Interface(_)));
+        foreign.map(|(address, holder)| (*address, holder.clone())).collect()
     }
 
     /// How many addresses are taken.
@@ -230,8 +315,8 @@ impl AddressBook {
         self.holders.len()
     }
 
-    // The first and the last address of a pool are its network and broadcast addresses by custom: some
-    // programs refuse to talk to them.
+    // By custom the first and the last address of a pool are its network and broadcast addresses: some programs refuse
+    // to talk to them.
     fn usable(&self, address: Ipv4Addr) -> bool {
         self.pool.contains(&address) && address != self.pool.network() && address != self.pool.broadcast()
     }
@@ -240,6 +325,12 @@ impl AddressBook {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ANY: Claiming<'static> = &|_| true;
+
+    fn of(name: char) -> Holder {
+        Holder::Container(name.to_string())
+    }
 
     fn book() -> AddressBook {
         let mut book = AddressBook::new("10.32.0.0/12".parse().unwrap(), 30);
@@ -250,47 +341,75 @@ mod tests {
     #[test]
     fn a_freed_address_rests_before_it_is_given_again() {
         let mut book = book();
-        let first = book.take_next("a").unwrap();
+        let first = book.take_next(&of('a'), ANY).unwrap();
         assert_eq!(first, Ipv4Addr::new(10, 32, 0, 1));
-        book.free(first, "a");
-        assert_eq!(book.take_next("b").unwrap(), Ipv4Addr::new(10, 32, 0, 2));
-        assert_eq!(book.take_next("c").unwrap(), Ipv4Addr::new(10, 32, 0, 3));
-        assert_eq!(book.take_next("d").unwrap(), first);
-        assert_eq!(book.take_next("e"), Err(AddressError::Full(vec!["10.32.0.0/30".parse().unwrap()])));
+        book.free(first, &of('a'));
+        assert_eq!(book.take_next(&of('b'), ANY).unwrap(), Ipv4Addr::new(10, 32, 0, 2));
+        assert_eq!(book.take_next(&of('c'), ANY).unwrap(), Ipv4Addr::new(10, 32, 0, 3));
+        assert_eq!(book.take_next(&of('d'), ANY).unwrap(), first);
+        assert_eq!(
+            book.take_next(&of('e'), ANY),
+            Err(AddressError::Full(vec!["10.32.0.0/30".parse().unwrap()]))
+        );
     }
 
     #[test]
     fn a_fixed_address_is_taken_once_and_only_inside_the_pool() {
         let mut book = book();
         let address = Ipv4Addr::new(10, 40, 7, 7);
-        book.take(address, "a").unwrap();
-        assert!(matches!(book.take(address, "b"), Err(AddressError::Taken { .. })));
+        book.take(address, &of('a')).unwrap();
+        assert!(matches!(book.take(address, &of('b')), Err(AddressError::Taken { .. })));
         for outside in
             [Ipv4Addr::new(192, 168, 0, 1), Ipv4Addr::new(10, 32, 0, 0), Ipv4Addr::new(10, 47, 255, 255)]
         {
-            assert!(matches!(book.take(outside, "c"), Err(AddressError::Outside { .. })), "{outside}");
+            assert!(matches!(book.take(outside, &of('c')), Err(AddressError::Outside { .. })), "{outside}");
         }
-        book.free(address, "b");
-        assert!(book.take(address, "c").is_err(), "only the holder gives back");
-        book.free(address, "a");
-        book.take(address, "c").unwrap();
+        book.free(address, &of('b'));
+        assert!(book.take(address, &of('c')).is_err(), "only the holder gives back");
+        book.free(address, &of('a'));
+        book.take(address, &of('c')).unwrap();
     }
 
     #[test]
     fn a_second_block_is_used_when_the_first_is_full_and_can_go_again() {
         let (first, second) = ("10.32.0.0/30".parse().unwrap(), "10.33.0.0/30".parse().unwrap());
         let mut book = book();
-        for name in ["a", "b", "c"] {
-            book.take_next(name).unwrap();
+        for name in ['a', 'b', 'c'] {
+            book.take_next(&of(name), ANY).unwrap();
         }
         book.set_blocks(&[first, second]);
-        assert_eq!(book.take_next("d").unwrap(), Ipv4Addr::new(10, 33, 0, 1));
+        assert_eq!(book.take_next(&of('d'), ANY).unwrap(), Ipv4Addr::new(10, 33, 0, 1));
         assert_eq!(book.free_by_block(), [(first, 1), (second, 3)]);
         book.set_blocks(&[first]);
         assert!(!book.owns(Ipv4Addr::new(10, 33, 0, 1)));
-        assert!(book.take(Ipv4Addr::new(10, 33, 0, 1), "e").is_err(), "who has an address keeps it");
+        assert!(book.take(Ipv4Addr::new(10, 33, 0, 1), &of('e')).is_err(), "who has an address keeps it");
         book.set_blocks(&[first, second]);
-        book.free(Ipv4Addr::new(10, 32, 0, 1), "a");
-        assert_eq!(book.take_next("f").unwrap(), Ipv4Addr::new(10, 33, 0, 2));
+        book.free(Ipv4Addr::new(10, 32, 0, 1), &of('a'));
+        assert_eq!(book.take_next(&of('f'), ANY).unwrap(), Ipv4Addr::new(10, 33, 0, 2));
+    }
+
+    #[test]
+    fn a_promised_address_is_given_to_nobody_else_by_chance() {
+        let mut book = book();
+        let first = Ipv4Addr::new(10, 32, 0, 1);
+        book.promise(first, "a");
+        book.promise(first, "b");
+        assert_ne!(book.take_next(&of('c'), ANY).unwrap(), first);
+        book.take(first, &of('a')).unwrap();
+        assert!(book.take(first, &of('b')).is_err(), "one at a time");
+        book.free(first, &of('a'));
+        book.forget_promise(first, "a");
+        book.take_next(&of('d'), ANY).unwrap();
+        assert!(book.take_next(&of('e'), ANY).is_err(), "b may still ask for it");
+        book.forget_promise(first, "b");
+        assert_eq!(book.take_next(&of('e'), ANY).unwrap(), first);
+    }
+
+    #[test]
+    fn what_cannot_be_claimed_is_passed_over() {
+        let mut book = book();
+        let second = Ipv4Addr::new(10, 32, 0, 2);
+        assert_eq!(book.take_next(&of('a'), &|address| address == second).unwrap(), second);
+        assert!(book.take_next(&of('b'), &|_| false).is_err());
     }
 }

@@ -1,8 +1,8 @@
 //! All records of this host and its peers, indexed for what DNS asks: a name's addresses, an address's name, an asker's
-//! own name servers. No lookup and no change may cost more because the table is large, or do I/O.
+//! own name servers. No lookup and no change may get slower because the table is large, or do I/O.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, RwLock};
 
@@ -13,19 +13,22 @@ use crate::name::{Name, parent};
 use crate::record::Record;
 
 mod addresses;
+mod answered;
 mod choice;
+mod listener;
 pub mod pool6;
+pub mod services;
 pub mod sight;
 mod vips;
 
 use addresses::Addresses;
-pub(crate) use choice::chosen;
-use vips::Listener;
+use answered::Choice;
+use listener::Listener;
 
-/// The table as the writer of the names and the DNS thread share it. Both hold the lock for microseconds only.
+/// The table as shared between the writer of the names and the DNS thread. Both hold the lock for microseconds only.
 pub type SharedTable = Arc<RwLock<Table>>;
 
-/// What the table knows of a name.
+/// What the table knows about a name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found<'a> {
     /// The name has these addresses: at least one, each once.
@@ -33,11 +36,11 @@ pub enum Found<'a> {
     /// The name has no address, but there are names below it, or it is a domain of ours: NODATA, not NXDOMAIN
     /// (RFC 8020).
     Empty,
-    /// The name is in a domain of ours, and there is neither it nor anything below it.
+    /// The name is in a domain of ours, and neither it nor anything below it exists.
     Missing,
-    /// The name is in a domain of ours in which others have names too: what is not computed is theirs to know.
+    /// The name is in a domain that we share: what we cannot compute is for the domain's other servers to answer.
     Shared,
-    /// The name is not ours to know.
+    /// The name is outside our domains.
     Outside,
 }
 
@@ -46,18 +49,20 @@ pub enum Found<'a> {
 pub struct Table {
     domains: Vec<Name>,
     records: HashMap<String, Record>,
-    /// By the whole name's wire bytes; also holds the empty names between a domain and what is below it.
+    /// By the whole name's wire bytes; also holds the empty names between a domain and the names below it.
     nodes: HashMap<Box<[u8]>, Node>,
-    /// Who has an address: one record, but for moments in which an address changes hands. The newest is last.
+    /// The records with an address: one, except while an address changes hands. The newest is last.
     by_address: HashMap<Ipv4Addr, Vec<String>>,
     /// How many records there are in 0.0.0.0/4, 10.0.0.0/8, 10.32.0.0/12 and so on: the empty names of the reverse
-    /// trees, of which in-addr.arpa goes down by 8 bits and ip6.arpa by 4.
+    /// trees. in-addr.arpa descends by 8 bits, ip6.arpa by 4.
     by_prefix: HashMap<Ipv4Net, u32>,
     /// The ids of the records that stand behind virtual addresses.
     by_vip: BTreeSet<String>,
+    /// The ids of those that take no new connections, whatever their records still say.
+    aside: HashSet<String>,
     listener: Listener,
     pool6: Option<Ipv6Net>,
-    /// By their names; this host's own is empty.
+    /// By host name; this host's own is empty.
     hosts: HashMap<Box<str>, Ipv4Addr>,
     partial: bool,
     isolated: bool,
@@ -69,8 +74,8 @@ struct Node {
     addresses: Addresses,
     /// How many names one label below exist.
     children: u32,
-    /// Only of names with a record that is unhealthy or exclusive.
-    choice: Option<Box<choice::Choice>>,
+    /// Only for names with a record that is unhealthy or exclusive.
+    choice: Option<Box<Choice>>,
 }
 
 impl Table {
@@ -84,6 +89,7 @@ impl Table {
             by_address: HashMap::new(),
             by_prefix: HashMap::new(),
             by_vip: BTreeSet::new(),
+            aside: HashSet::new(),
             listener: Listener::default(),
             pool6: None,
             hosts: HashMap::new(),
@@ -93,41 +99,41 @@ impl Table {
         }
     }
 
-    /// The same table that also knows absolute names within `domain` (`mesos` for the DNS style of Mesos), in which others
-    /// have names too. To be called while the table is empty: names that were refused before stay refused.
+    /// Makes the table accept absolute names within `domain` too (`mesos` for the DNS style of Mesos), in which others
+    /// also have names. Call it while the table is empty: names refused earlier stay refused.
     #[must_use]
     pub fn with_shared_domain(mut self, domain: Name) -> Self {
         self.domains.push(domain.into_absolute());
         self
     }
 
-    /// The same table whose containers have IPv6 addresses too, as [`pool6::derived`] makes them. A network of more than
-    /// 96 bits has no room for that, so the one of 96 bits around it is taken.
+    /// Gives containers IPv6 addresses too, derived by [`pool6::derived`]. A network of more than 96 bits has no room
+    /// for that, so it is widened to 96 bits.
     #[must_use]
     pub fn with_pool6(mut self, pool6: Ipv6Net) -> Self {
         self.pool6 = Some(pool6::wide_enough(pool6));
         self
     }
 
-    /// The network of the containers' IPv6 addresses, at most 96 bits long; nothing if they have none.
+    /// The network of the containers' IPv6 addresses, at most 96 bits long; none if they have none.
     #[must_use]
     pub fn pool6(&self) -> Option<Ipv6Net> {
         self.pool6
     }
 
-    /// Says whether records are still missing, as when the other hosts' have not been read yet. It is no change of the
-    /// records, so the version stays.
+    /// Sets whether records are still missing, for instance while the other hosts' have not been read yet. This is no
+    /// change of the records, so the version stays.
     pub fn set_partial(&mut self, partial: bool) {
         self.partial = partial;
     }
 
-    /// Whether records are still missing: then a name that is not here may exist all the same. A new table is whole.
+    /// Whether records are still missing: then a name that is not here may exist all the same. A new table is complete.
     #[must_use]
     pub fn is_partial(&self) -> bool {
         self.partial
     }
 
-    /// Says at which addresses the hosts themselves are found, by their names: `""` for this one.
+    /// Sets the addresses of the hosts themselves, by their names: `""` for this one.
     pub fn set_hosts(&mut self, hosts: HashMap<Box<str>, Ipv4Addr>) {
         self.hosts = hosts;
     }
@@ -138,18 +144,18 @@ impl Table {
         self.hosts.get(host).copied()
     }
 
-    /// Says whether an asker sees only whom it may call; see [`sight::Sight`].
+    /// Sets whether an asker sees only containers it may call; see [`sight::Sight`].
     pub fn set_isolated(&mut self, isolated: bool) {
         self.isolated = isolated;
     }
 
-    /// Whether an asker sees only whom it may call.
+    /// Whether an asker sees only containers it may call.
     #[must_use]
     pub fn is_isolated(&self) -> bool {
         self.isolated
     }
 
-    /// The domain of relative names, absolute itself.
+    /// The domain of relative names; itself absolute.
     #[must_use]
     pub fn domain(&self) -> &Name {
         &self.domains[0]
@@ -161,8 +167,8 @@ impl Table {
         self.version
     }
 
-    /// Puts a record in, in place of the one of the same id. Names that cannot be in the table are left out and told in
-    /// the answer, so that one bad name does not cost a container the others. The same record again changes nothing.
+    /// Adds a record, replacing the one with the same id. Names that the table cannot have are left out and returned as
+    /// errors, so that one bad name does not cost a container the others. Adding the same record again changes nothing.
     pub fn put(&mut self, record: Record) -> Vec<Error> {
         let (names, refused) = self.absolute_names(&record);
         if self.records.get(&record.id) == Some(&record) {
@@ -173,6 +179,8 @@ impl Table {
         self.take_out(&record.id);
         if is_behind {
             self.by_vip.insert(record.id.clone());
+        } else {
+            self.aside.remove(&record.id);
         }
         for name in &names {
             self.hold(name, record.address);
@@ -189,7 +197,7 @@ impl Table {
         refused
     }
 
-    /// Takes the record of this id out; false if there is none.
+    /// Removes the record with this id; false if there is none.
     pub fn remove(&mut self, id: &str) -> bool {
         let was_behind = self.by_vip.contains(id);
         let removed = self.take_out(id);
@@ -198,7 +206,7 @@ impl Table {
         removed
     }
 
-    /// The record of this id.
+    /// The record with this id.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&Record> {
         self.records.get(id)
@@ -237,7 +245,7 @@ impl Table {
         }
     }
 
-    /// The domain of ours that the name (absolute, wire bytes in lower case) is in; the longest if several are.
+    /// The domain of ours that the name (absolute, wire bytes in lower case) is in; the longest if there are several.
     #[must_use]
     pub fn domain_of(&self, wire: &[u8]) -> Option<&Name> {
         let holds = |domain: &&Name| suffix_of_length(wire, domain.wire().len()) == Some(domain.wire());
@@ -253,14 +261,14 @@ impl Table {
         self.domains.iter().any(below)
     }
 
-    /// The absolute primary name of who has the address.
+    /// The absolute primary name of the container with the address.
     #[must_use]
     pub fn reverse(&self, address: Ipv4Addr) -> Option<Name> {
         let record = self.owner(address)?;
         record.names.iter().find_map(|name| self.absolute(name).ok())
     }
 
-    /// Whether anybody has an address in this network, the length of which must be a multiple of 4 bits.
+    /// Whether any container has an address in this network, whose length must be a multiple of 4 bits.
     #[must_use]
     pub fn any_within(&self, network: Ipv4Net) -> bool {
         match network.prefix_len() {
@@ -270,13 +278,13 @@ impl Table {
         }
     }
 
-    /// The name servers that the user gave to the container with this address; empty when there are none.
+    /// The name servers that the user gave to the container with this address; empty if there are none.
     #[must_use]
     pub fn upstreams(&self, asker: Ipv4Addr) -> &[SocketAddr] {
         self.owner(asker).map_or(&[], |record| &record.upstreams)
     }
 
-    /// The record that has the address; the one that came last, if two claim it.
+    /// The record with the address; the newest, if two claim it.
     #[must_use]
     pub fn owner(&self, address: Ipv4Addr) -> Option<&Record> {
         self.records.get(self.by_address.get(&address)?.last()?)
@@ -284,7 +292,7 @@ impl Table {
 
     fn absolute(&self, name: &Name) -> Result<Name, Error> {
         let whole = name.within(self.domain())?;
-        // The domain itself is not a container's to take.
+        // A container cannot have the domain itself as its name.
         let inside = self.domain_of(whole.wire()).is_some_and(|domain| *domain != whole);
         if inside {
             Ok(whole)
@@ -293,7 +301,7 @@ impl Table {
         }
     }
 
-    /// The record's names, absolute, each once, and what is wrong with the others.
+    /// The record's names, absolute, each once, and the errors of the others.
     fn absolute_names(&self, record: &Record) -> (Vec<Name>, Vec<Error>) {
         let (mut names, mut refused) = (Vec::with_capacity(record.names.len()), Vec::new());
         for name in &record.names {
@@ -312,7 +320,7 @@ impl Table {
         self.by_vip.remove(id);
         let mut others = self.by_address.remove(&record.address).unwrap_or_default();
         others.retain(|other| other != id);
-        // Who has both the name and the address as well keeps them: while an address changes hands, mostly.
+        // Another holder of both the name and the address keeps them, mostly while an address changes hands.
         let kept: Vec<Name> = others
             .iter()
             .filter_map(|id| self.records.get(id))
@@ -336,7 +344,7 @@ impl Table {
         true
     }
 
-    /// Adds the address to the name, and makes the name and the empty ones above it where they are not there.
+    /// Adds the address to the name; creates the name and the empty ones above it as needed.
     fn hold(&mut self, name: &Name, address: Ipv4Addr) {
         let mut wire = name.wire();
         let mut new = !self.nodes.contains_key(wire);
@@ -349,7 +357,7 @@ impl Table {
         }
     }
 
-    /// Takes the address from the name, and the name and the empty ones above it away if nothing is left of them.
+    /// Removes the address from the name; removes the name and the empty ones above it if nothing is left of them.
     fn release(&mut self, name: &Name, address: Ipv4Addr) {
         let mut wire = name.wire();
         if let Some(node) = self.nodes.get_mut(wire) {

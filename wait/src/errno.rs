@@ -71,9 +71,9 @@ pub(crate) fn numbered<'a>(prefix: &[u8], number: i32, buffer: &'a mut [u8; 16])
     buffer.get(..length).unwrap_or(&[])
 }
 
-/// Writes the parts to standard error; whoever reads it may be gone, which changes nothing for us.
+/// Writes the parts to standard error; its reader may be gone, which changes nothing for us.
 pub(crate) fn print(parts: &[&[u8]]) {
-    // SAFETY: descriptor 2 was given to us by whoever started us, and nothing in this program closes it.
+    // SAFETY: descriptor 2 was open when we were started, and nothing in this program closes it.
     let stderr = unsafe { BorrowedFd::borrow_raw(2) };
     for part in parts {
         let _lost = rustix::io::write(stderr, part);

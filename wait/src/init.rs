@@ -5,9 +5,9 @@
 
 use core::ffi::CStr;
 
+use crate::arguments::Arguments;
 use crate::errno;
 use crate::lookup::PathBuffer;
-use crate::start::Arguments;
 use crate::stop::StopSignals;
 use crate::syscall;
 
@@ -19,7 +19,8 @@ const SCRIPT_ARGUMENTS: usize = 1024;
 
 /// Whether our parent is the init that dockerd mounts into a container: its name is always `docker-init`.
 pub(crate) fn is_parent() -> bool {
-    let Some(parent) = rustix::process::getppid() else { return false };
+    let parent = rustix::process::getppid().filter(|parent| parent.as_raw_nonzero().get() > 0);
+    let Some(parent) = parent else { return false };
     let mut number = [0; 16];
     let mut path = PathBuffer::new();
     let number = errno::numbered(b"/proc/", parent.as_raw_nonzero().get(), &mut number);
@@ -92,6 +93,7 @@ fn execute_file(file: &CStr, arguments: &Arguments) -> i32 {
 
 fn read_file(path: &CStr, buffer: &mut [u8]) -> usize {
     use rustix::fs::{Mode, OFlags, open};
-    let Ok(file) = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else { return 0 };
+    let opened = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
+    let Some(file) = opened.and_then(syscall::opened) else { return 0 };
     rustix::io::read(&file, buffer).unwrap_or(0)
 }

@@ -5,11 +5,11 @@
 
 use core::ffi::CStr;
 
-use rustix::fs::{Access, FileType, access, stat};
+use rustix::fs::{Access, FileType, access};
 use rustix::io::Errno;
 
-use crate::errno;
 use crate::state::State;
+use crate::{errno, syscall};
 
 /// Linux's limit for a path, its NUL included (PATH_MAX).
 const PATH_BYTES: usize = 4096;
@@ -20,6 +20,8 @@ pub(crate) enum Finding<'a> {
     Found(&'a CStr),
     /// Why there is none.
     Failed(State),
+    /// Nothing is known: a seccomp profile refuses the questions.
+    Refused,
 }
 
 /// Looks `program` up; `buffer` holds the path that was found.
@@ -29,6 +31,8 @@ pub(crate) fn look_path<'a>(
     buffer: &'a mut PathBuffer,
 ) -> Finding<'a> {
     let name = program.to_bytes();
+    let Some(questions) = Questions::tried() else { return Finding::Refused };
+    let probe = |file: &CStr| questions.probe(file);
     if name.contains(&b'/') {
         return match probe(program) {
             Ok(()) => Finding::Found(program),
@@ -57,20 +61,54 @@ fn directories(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b':').filter(move |_| present)
 }
 
-/// Whether the file may be executed by us. access(2) asks for the real user, who in a container is the effective one.
-fn probe(file: &CStr) -> Result<(), State> {
-    let status = stat(file).map_err(|error| match error.raw_os_error() {
-        errno::ENOENT => State::Missing,
-        number => State::Unreachable(number),
-    })?;
-    if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
-        return Err(State::Directory);
+/// Tries every file that `program` may mean, in the order of [`look_path`], until one gives another error than that it
+/// is not there or cannot be executed.
+pub(crate) fn each_candidate(
+    program: &CStr,
+    path: Option<&[u8]>,
+    buffer: &mut PathBuffer,
+    mut execute: impl FnMut(&CStr) -> i32,
+) -> i32 {
+    let name = program.to_bytes();
+    if name.contains(&b'/') {
+        return execute(program);
     }
-    match access(file, Access::EXEC_OK) {
-        Ok(()) => Ok(()),
-        // A seccomp profile that refuses the question: the mode bits decide, as in Go.
-        Err(Errno::NOSYS | Errno::PERM) if status.st_mode & 0o111 != 0 => Ok(()),
-        Err(_) => Err(State::NotExecutable),
+    for directory in directories(path.unwrap_or_default()).filter(|path| path.first() == Some(&b'/')) {
+        let error = buffer.join(directory, name).map_or(errno::ENOENT, &mut execute);
+        if !matches!(error, errno::ENOENT | errno::ENOTDIR | errno::EACCES) {
+            return error;
+        }
+    }
+    errno::ENOENT
+}
+
+/// The questions about a file that the kernel answers us.
+struct Questions {
+    access: bool,
+}
+
+impl Questions {
+    /// Tries them where the answer is known: a profile may refuse them with any error number, and then "no such file"
+    /// would mean nothing. `None` when not even stat(2) is answered.
+    fn tried() -> Option<Self> {
+        let is_directory = |mode| FileType::from_raw_mode(mode) == FileType::Directory;
+        let yes = || access(c"/", Access::EXISTS).is_ok();
+        let no = || access(c"", Access::EXISTS) == Err(Errno::NOENT);
+        syscall::mode(c"/").is_ok_and(is_directory).then(|| Self { access: yes() && no() })
+    }
+
+    /// Whether the file may be executed by us. access(2) asks for the real user, who in a container is the effective one.
+    fn probe(&self, file: &CStr) -> Result<(), State> {
+        let mode = syscall::mode(file).map_err(|error| match error {
+            errno::ENOENT => State::Missing,
+            number => State::Unreachable(number),
+        })?;
+        if FileType::from_raw_mode(mode) == FileType::Directory {
+            return Err(State::Directory);
+        }
+        // Where access(2) is refused, the mode bits decide, as in Go.
+        let executable = if self.access { access(file, Access::EXEC_OK).is_ok() } else { mode & 0o111 != 0 };
+        if executable { Ok(()) } else { Err(State::NotExecutable) }
     }
 }
 

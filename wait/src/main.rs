@@ -2,7 +2,8 @@
 //!
 //! `wait PROG ARGS...` looks PROG up as runc does before it starts a container, says in its own name
 //! (`/proc/PID/comm`) what it found, waits for the sign of the network, and calls execve(2).
-//! It runs as any user, under any seccomp profile, with nothing but the kernel: no libc, no heap, no files of ours.
+//! It runs as any user, under any seccomp profile, with nothing but the kernel: no libc, no heap, no files of ours. A call
+//! that the profile refuses, with whatever error, has another one in its place or is done without (`silent`).
 //! It must never change what the program gets: environment, arguments, descriptors, signal mask.
 #![no_std]
 #![no_main]
@@ -11,10 +12,13 @@
 #[cfg(panic = "unwind")]
 extern crate std;
 
+mod arguments;
 mod errno;
 mod init;
 mod lookup;
+mod mailbox;
 mod sign;
+mod silent;
 mod start;
 mod state;
 mod stop;
@@ -22,18 +26,21 @@ mod syscall;
 
 use core::ffi::CStr;
 
+use crate::arguments::Arguments;
 use crate::lookup::Finding;
-use crate::start::Arguments;
 use crate::state::State;
 use crate::stop::StopSignals;
 
 /// The whole life of the process; `start` calls it with what the kernel put on the stack.
 fn run(arguments: &Arguments) -> ! {
-    let signals = StopSignals::block();
     let Some(program) = arguments.program() else {
         errno::print(&[b"usage: wait PROGRAM [ARGUMENT...]\n"]);
         syscall::exit(2)
     };
+    if silent::is_wanted(arguments) {
+        silent::run(program, arguments)
+    }
+    let signals = StopSignals::block();
     if init::is_parent() {
         // An init already runs, so the engine has said "started": a missing program is told by the init, later.
         await_sign(&signals);
@@ -44,6 +51,11 @@ fn run(arguments: &Arguments) -> ! {
         Finding::Found(file) => {
             await_sign(&signals);
             execute(file, arguments, signals)
+        }
+        Finding::Refused => {
+            await_sign(&signals);
+            signals.restore();
+            silent::execute(program, arguments)
         }
         Finding::Failed(state) => {
             state::tell(state);

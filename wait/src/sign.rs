@@ -1,7 +1,9 @@
 //! The sign for which the program waits: the pool's route in the main table of this network namespace, marked with
 //! our own protocol number. Kernel state, so that any worker can finish what another one began.
 //!
-//! Listens on rtnetlink; where a seccomp profile refuses that, looks at /proc/net/route from time to time.
+//! Listens on rtnetlink; where a seccomp profile refuses that, looks at /proc/net/route from time to time, and where it
+//! refuses that too, into the mailbox. A refused call may also look as if it had succeeded, so only what the kernel really
+//! said counts.
 //! Must never take another route for the sign: Docker writes routes into the same table.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,6 +15,7 @@ use rustix::net::{
 };
 
 use crate::stop::StopSignals;
+use crate::{mailbox, syscall};
 
 /// rtm_protocol of the sign. Numbers above 4 (RTPROT_STATIC) are free for daemons; iproute2's rt_protos names no 83.
 /// `selvedge-netsetup` has the same constant.
@@ -35,7 +38,9 @@ const ROUTE_BYTES: usize = 12;
 /// The kernel fills at most this much into one datagram of a dump (NLMSG_GOODSIZE).
 const DATAGRAM_BYTES: usize = 8192;
 
-const REPEAT_NANOSECONDS: i64 = 20_000_000;
+/// How long to listen before asking for a dump again, at first and at last: the subscription may be none.
+const LISTEN_FIRST_MILLISECONDS: u32 = 20;
+const LISTEN_LAST_MILLISECONDS: u32 = 640;
 const POLL_FIRST_MILLISECONDS: u32 = 2;
 const POLL_LAST_MILLISECONDS: u32 = 50;
 
@@ -43,6 +48,8 @@ const POLL_LAST_MILLISECONDS: u32 = 50;
 enum News {
     /// The sign is there.
     Sign,
+    /// Other things only.
+    Other,
     /// Nothing yet.
     Nothing,
     /// The kernel dropped messages: only another dump can tell.
@@ -54,7 +61,7 @@ enum News {
 /// Waits for the sign. A signal that ends the wait is given back.
 pub(crate) fn wait(signals: &StopSignals) -> Option<u8> {
     match (subscribe(), signals.descriptor()) {
-        (Ok(socket), Some(stopped)) => match listen(&socket, &stopped, signals) {
+        (Some(socket), Some(stopped)) => match listen(&socket, &stopped, signals) {
             Outcome::Sign => None,
             Outcome::Stopped(signal) => Some(signal),
             Outcome::Refused => look_again_and_again(signals),
@@ -70,17 +77,18 @@ enum Outcome {
 }
 
 /// First the subscription, then the dump: a route that comes in between is seen twice, never missed.
-fn subscribe() -> Result<OwnedFd, Errno> {
+fn subscribe() -> Option<OwnedFd> {
     let socket = socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,
         SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
         // NETLINK_ROUTE is protocol 0, which rustix spells as none.
         None,
-    )?;
-    bind(&socket, &SocketAddrNetlink::new(0, RTMGRP_IPV4_ROUTE))?;
-    ask_for_dump(&socket)?;
-    Ok(socket)
+    );
+    let socket = syscall::opened(socket.ok()?)?;
+    bind(&socket, &SocketAddrNetlink::new(0, RTMGRP_IPV4_ROUTE)).ok()?;
+    ask_for_dump(&socket).ok()?;
+    Some(socket)
 }
 
 fn ask_for_dump(socket: &OwnedFd) -> Result<(), Errno> {
@@ -93,39 +101,50 @@ fn ask_for_dump(socket: &OwnedFd) -> Result<(), Errno> {
 }
 
 fn listen(socket: &OwnedFd, stopped: &OwnedFd, signals: &StopSignals) -> Outcome {
-    let mut lost = false;
+    let (mut lost, mut pause) = (false, LISTEN_FIRST_MILLISECONDS);
     loop {
         let mut events = [PollFd::new(socket, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
-        let pause = Timespec { tv_sec: 0, tv_nsec: REPEAT_NANOSECONDS };
-        match poll(&mut events, lost.then_some(&pause)) {
-            Ok(_) | Err(Errno::INTR) => {}
+        let limit = Timespec { tv_sec: 0, tv_nsec: i64::from(pause) * 1_000_000 };
+        let quiet = match poll(&mut events, Some(&limit)) {
+            Ok(ready) => ready == 0,
+            Err(Errno::INTR) => false,
             Err(_) => return Outcome::Refused,
-        }
+        };
         if let Some(signal) = signals.pending() {
             return Outcome::Stopped(signal);
         }
         match receive(socket) {
             News::Sign => return Outcome::Sign,
             News::Refused => return Outcome::Refused,
-            News::Lost => lost = true,
+            News::Lost => (lost, pause) = (true, LISTEN_FIRST_MILLISECONDS),
+            // The kernel has something for us, and we are not let have it.
+            News::Nothing if events[0].revents().contains(PollFlags::IN) => return Outcome::Refused,
             // After a loss the socket must first be quiet: a dump that still runs would answer EBUSY to another.
-            News::Nothing if lost && !events[0].revents().contains(PollFlags::IN) => {
-                lost = ask_for_dump(socket).is_err();
+            News::Nothing if lost => lost = ask_for_dump(socket).is_err(),
+            News::Nothing if quiet => {
+                pause = (pause * 2).min(LISTEN_LAST_MILLISECONDS);
+                let _not_yet = ask_for_dump(socket);
             }
-            News::Nothing => {}
+            News::Nothing | News::Other => {}
+        }
+        if mailbox::is_gate_open() {
+            return Outcome::Sign;
         }
     }
 }
 
 fn receive(socket: &OwnedFd) -> News {
     let mut buffer = [0; DATAGRAM_BYTES];
+    let mut heard = News::Nothing;
     loop {
         match recv(socket, &mut buffer[..], RecvFlags::empty()) {
+            // Netlink has no empty datagrams.
+            Ok((0, _)) => return News::Refused,
             Ok((length, _)) => match read_datagram(buffer.get(..length).unwrap_or_default()) {
-                News::Nothing => {}
+                News::Nothing => heard = News::Other,
                 news => return news,
             },
-            Err(Errno::AGAIN) => return News::Nothing,
+            Err(Errno::AGAIN) => return heard,
             Err(Errno::INTR) => {}
             Err(Errno::NOBUFS) => return News::Lost,
             Err(_) => return News::Refused,
@@ -156,7 +175,7 @@ fn is_sign(route: &[u8]) -> bool {
 
 fn look_again_and_again(signals: &StopSignals) -> Option<u8> {
     let mut pause = POLL_FIRST_MILLISECONDS;
-    while !table_has_sign() {
+    while !(mailbox::is_gate_open() || table_has_sign()) {
         if let Some(signal) = signals.sleep(pause) {
             return Some(signal);
         }
@@ -168,9 +187,8 @@ fn look_again_and_again(signals: &StopSignals) -> Option<u8> {
 /// Whether /proc/net/route has a route over our interface through a gateway. The sign is the only such one, and comes last.
 fn table_has_sign() -> bool {
     use rustix::fs::{Mode, OFlags, open};
-    let Ok(file) = open(c"/proc/net/route", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
-        return false;
-    };
+    let opened = open(c"/proc/net/route", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
+    let Some(file) = opened.and_then(syscall::opened) else { return false };
     let mut table = [0; 2 * DATAGRAM_BYTES];
     let mut filled = 0;
     while let Some(space) = table.get_mut(filled..).filter(|space| !space.is_empty()) {

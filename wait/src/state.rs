@@ -1,12 +1,11 @@
 //! What the worker reads in `/proc/PID/comm`: the state of the wait, told by the process's own name.
 //!
-//! A name needs no file, no descriptor and no right, and the execve(2) at the end takes it away by itself.
+//! A name needs no file, no descriptor and no right, and the execve(2) at the end takes it away by itself. The mailbox has
+//! it as well, for profiles that refuse prctl(2).
 //! These names are a contract with the worker: must never change without it.
 
-use crate::errno;
-
-/// Linux keeps 15 bytes of a thread's name and a NUL (TASK_COMM_LEN).
-const NAME_BYTES: usize = 16;
+use crate::mailbox::NAME_BYTES;
+use crate::{errno, mailbox};
 
 /// A state that the worker can see.
 #[derive(Clone, Copy)]
@@ -37,7 +36,16 @@ impl State {
         }
     }
 
-    fn name(self, buffer: &mut [u8; NAME_BYTES]) -> &[u8] {
+    /// Its name, ended by NUL.
+    pub(crate) fn name(self) -> [u8; NAME_BYTES] {
+        let (mut buffer, mut name) = ([0; NAME_BYTES], [0; NAME_BYTES]);
+        for (to, from) in name.iter_mut().take(NAME_BYTES - 1).zip(self.text(&mut buffer)) {
+            *to = *from;
+        }
+        name
+    }
+
+    fn text(self, buffer: &mut [u8; NAME_BYTES]) -> &[u8] {
         match self {
             Self::Waiting => b"sv:wait",
             Self::NotInPath => b"sv:path",
@@ -50,15 +58,11 @@ impl State {
     }
 }
 
-/// Takes the state's name. A seccomp profile that refuses prctl(2) leaves the worker without it: nothing to be done.
+/// Lets the worker see the state, by the mailbox and by our name. The name is all that earlier workers look at.
 pub(crate) fn tell(state: State) {
-    let mut buffer = [0; NAME_BYTES];
-    let name = state.name(&mut buffer);
-    let mut terminated = [0; NAME_BYTES];
-    for (to, from) in terminated.iter_mut().take(NAME_BYTES - 1).zip(name) {
-        *to = *from;
-    }
-    if let Ok(name) = core::ffi::CStr::from_bytes_until_nul(&terminated) {
+    let name = state.name();
+    mailbox::tell(&name);
+    if let Ok(name) = core::ffi::CStr::from_bytes_until_nul(&name) {
         let _refused = rustix::thread::set_name(name);
     }
 }

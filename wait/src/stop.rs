@@ -50,6 +50,7 @@ impl StopSignals {
         match syscall::take_signal(SET, Some(milliseconds)) {
             Ok(signal) => Some(signal),
             Err(EAGAIN | EINTR) => None,
+            // Refused as well, this makes the wait a busy one.
             Err(_refused) => {
                 let limit =
                     rustix::event::Timespec { tv_sec: 0, tv_nsec: i64::from(milliseconds) * 1_000_000 };

@@ -7,13 +7,13 @@ use selvedge_registry::name::Name;
 use selvedge_registry::record::{NamedPort, Record, Traits};
 use selvedge_registry::vip;
 
-/// How much of a container's id stands in a record, as everywhere in Docker.
+/// How many digits of a container's id a record has: Docker's short form.
 const SHORT_ID: usize = 12;
-/// What would end a field, or a node of ZooKeeper's tree.
+/// Characters that would end a field, or a node in ZooKeeper's tree.
 const SPECIAL: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'/').add(b';');
 
-/// A record as text: `ID;a=10.32.5.7;n=web.shop;n=web1`. Fields that a reader does not know are passed over, so
-/// that later versions may say more.
+/// Writes a record as text: `ID;a=10.32.5.7;n=web.shop;n=web1`. Readers skip unknown fields, so that later versions can
+/// add some.
 #[must_use]
 pub fn write_record(record: &Record) -> String {
     let id = record.id.get(..SHORT_ID).unwrap_or(&record.id);
@@ -45,7 +45,7 @@ pub fn write_record(record: &Record) -> String {
     text
 }
 
-/// The record of a host's container; its id is `HOST/ID`.
+/// Reads the record of a host's container; its id becomes `HOST/ID`.
 #[must_use]
 pub fn read_record(host: &str, text: &str) -> Option<Record> {
     let mut fields = text.split(';');
@@ -67,7 +67,7 @@ pub fn read_record(host: &str, text: &str) -> Option<Record> {
     Some(Record { traits, ..Record::new(format!("{host}/{id}"), address?, names) })
 }
 
-/// What cannot be read is as if it were not there: a rule of a later version allows nothing here.
+/// Ignores values it cannot read: a rule from a later version allows nothing here.
 fn read_trait(traits: &mut Traits, field: &str, value: &str) {
     match field {
         "t" => traits.tenant = Some(value.into()),
@@ -80,7 +80,7 @@ fn read_trait(traits: &mut Traits, field: &str, value: &str) {
     }
 }
 
-/// Whose record it is: the first field of its text.
+/// The container that a record belongs to: the first field of its text.
 #[must_use]
 pub(crate) fn record_id(text: &str) -> &str {
     text.split(';').next().unwrap_or_default()

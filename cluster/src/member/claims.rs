@@ -1,16 +1,16 @@
-//! Claims of ours, which wait for the registry for a while, and claims of others in our blocks, which wait for us.
+//! Our own claims, which wait for the registry for a while, and other hosts' claims in our blocks, which wait for us.
 
 use std::net::Ipv4Addr;
 
-use super::{Asked, Done, Member, Pending};
-use crate::claim::{self, ClaimError};
-use crate::handle::{Command, Reserve};
+use super::{Done, Member, Pending};
+use crate::claim::{self, Asked, ClaimError};
+use crate::command::{Command, Reserve};
 use crate::key::{Claim, Key};
 use crate::store::{Store, Writer};
 use crate::view::Registry;
 
 impl<S: Store + 'static> Member<S> {
-    /// Begins a claim, or lets it wait for the registry for a while.
+    /// Starts a claim, or lets it wait for the registry for a while.
     pub(super) fn claim(&mut self, pending: Pending) {
         let Some((writer, _)) = self.link.as_ref().filter(|_| self.state == Registry::Connected) else {
             return self.waiting.push(pending);
@@ -39,7 +39,7 @@ impl<S: Store + 'static> Member<S> {
         });
     }
 
-    /// A claim of another host in a block of ours: whether the address is free is ours to say.
+    /// Answers another host's claim in a block of ours: it is up to us to say whether the address is free.
     pub(super) fn heed(&mut self, address: Ipv4Addr) {
         let ours = self.own.blocks.iter().any(|block| block.contains(&address));
         let claim = self.world.claims.get(&address).filter(|claim| ours && claim.host != self.identity.host);
@@ -49,7 +49,7 @@ impl<S: Store + 'static> Member<S> {
         };
         let answer = claim::verdict(claim, (self.owner)(address, Reserve::For(&claim.host)).is_ok());
         let Some((writer, _)) = self.link.as_ref().filter(|_| answer != claim.answer) else { return };
-        let (old, new) = (claim::text(claim), claim::text(&Claim { answer, ..claim.clone() }));
+        let (old, new) = (claim.text(), Claim { answer, ..claim.clone() }.text());
         let writer = writer.clone();
         self.jobs.push(Box::pin(async move {
             let _ = writer.replace(&Key::Address(address).to_string(), &old, &new).await;

@@ -1,4 +1,4 @@
-//! What is to be done without news: hosts in doubt are asked themselves, claims that waited too long are answered.
+//! Work that no news triggers: probing hosts in doubt, and failing claims that waited too long.
 
 use tokio::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::probe;
 use crate::store::Store;
 
 impl<S: Store + 'static> Member<S> {
-    /// What is to be done without news: hosts in doubt are asked, claims that waited too long are answered.
+    /// Does the work that no news triggers: probes hosts in doubt, and fails claims that waited too long.
     pub(super) fn look_around(&mut self) {
         let now = Instant::now();
         let connected = self.is_connected();

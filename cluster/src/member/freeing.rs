@@ -1,12 +1,12 @@
-//! Frees what dead hosts hold: after a long time by itself, or when somebody says so.
+//! Frees what dead hosts hold: by itself after a long time, or when an operator asks for it.
 //!
-//! Must never free what a host may still use: one that lives, by the registry or by its own answer, is refused.
+//! Must never free what a host may still use: a host that is alive, according to the registry or to its own answer, is
+//! refused.
 
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use crate::claim;
 use crate::key::{Claim, Key};
 use crate::member::{Done, Member};
 use crate::probe;
@@ -14,7 +14,7 @@ use crate::store::{Lifetime, Store, StoreError, Writer};
 use crate::world::World;
 
 impl<S: Store + 'static> Member<S> {
-    /// Forgets a host on somebody's word, if it does not live.
+    /// Forgets a host at an operator's request, unless it is alive.
     pub(crate) fn forget(
         &self,
         writer: S::Writer,
@@ -46,15 +46,15 @@ impl<S: Store + 'static> Member<S> {
             return Some(format!("{host} is this host"));
         }
         match self.world.peers.get(host) {
-            None if keys_of(&self.world, host).is_empty() => Some(format!("no host {host} is known")),
+            None if keys_of(&self.world, host).is_empty() => Some(format!("the registry has no host {host}")),
             Some(peer) if peer.is_live() => {
-                Some(format!("host {host} lives, by the registry: it may still run containers"))
+                Some(format!("host {host} is alive, according to the registry: it may still run containers"))
             }
             _ => None,
         }
     }
 
-    /// Writes down since when hosts are away, and frees those that have been for long.
+    /// Records since when hosts have been away, and frees what long-gone ones hold.
     pub(crate) fn look_for_the_gone(&mut self, now: u64) {
         for (host, peer) in &self.world.peers {
             let dead = peer.is_dead();
@@ -63,19 +63,19 @@ impl<S: Store + 'static> Member<S> {
             let job: LocalBoxFuture<'static, Done> = match (dead, self.world.gone.get(host)) {
                 _ if self.is_busy(&text) => continue,
                 (true, None) => {
-                    info!(host, "is not there any more");
+                    info!(host, "host is away");
                     self.note(key, Some(now.to_string()))
                 }
-                // Somebody else took it for dead, and it is not: its time begins anew.
+                // Another host declared it dead, and it is not: its time starts over.
                 (false, Some(_)) if peer.is_live() || peer.is_alive() => self.note(key, None),
                 (true, Some(since)) if now.saturating_sub(*since) >= self.identity.free_after.as_secs() => {
-                    warn!(host, "has been away for long: what it held is free");
+                    warn!(host, "host has been away for too long: its blocks, addresses and names are free");
                     self.free(host.clone())
                 }
                 _ => continue,
             };
             self.begin(text, job);
-            // One at a time is fast enough for what takes a day.
+            // One at a time is fast enough for a process that takes a day.
             return;
         }
     }
@@ -102,7 +102,8 @@ impl<S: Store + 'static> Member<S> {
     }
 }
 
-/// All keys of a host, each with the value that makes it the host's; its blocks last, as they are what others want.
+/// All keys of a host, each with the value that makes it the host's; its blocks come last, as they are what others
+/// want.
 fn keys_of(world: &World, host: &str) -> Vec<(Key, Option<String>)> {
     let mut keys = Vec::new();
     if let Some(peer) = world.peers.get(host) {
@@ -110,7 +111,7 @@ fn keys_of(world: &World, host: &str) -> Vec<(Key, Option<String>)> {
         keys.extend(peer.texts().map(record));
     }
     let own = world.claims.iter().filter(|(_, claim): &(_, &Claim)| claim.host == host);
-    keys.extend(own.map(|(address, claim)| (Key::Address(*address), Some(claim::text(claim)))));
+    keys.extend(own.map(|(address, claim)| (Key::Address(*address), Some(claim.text()))));
     let blocks = world.blocks.iter().filter(|(_, owner)| *owner == host);
     keys.extend(blocks.map(|(block, _)| (Key::Block(*block), Some(host.to_owned()))));
     keys

@@ -1,4 +1,4 @@
-//! The way to the registry: opened when there is none, given up when it is lost, tried again after a pause.
+//! The connection to the registry: opened when there is none, dropped when it is lost, retried after a pause.
 
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -8,7 +8,7 @@ use crate::store::{Store, StoreError};
 use crate::view::Registry;
 
 impl<S: Store + 'static> Member<S> {
-    /// Tries to reach the registry, if there is none and it is time.
+    /// Tries to connect to the registry, if there is no connection and the time has come.
     pub(super) fn begin_to_open(&mut self) {
         if self.link.is_some() || Instant::now() < self.again {
             return;
@@ -41,10 +41,10 @@ impl<S: Store + 'static> Member<S> {
         match &state {
             _ if self.state == state => {}
             Registry::Away(why) if self.state == Registry::Connected => {
-                warn!(why, "the registry is lost; what is known stays in use");
+                warn!(why, "lost the registry; the last known state stays in use");
             }
-            Registry::Refused(why) => warn!(why, "the registry refuses us"),
-            _ => debug!(?state, "the registry cannot be reached"),
+            Registry::Refused(why) => warn!(why, "the registry refuses this host"),
+            _ => debug!(?state, "cannot reach the registry"),
         }
         self.state = state;
         self.link = None;

@@ -1,4 +1,4 @@
-//! Takes news in: into the world, and looks whether they concern what is ours.
+//! Takes news in: updates the world, and checks whether the news concerns what is ours.
 
 use std::net::Ipv4Addr;
 
@@ -34,7 +34,7 @@ impl<S: Store + 'static> Member<S> {
         }
     }
 
-    /// Whether others should leave this key alone: a change of it is looked into.
+    /// Whether this key belongs to this host: a change by others is checked.
     pub(super) fn is_own(&self, key: &str) -> bool {
         let host = &self.identity.host;
         match Key::parse(key) {
@@ -55,7 +55,7 @@ impl<S: Store + 'static> Member<S> {
 
     pub(super) fn read_all(&mut self) {
         if self.state != Registry::Connected {
-            info!(hosts = self.world.peers.len() + 1, "the registry is there");
+            info!(hosts = self.world.peers.len() + 1, "connected to the registry");
         }
         self.state = Registry::Connected;
         self.own.yield_to(&self.world, &self.identity.host);
@@ -63,7 +63,7 @@ impl<S: Store + 'static> Member<S> {
         self.heed_all();
     }
 
-    /// Whether this host may take part in a registry that holds this; looked at before any of it is believed.
+    /// Whether this host may take part in a registry with this content; checked before any of it is used.
     fn agrees(&self, all: &[(String, String)]) -> Result<(), String> {
         let value = |key: &Key| {
             let key = key.to_string();
@@ -89,7 +89,7 @@ impl<S: Store + 'static> Member<S> {
         }
     }
 
-    /// A host that was cloned with its name would fight with the first one for every key.
+    /// A host that was cloned together with its name would fight the original for every key.
     fn is_alone_with_its_name(&self, info: Option<&str>, all: &[(String, String)]) -> Result<(), String> {
         let told = info.and_then(|text| serde_json::from_str::<HostInfo>(text).ok());
         let elsewhere =
@@ -103,7 +103,7 @@ impl<S: Store + 'static> Member<S> {
         };
         match all.iter().any(|(key, _)| key.starts_with("live/") && is_another(key)) {
             true => Err(format!(
-                "another host, at {address}, is called {} too; give one of them another --host-name",
+                "another host, at {address}, is also called {}; give one of them another --host-name",
                 self.identity.host
             )),
             false => Ok(()),

@@ -11,13 +11,14 @@ use ipnet::Ipv4Net;
 use tokio::time::Instant;
 use tracing::{error, info};
 
+use crate::change::Change;
 use crate::claim;
+use crate::identity::{Identity, settings};
 use crate::key::{self, Claim, Key, Verdict};
-use crate::member::{Change, Identity, settings};
 use crate::store::Lifetime;
-use crate::world::{NOBODY, SPLIT, Way, World};
+use crate::world::{SPLIT, UNOWNED, Way, World};
 
-/// Longer than a worker takes to hear of a container that another one has started.
+/// Longer than a worker takes to hear of a container that another worker has started.
 const STRANGE_FOR: Duration = Duration::from_secs(2);
 
 /// What this host has.
@@ -25,23 +26,23 @@ const STRANGE_FOR: Duration = Duration::from_secs(2);
 pub(crate) struct Own {
     /// By the container's id.
     pub(crate) records: HashMap<String, String>,
-    /// What the virtual addresses are called that containers stand behind, by the containers' ids.
+    /// The names of the virtual addresses that containers stand behind, by the containers' ids.
     vips: HashMap<String, Vec<String>>,
     pub(crate) blocks: BTreeSet<Ipv4Net>,
-    /// Blocks that shall be nobody's.
+    /// Blocks that this host wants to be free.
     pub(crate) given_back: BTreeSet<Ipv4Net>,
-    /// Addresses that containers asked for, with the container.
+    /// Addresses that containers asked for, each with its container.
     pub(crate) addresses: HashMap<Ipv4Addr, String>,
-    /// No address was left for a virtual one: others' containers may have ended since.
+    /// A virtual address could not be assigned, as none was free: other hosts' containers may have ended since.
     pub(crate) lacks_vips: bool,
-    /// What this host had and has not any more.
+    /// Keys of what this host had and no longer has.
     pub(crate) ended: HashSet<Key>,
-    /// What the registry holds as ours and we know nothing of, and since when: of a worker that was killed, or of one
-    /// beside us (in an upgrade there are two) that has heard of a container a moment before us.
+    /// Keys in the registry that are marked as ours but unknown here, and since when: from a worker that was killed, or
+    /// from one beside us (during an upgrade there are two) that heard of a container a moment earlier.
     strangers: HashMap<Key, Instant>,
-    /// All of the engine's containers have been seen: what else the registry holds of ours is old.
+    /// All of the engine's containers have been seen: other records of ours in the registry are stale.
     pub(crate) settled: bool,
-    /// Another worker is there in our place.
+    /// Another worker has taken our place.
     pub(crate) left: bool,
 }
 
@@ -75,7 +76,7 @@ impl Own {
         }
     }
 
-    /// A container does not need its address any more.
+    /// A container no longer needs its address.
     pub(crate) fn release_address(&mut self, address: Ipv4Addr, container: &str) {
         if self.addresses.get(&address).is_some_and(|holder| holder == container) {
             self.addresses.remove(&address);
@@ -83,13 +84,13 @@ impl Own {
         }
     }
 
-    /// Whether there is something that may have to be deleted by and by.
+    /// Whether there are keys that may have to be deleted eventually.
     pub(crate) fn has_strangers(&self) -> bool {
         !self.strangers.is_empty()
     }
 
-    /// Whether the key, which is ours in the registry and nothing of ours here, is to be deleted: at once if it has ended
-    /// here, else when nobody has claimed it for a while, and all containers have been seen.
+    /// Whether to delete the key, which the registry holds as ours and which is unknown here: at once if it has ended
+    /// here; else once all containers have been seen and it has stayed unknown for a while.
     fn is_over(&mut self, key: &Key, now: Instant) -> bool {
         if self.ended.contains(key) {
             return true;
@@ -100,11 +101,11 @@ impl Own {
         now.duration_since(*self.strangers.entry(key.clone()).or_insert(now)) >= STRANGE_FOR
     }
 
-    /// The registry's word counts: what it gives to others is not ours any more, what it holds as ours is.
+    /// The registry decides: what it gives to other hosts is no longer ours, and what it holds as ours is.
     pub(crate) fn yield_to(&mut self, world: &World, me: &str) {
         self.blocks.retain(|block| match world.owner_of(block.network()) {
             Some(host) if host != me => {
-                error!(%block, host, "a block of ours belongs to another host now; its addresses here are announced one by one");
+                error!(%block, host, "another host now owns a block of ours; announcing its addresses here one by one");
                 false
             }
             _ => true,
@@ -120,19 +121,19 @@ impl Own {
         self.strangers.retain(|key, _| is_there(key));
         for block in known.difference(&self.given_back) {
             if self.blocks.insert(*block) {
-                info!(%block, "a block of ours, by the registry");
+                info!(%block, "the registry says that this block is ours");
             }
         }
         self.addresses.retain(|address, container| match world.claims.get(address) {
             Some(claim) if claim.host != me => {
-                error!(%address, container, host = claim.host, "an address of ours is claimed by another host");
+                error!(%address, container, host = claim.host, "another host has claimed an address of ours");
                 false
             }
             _ => true,
         });
     }
 
-    /// What is missing in the registry, and what is too much.
+    /// What is missing from the registry, and what must go from it.
     pub(crate) fn difference(&mut self, world: &World, identity: &Identity, now: Instant) -> Vec<Change> {
         let mut changes = Vec::new();
         if world.settings.is_none() {
@@ -148,7 +149,7 @@ impl Own {
         changes
     }
 
-    /// The key that says that we live.
+    /// The key that shows that this worker is alive.
     pub(crate) fn presence(&self, world: &World, identity: &Identity) -> Option<Change> {
         let there = world.own.instances.contains(&identity.instance);
         let key = Key::Live { host: identity.host.clone(), instance: identity.instance.clone() };
@@ -159,14 +160,14 @@ impl Own {
         let known = world.own_blocks();
         let missing = self.blocks.difference(&known);
         let create = |block: &Ipv4Net| Change::Create(Key::Block(*block), me.to_owned(), Lifetime::Forever);
-        let free = |block: &Ipv4Net| Change::Replace(Key::Block(*block), me.to_owned(), NOBODY.to_owned());
-        let delete = |block: &Ipv4Net| Change::Delete(Key::Block(*block), Some(NOBODY.to_owned()));
+        let free = |block: &Ipv4Net| Change::Replace(Key::Block(*block), me.to_owned(), UNOWNED.to_owned());
+        let delete = |block: &Ipv4Net| Change::Delete(Key::Block(*block), Some(UNOWNED.to_owned()));
         let given_back = self.given_back.intersection(&known).map(free);
         let freed = self.given_back.intersection(&world.given_back).map(delete);
         missing.map(create).chain(given_back).chain(freed).collect()
     }
 
-    /// Blocks that are handed out in smaller ones, of which we have some: nobody may have them as a whole.
+    /// Keys of the usual blocks of which we have smaller parts: no host may claim them as a whole.
     fn split(&self, world: &World, block_size: u8) -> Vec<Change> {
         let small = self.blocks.iter().filter(|block| block.prefix_len() > block_size);
         let whole: BTreeSet<Ipv4Net> =
@@ -180,7 +181,7 @@ impl Own {
             .collect()
     }
 
-    /// The virtual addresses that the registry does not know yet. Written down by any host that has an instance.
+    /// The virtual addresses that the registry does not know yet. Any host that has an instance writes them.
     fn vips(&mut self, world: &World, identity: &Identity) -> Vec<Change> {
         let Some(range) = identity.vips else { return Vec::new() };
         let names: BTreeSet<&String> = self.vips.values().flatten().collect();
@@ -207,7 +208,7 @@ impl Own {
         let create = |(address, container): (&Ipv4Addr, &String)| {
             let claim =
                 Claim { host: me.to_owned(), container: container.clone(), answer: Verdict::default() };
-            Change::Create(Key::Address(*address), claim::text(&claim), Lifetime::Forever)
+            Change::Create(Key::Address(*address), claim.text(), Lifetime::Forever)
         };
         let mut changes: Vec<Change> = missing.map(create).collect();
         for (address, claim) in world.claims.iter().filter(|(_, claim)| claim.host == me) {
@@ -215,14 +216,14 @@ impl Own {
             if self.addresses.contains_key(address) {
                 self.strangers.remove(&key);
             } else if self.is_over(&key, now) {
-                changes.push(Change::Delete(key, Some(claim::text(claim))));
+                changes.push(Change::Delete(key, Some(claim.text())));
             }
         }
         changes
     }
 
-    /// A container whose names change is never without: its old record goes when the new one is there. Not both at
-    /// once, for etcd keeps no order between two requests of one client.
+    /// A container whose names change always has a record: its old one goes once the new one is there. Not both at
+    /// once, as etcd does not order two requests of one client.
     fn records(&mut self, world: &World, me: &str, now: Instant) -> Vec<Change> {
         let wanted: HashSet<String> = self.records.values().cloned().collect();
         let missing: Vec<&String> = wanted.iter().filter(|text| !world.own.records.contains(*text)).collect();

@@ -1,21 +1,21 @@
-//! Writes down what the registry says, for a worker that begins when there is none.
+//! Saves the registry's content, for a worker that starts while the registry is away.
 
-use std::fs::File;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Member;
-use crate::recall::Recall;
+use crate::recall::{Recall, Remembered};
 use crate::store::{News, Store};
 
 impl<S: Store + 'static> Member<S> {
-    /// Begins with what an earlier worker wrote down there, and writes down there what it learns.
-    pub(crate) fn recalling(mut self, memory: Option<File>) -> Self {
-        let Some(recall) = memory.map(Recall::new) else { return self };
+    /// Starts with what this host had and with what an earlier worker saved, and saves there what it learns.
+    pub(crate) fn recalling(mut self, remembered: Remembered) -> Self {
+        self.own.blocks.extend(remembered.blocks);
+        let Some(recall) = remembered.memory.map(Recall::new) else { return self };
         if let Some(all) = recall.load() {
-            info!(keys = all.len(), "what the registry said last is known");
+            info!(keys = all.len(), "loaded the last known state of the registry");
             self.world.take(News::All(all));
             self.own.yield_to(&self.world, &self.identity.host);
         }
@@ -23,7 +23,7 @@ impl<S: Store + 'static> Member<S> {
         self
     }
 
-    /// Writes down what is known, but spends no more than a hundredth of the time on it.
+    /// Saves what is known, spending no more than a hundredth of the time on it.
     pub(super) fn save(&mut self) {
         let Some(recall) = self.recall.as_ref().filter(|_| self.unsaved && Instant::now() >= self.save_at)
         else {
@@ -31,7 +31,7 @@ impl<S: Store + 'static> Member<S> {
         };
         let began = Instant::now();
         if let Err(error) = recall.save(self.world.dump().into_iter()) {
-            warn!(%error, "cannot write down what the registry said");
+            warn!(%error, "cannot save the state of the registry");
         }
         self.unsaved = false;
         self.save_at = Instant::now() + (began.elapsed() * 100).max(Duration::from_millis(500));

@@ -1,22 +1,23 @@
-//! Makes the registry true of this host: compares, writes the difference, and looks at what became of it.
+//! Brings the registry up to date about this host: compares, writes the difference, and handles the results.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{AT_ONCE, Change, Done, Member};
+use super::{AT_ONCE, Done, Member};
+use crate::change::Change;
 use crate::key::Key;
 use crate::store::{Store, StoreError, Writer};
 use crate::view::Registry;
 
-/// After which time a request that failed is made again.
+/// How long to wait before repeating a failed request.
 const RETRY: Duration = Duration::from_millis(500);
-/// After which time it is looked again whether an address is left for a virtual one.
+/// How long to wait before looking for a free virtual address again.
 const LATER: Duration = Duration::from_secs(2);
 
 impl<S: Store + 'static> Member<S> {
-    /// Writes what is not yet so in the registry.
+    /// Writes what the registry does not have yet.
     pub(super) fn assert(&mut self) {
         if !std::mem::take(&mut self.dirty) {
             return;
@@ -30,12 +31,12 @@ impl<S: Store + 'static> Member<S> {
             self.retry_at.get_or_insert_with(|| Instant::now() + LATER);
         }
         if changes.is_empty() && self.busy.is_empty() {
-            // Last of all: who sees us alive may believe that what he reads of us is all.
+            // Last of all: a host that sees us alive may take what it reads of us as complete.
             changes.extend(self.own.presence(&self.world, &self.identity));
         }
         for change in changes {
             let key = change.key().to_string();
-            // The others come when some of these are done, each of which looks anew.
+            // The rest follows when some of these are done, each of which compares again.
             if self.busy.len() >= AT_ONCE {
                 break;
             }
@@ -53,14 +54,14 @@ impl<S: Store + 'static> Member<S> {
                 self.world.put(key, value);
             }
             (Change::Delete(key, _), Ok(_)) => self.world.remove(key),
-            // The news of why it could not be is on its way, and may be late: then it is tried again.
+            // The news that explains the refusal is on its way, and may be late: look at the key, then try again.
             (Change::Create(..) | Change::Replace(..), Ok(false)) => self.look_again(change.key().clone()),
             (_, Err(error)) => self.failed(error),
         }
     }
 
-    /// A request was not answered, or refused. Whether the registry is lost, the reader finds out: a request may belong to
-    /// a connection that has been replaced since.
+    /// A request was refused, or got no answer. The reader decides whether the registry is lost: the request may belong
+    /// to a connection that has been replaced since.
     fn failed(&mut self, error: StoreError) {
         self.dirty = false;
         match error {
@@ -72,7 +73,7 @@ impl<S: Store + 'static> Member<S> {
         }
     }
 
-    /// Reads one key anew: somebody was there before us.
+    /// Reads one key again: another host was there before us.
     pub(super) fn look_again(&mut self, key: Key) {
         let Some((writer, _)) = &self.link else { return };
         let writer = writer.clone();

@@ -1,7 +1,8 @@
-//! etcd, API v3: one watch on our prefix from the revision of the first look, one lease for what goes with us.
+//! etcd, API v3: one watch on our prefix from the revision of the first read, one lease for the keys that go with us.
 //!
-//! One server at a time, the next one when it is lost: a balanced channel would hide which one does not answer. Asks
-//! for a leader with every request, so that a server that was cut off from the others says so instead of being silent.
+//! One server at a time, and the next one when it is lost: a balanced channel would hide which one does not answer.
+//! Asks for a leader with every request, so that a server that was cut off from the others says so instead of staying
+//! silent.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{Lifetime, News, PATIENCE, Reader, Servers, Store, StoreError, Writer, in_time};
 
-/// How many keys one answer may bring.
+/// How many keys one answer may have.
 const PAGE: i64 = 5_000;
 /// A page of long records, and the news of a busy second, with room to spare (gRPC's own default is 4 MiB).
 const MESSAGE: usize = 64 * 1024 * 1024;
@@ -61,7 +62,7 @@ impl Etcd {
     async fn begin(&mut self) -> Result<(EtcdWriter, EtcdReader), StoreError> {
         let count = self.servers.endpoints.len().max(1);
         let endpoint = self.servers.endpoints.get(self.turn % count).cloned().unwrap_or_default();
-        // The next try goes elsewhere, whatever becomes of this one.
+        // The next attempt goes to another server, whatever becomes of this one.
         self.turn += 1;
         let mut client = Client::connect([&endpoint], Some(self.options())).await.map_err(lost)?;
         // Rounded up: a lease counts whole seconds.
@@ -102,7 +103,7 @@ fn lost(error: Error) -> StoreError {
     }
 }
 
-/// All keys below the prefix without it, and the revision at which they were so.
+/// All keys below the prefix, with the prefix removed, and their revision.
 async fn all(client: &Client, prefix: &str) -> Result<(Vec<(String, String)>, i64), StoreError> {
     let mut kv = client.kv_client().max_decoding_message_size(MESSAGE);
     let end = end_of(prefix);
@@ -118,7 +119,7 @@ async fn all(client: &Client, prefix: &str) -> Result<(Vec<(String, String)>, i6
         }
         let more = answer.more();
         let page = answer.take_kvs();
-        // The first key behind the last one.
+        // The first key after the last one.
         from = page.last().map(|kv| [kv.key(), &[0]].concat()).unwrap_or_default();
         found.extend(page.iter().filter_map(|kv| Some((own(kv.key(), prefix)?, text(kv.value())))));
         if !more || from.is_empty() {
@@ -127,7 +128,7 @@ async fn all(client: &Client, prefix: &str) -> Result<(Vec<(String, String)>, i6
     }
 }
 
-/// The first key behind all that begin with the prefix, which ends with a slash: `0` is the byte behind it.
+/// The first key after all that begin with the prefix, which ends with a slash: `0` is the byte after it.
 fn end_of(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
     if let Some(last) = end.last_mut() {
@@ -144,7 +145,7 @@ fn own(key: &[u8], prefix: &str) -> Option<String> {
     std::str::from_utf8(key).ok()?.strip_prefix(prefix).map(str::to_owned)
 }
 
-/// Writes.
+/// The writing half.
 #[derive(Clone)]
 pub struct EtcdWriter {
     client: Client,
@@ -204,7 +205,7 @@ impl Writer for EtcdWriter {
     }
 }
 
-/// Reads, and keeps the lease alive.
+/// The reading half; also keeps the lease alive.
 pub struct EtcdReader {
     watch: WatchStream,
     beat: Beat,
@@ -222,12 +223,12 @@ struct Beat {
     keeper: LeaseKeeper,
     kept: LeaseKeepAliveStream,
     every: Duration,
-    /// When the server last said that the lease lives.
+    /// When the server last confirmed the lease.
     last: Instant,
 }
 
 impl Beat {
-    /// Returns only when the lease is lost. May be dropped and called again: the time of the last beat stays.
+    /// Returns only when the lease is lost. May be dropped and called again: the time of the last keep-alive stays.
     async fn go_on(&mut self) -> StoreError {
         loop {
             let due = self.last + self.every;

@@ -1,6 +1,6 @@
-//! A registry in memory: for a single host, which needs no other, and for tests of what must hold with any.
+//! A registry in memory: for a single host, which needs no other, and for tests of what must hold with any registry.
 //!
-//! Must behave as the real servers do; the suite of behaviours runs against all three.
+//! Must behave as the real servers do; the behaviour suite runs against all three.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{Lifetime, News, Reader, Store, StoreError, Writer};
 
-/// The keys. Clones are the same registry.
+/// The keys. Clones share the same registry.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     inner: Arc<Mutex<Inner>>,
@@ -24,7 +24,7 @@ struct Inner {
 
 impl Memory {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Plain data: nothing is half done that matters.
+        // Plain data: a panic leaves nothing half done that matters.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -41,7 +41,7 @@ impl Inner {
     }
 }
 
-/// Writes; the session ends when the last clone is dropped.
+/// The writing half; the session ends when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct MemoryWriter {
     memory: Memory,
@@ -65,7 +65,7 @@ impl Drop for Session {
     }
 }
 
-/// Reads.
+/// The reading half.
 #[derive(Debug)]
 pub struct MemoryReader {
     news: UnboundedReceiver<News>,

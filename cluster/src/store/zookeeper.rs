@@ -1,8 +1,8 @@
 //! Apache ZooKeeper, 3.6 or later: one recursive watch on our folder brings all news.
 //!
-//! The session is the client crate's: it survives the loss of a connection, and is detached, so that it also outlives
-//! its process for its whole time: a worker that is replaced or killed is no departure. After each loss of the
-//! connection all is read anew, because the server does not tell what a recursive watch has missed.
+//! The client crate keeps the session: it survives the loss of a connection, and is detached, so that it also outlives
+//! its process until its timeout: replacing or killing a worker is not a departure. After each loss of the connection
+//! everything is read again, because the server does not say what a recursive watch has missed.
 
 use std::collections::VecDeque;
 
@@ -48,7 +48,7 @@ impl Zookeeper {
     }
 
     fn options(&self, mode: CreateMode) -> CreateOptions<'static> {
-        // With credentials the entries are theirs alone.
+        // With credentials, only their owner has access to the entries.
         mode.with_acls(match self.servers.user {
             Some(_) => Acls::creator_all(),
             None => Acls::anyone_all(),
@@ -80,7 +80,7 @@ impl Store for Zookeeper {
             let prefix = if self.servers.prefix.is_empty() { "/" } else { self.servers.prefix.as_str() };
             let client = client
                 .chroot(prefix.to_owned())
-                .map_err(|_| StoreError::Refused(format!("{prefix} is no path of ZooKeeper")))?;
+                .map_err(|_| StoreError::Refused(format!("{prefix} is not a valid ZooKeeper path")))?;
             for name in FOLDERS {
                 client.mkdir(&format!("/{name}"), &folder).await.map_err(lost)?;
             }
@@ -107,7 +107,7 @@ fn lost(error: Error) -> StoreError {
     }
 }
 
-/// Writes.
+/// The writing half.
 #[derive(Debug, Clone)]
 pub struct ZookeeperWriter {
     client: Client,
@@ -193,13 +193,13 @@ impl Writer for ZookeeperWriter {
     }
 }
 
-/// Reads.
+/// The reading half.
 pub struct ZookeeperReader {
     client: Client,
     watch: PersistentWatcher,
-    /// Keys that have changed, and whose value is not read yet.
+    /// Changed keys whose value has not been read yet.
     queue: VecDeque<Change>,
-    /// What is being read just now. It goes on where it was when somebody stops waiting for it.
+    /// The read in progress. It continues where it was if its caller stops waiting for it.
     reading: Option<LocalBoxFuture<'static, Result<Read, StoreError>>>,
 }
 
@@ -209,7 +209,7 @@ impl std::fmt::Debug for ZookeeperReader {
     }
 }
 
-/// News, and the watch that brings the next ones, if that is another one.
+/// News, and the watch that brings the next news, if it is a new one.
 struct Read {
     news: News,
     watch: Option<PersistentWatcher>,
@@ -266,8 +266,8 @@ impl ZookeeperReader {
     }
 }
 
-/// Looks at all, with a watch of its own from before the look on: what happens meanwhile is seen twice rather than not at
-/// all. The client (0.11.2) renews no recursive watch by itself after a loss of its connection.
+/// Reads everything, with a watch of its own that begins before the read: a change meanwhile is seen twice rather than
+/// not at all. The client (0.11.2) does not renew a recursive watch after its connection was lost.
 async fn read_all(client: Client) -> Result<Read, StoreError> {
     in_time("a look at all", async {
         let watch = client.watch("/", AddWatchMode::PersistentRecursive).await.map_err(lost)?;
@@ -290,7 +290,7 @@ async fn read(client: Client, key: Key) -> Result<Read, StoreError> {
     in_time("a read", async {
         let news = match client.get_data(&format!("/{key}")).await {
             Ok((data, _)) => News::Put(key.to_string(), String::from_utf8_lossy(&data).into_owned()),
-            // Gone again since.
+            // Deleted meanwhile.
             Err(Error::NoNode) => News::Gone(key.to_string()),
             Err(error) => return Err(lost(error)),
         };
@@ -299,8 +299,8 @@ async fn read(client: Client, key: Key) -> Result<Read, StoreError> {
     .await
 }
 
-/// All keys: the folders, the hosts' folders of records, and the values of those that have one, each of the three
-/// asked in one go (the client sends a request when it is made, and the answers come in order).
+/// All keys: the folders, the hosts' folders of records, and the values of those that have one, each of the three in
+/// one batch (the client sends each request when it is made, and the answers come in order).
 async fn all(client: &Client) -> Result<Vec<(String, String)>, StoreError> {
     let mut keys: Vec<Key> = Vec::new();
     let mut folders: Vec<String> = Vec::new();

@@ -1,11 +1,11 @@
-//! Who hands out which part of the pool, as the registry says, and as it said before it was emptied.
+//! Who owns which part of the pool, according to the registry, and according to what it said before it was emptied.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::{NOBODY, Peer, SPLIT, World};
+use super::{Peer, SPLIT, UNOWNED, World};
 
 impl World {
     pub(super) fn hold_over(&mut self, blocks: BTreeMap<Ipv4Net, String>) {
@@ -24,7 +24,7 @@ impl World {
             self.split.insert(block);
             return;
         }
-        if host == NOBODY {
+        if host == UNOWNED {
             self.given_back.insert(block);
             self.free_block(block);
             return;
@@ -39,8 +39,8 @@ impl World {
         });
     }
 
-    /// A key was deleted. A host that lives gives its blocks back by another way: this was somebody else, and the host is
-    /// about to write the block down again.
+    /// A key was deleted. A live host gives its blocks back in another way, so this was a third party, and the host is
+    /// about to write the block again.
     pub(super) fn remove_block(&mut self, block: Ipv4Net) {
         self.given_back.remove(&block);
         if self.split.remove(&block) {
@@ -59,7 +59,7 @@ impl World {
         self.sort_strays(|name, _| former.as_deref() == Some(name));
     }
 
-    /// A host that is back has written down all that is its own: what was held over for it beyond that, it has not.
+    /// A host that is back has written everything it owns: it no longer has anything else that was held over for it.
     pub(super) fn end_hold_over(&mut self, host: &str) {
         let over = |block: &Ipv4Net, owner: &mut String| owner == host && self.held_over.contains(block);
         let ended: Vec<Ipv4Net> = self.blocks.extract_if(.., over).map(|(block, _)| block).collect();
@@ -69,22 +69,22 @@ impl World {
         }
     }
 
-    /// Who hands out the block in which the address lies.
+    /// The owner of the block that the address lies in.
     pub(crate) fn owner_of(&self, address: Ipv4Addr) -> Option<&str> {
-        // The block that begins at or before the address is the only one that can hold it: none overlap.
+        // The block that begins at or before the address is the only one that can contain it: blocks do not overlap.
         let end = Ipv4Net::new(address, 32).ok()?;
         let (block, host) = self.blocks.range(..=end).next_back()?;
         block.contains(&address).then_some(host.as_str())
     }
 
-    /// Whether nobody has any part of it.
+    /// Whether no host has any part of it.
     pub(crate) fn is_free(&self, block: Ipv4Net) -> bool {
         let within =
             self.blocks.range(block..).next().is_some_and(|(next, _)| block.contains(&next.network()));
         !within && self.owner_of(block.network()).is_none() && !self.split.contains(&block)
     }
 
-    /// The blocks that are written down as ours.
+    /// The blocks that the registry records as ours.
     pub(crate) fn own_blocks(&self) -> BTreeSet<Ipv4Net> {
         self.blocks.iter().filter(|(_, host)| **host == self.me).map(|(block, _)| *block).collect()
     }

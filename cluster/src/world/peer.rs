@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use crate::key::{HostInfo, read_record};
 use crate::names::Others;
 
-/// How often a host must leave a question unanswered before it is taken for dead.
+/// How many probes a host must leave unanswered before it counts as dead.
 const MISSES: u8 = 2;
 
 /// What is known of one host.
@@ -19,14 +19,14 @@ pub(crate) struct Peer {
     instances: HashSet<String>,
     /// Whether its names are answered.
     alive: bool,
-    /// Whether it has ever answered when it was asked itself: whom a firewall hides is not taken for dead on that ground.
+    /// Whether it has ever answered a probe: a host behind a firewall must not count as dead for not answering.
     pub(crate) proved: bool,
     misses: u8,
-    /// By the container's short id: what is written of it, the newest last. Two for a moment, when a name changes.
+    /// Its records by the container's short id, the newest last. There are two for a moment when a name changes.
     records: HashMap<String, Vec<String>>,
-    /// Records that the registry does not hold any more, for want of its host's telling them anew.
+    /// Records missing from the registry that are kept until their host publishes again.
     held_over: HashSet<String>,
-    /// Records that were known before the registry was read anew.
+    /// Records that were known before the registry was read again.
     before: HashSet<String>,
     strays: BTreeSet<Ipv4Addr>,
 }
@@ -48,7 +48,7 @@ impl Peer {
         }
     }
 
-    /// Whether the registry holds it for alive.
+    /// Whether the registry says that it is alive.
     pub(crate) fn is_live(&self) -> bool {
         !self.instances.is_empty()
     }
@@ -58,7 +58,7 @@ impl Peer {
         self.alive
     }
 
-    /// Whether the registry does not hold it for alive, and it has left our own questions unanswered.
+    /// Whether the registry does not say that it is alive, and it has left our own probes unanswered.
     pub(crate) fn is_dead(&self) -> bool {
         !self.is_live() && !self.alive && self.misses >= MISSES
     }
@@ -75,7 +75,7 @@ impl Peer {
         self.records.len()
     }
 
-    /// All that is written of its containers.
+    /// All records of its containers.
     pub(crate) fn texts(&self) -> impl Iterator<Item = &String> {
         self.records.values().flatten()
     }
@@ -84,14 +84,15 @@ impl Peer {
         self.strays.iter().copied().collect()
     }
 
-    /// The registry is about to be read anew.
+    /// The registry is about to be read again.
     pub(crate) fn begin_anew(&mut self) {
         self.instances.clear();
         self.info_deleted = true;
         self.before = self.records.values().flatten().cloned().collect();
     }
 
-    /// It has been read: what it does not hold is gone, if the host is there to say so, and else held over.
+    /// The registry has been read: records missing from it are gone if the host is there to say so, and held over
+    /// otherwise.
     pub(crate) fn finish_anew(&mut self, names: &mut dyn Others) {
         let missing = std::mem::take(&mut self.before);
         if self.is_live() || !self.alive {
@@ -101,7 +102,7 @@ impl Peer {
         }
     }
 
-    /// A worker of the host is there; whether it is the first.
+    /// A worker of the host has registered; returns whether it is the first.
     pub(crate) fn comes(&mut self, instance: &str, names: &mut dyn Others) -> bool {
         let first = self.instances.is_empty();
         self.instances.insert(instance.to_owned());
@@ -114,13 +115,13 @@ impl Peer {
         first
     }
 
-    /// A worker of the host is not there any more. Its names stay until the host has been asked itself.
+    /// A worker of the host is gone. Its names stay until the host has been probed.
     pub(crate) fn goes(&mut self, instance: &str) {
         self.instances.remove(instance);
         self.misses = 0;
     }
 
-    /// The host was asked itself; whether that changed anything.
+    /// Records the result of a probe; returns whether that changed anything.
     pub(crate) fn asked(&mut self, answered: bool, names: &mut dyn Others) -> bool {
         if answered {
             self.proved = true;
@@ -140,7 +141,7 @@ impl Peer {
         true
     }
 
-    /// Whether it should be asked itself: now that the registry tells nothing of it (`cut_off`: of anybody).
+    /// Whether to probe it: the registry says nothing about it (`cut_off`: about any host).
     pub(crate) fn is_in_doubt(&self, cut_off: bool) -> bool {
         match cut_off {
             true => self.proved,
@@ -158,7 +159,7 @@ impl Peer {
         true
     }
 
-    /// A record is there.
+    /// Adds a record.
     pub(crate) fn hold(&mut self, text: &str, names: &mut dyn Others) {
         self.before.remove(text);
         self.held_over.remove(text);
@@ -173,7 +174,7 @@ impl Peer {
         }
     }
 
-    /// A record is not there any more; whether a route went with it.
+    /// Removes a record; returns whether a route went with it.
     pub(crate) fn release(&mut self, text: &str, names: &mut dyn Others) -> bool {
         self.held_over.remove(text);
         let Some((id, _)) = text.split_once(';') else { return false };
@@ -195,7 +196,7 @@ impl Peer {
         gone.is_some_and(|gone| !still && self.strays.remove(&gone.address))
     }
 
-    /// Sets whether an address needs a route of its own; whether that is new.
+    /// Sets whether an address needs a route of its own; returns whether that changed.
     pub(crate) fn set_stray(&mut self, address: Ipv4Addr, is_stray: bool) -> bool {
         match is_stray {
             true => self.strays.insert(address),
@@ -208,7 +209,7 @@ impl Peer {
         !self.strays.is_empty()
     }
 
-    /// Looks through all containers for those that need a route of their own.
+    /// Finds the containers that need a route of their own.
     pub(crate) fn sort_strays(&mut self, is_stray: impl Fn(Ipv4Addr) -> bool) {
         let texts = self.records.values().flatten();
         let addresses = texts.filter_map(|text| read_record(&self.name, text)).map(|record| record.address);

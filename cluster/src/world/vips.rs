@@ -1,7 +1,7 @@
-//! The virtual addresses that the registry knows, and which one a new name takes.
+//! The virtual addresses that the registry knows, and the choice of an address for a new name.
 //!
-//! Pure. An address belongs to its name for good, also while nobody stands behind it: clients keep addresses. Only when
-//! there is no free one left, one that nobody uses is given to another name.
+//! Pure. An address belongs to its name for good, even while no container stands behind it, because clients keep
+//! addresses. Only when no free address is left does an unused one go to another name.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
@@ -15,25 +15,25 @@ use selvedge_registry::name::fnv1a;
 pub(crate) struct Vips {
     names: BTreeMap<Ipv4Addr, String>,
     by_name: Arc<HashMap<String, Ipv4Addr>>,
-    /// Those that an emptied registry does not know any more.
+    /// Addresses that an emptied registry does not know any more.
     held_over: BTreeSet<Ipv4Addr>,
 }
 
-/// The way to an address for a name.
+/// How a name gets its address.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// It is there.
+    /// It already has one.
     Known,
-    /// By writing this address down.
+    /// By creating this address.
     Take(Ipv4Addr),
-    /// By writing it down in place of this other name, which nobody uses.
+    /// By taking this address over from this other, unused name.
     TakeOver(Ipv4Addr, String),
-    /// There is none: every address is in use.
+    /// It gets none: every address is in use.
     None,
 }
 
 impl Vips {
-    /// The address is the name's.
+    /// Assigns the address to the name.
     pub(crate) fn put(&mut self, address: Ipv4Addr, name: &str) {
         self.held_over.remove(&address);
         let old = self.names.insert(address, name.to_owned());
@@ -43,7 +43,7 @@ impl Vips {
         }
     }
 
-    /// The address is nobody's.
+    /// Frees the address.
     pub(crate) fn remove(&mut self, address: Ipv4Addr) {
         self.held_over.remove(&address);
         if let Some(old) = self.names.remove(&address) {
@@ -51,8 +51,8 @@ impl Vips {
         }
     }
 
-    /// An address is the name's no more. Of two addresses of one name the lower one counts, for everybody: it must not
-    /// depend on who heard of which first.
+    /// An address was taken from the name. Of two addresses of one name the lower one counts, on every host: the result
+    /// must not depend on the order of the news.
     fn choose(&mut self, name: &str) {
         let first = self.names.iter().find(|(_, other)| *other == name).map(|(address, _)| *address);
         let by_name = Arc::make_mut(&mut self.by_name);
@@ -62,7 +62,7 @@ impl Vips {
         }
     }
 
-    /// What was known before the registry was emptied stays so, until somebody writes something else down.
+    /// Keeps what was known before the registry was emptied, until a host writes something else.
     pub(crate) fn hold_over(&mut self, before: &Self) {
         for (address, name) in &before.names {
             if !self.names.contains_key(address) && !self.by_name.contains_key(name) {
@@ -72,7 +72,7 @@ impl Vips {
         }
     }
 
-    /// Address and name of each.
+    /// The address and the name of each.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, &str)> {
         self.names.iter().map(|(address, name)| (*address, name.as_str()))
     }
@@ -82,7 +82,7 @@ impl Vips {
         Arc::clone(&self.by_name)
     }
 
-    /// How a name gets its address. All hosts go through the range from the same place, so that they meet.
+    /// How a name gets its address. All hosts search the range from the same place, so that they find the same one.
     pub(crate) fn way(
         &self,
         name: &str,
@@ -106,8 +106,8 @@ impl Vips {
     }
 }
 
-/// The addresses of the range from a place that is the name's own; not its first and last one, which some take for the
-/// network's own.
+/// The addresses of the range, from a starting point that depends on the name; without its first and last, which some
+/// software takes for the network's own.
 fn places(name: &str, range: Ipv4Net) -> impl Iterator<Item = Ipv4Addr> {
     let size = 1_u64 << (32 - u32::from(range.prefix_len()));
     let count = size.saturating_sub(2);

@@ -13,6 +13,7 @@ with_any_registry!(
     fifty_hosts_that_claim_at_once_get_fifty_blocks,
     a_block_that_is_given_back_is_free_for_others,
     a_host_knows_its_blocks_again,
+    the_first_view_has_the_blocks_that_a_host_remembers,
     an_address_goes_to_one_and_moves_to_the_next,
     an_address_in_anothers_block_is_asked_for_there,
     hosts_that_do_not_agree_are_refused,
@@ -65,6 +66,15 @@ async fn a_host_knows_its_blocks_again(lab: Lab) {
     let a = lab.host("a").await;
     until("the registry told", || a.view().own_blocks.iter().copied().collect::<BTreeSet<_>>() == blocks)
         .await;
+}
+
+/// A view without them would let the host claim others for want of any.
+async fn the_first_view_has_the_blocks_that_a_host_remembers(lab: Lab) {
+    let blocks = BTreeSet::from(["10.32.7.0/24".parse().unwrap()]);
+    let a = lab.begin("a", Wanted { blocks: blocks.clone(), ..Wanted::default() }).await;
+    let mut views = a.cluster.views();
+    let first = views.wait_for(|view| view.read).await.unwrap();
+    assert_eq!(first.own_blocks, Vec::from_iter(blocks));
 }
 
 async fn an_address_goes_to_one_and_moves_to_the_next(lab: Lab) {

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use selvedge_cluster::handle::{self, Cluster, Reserve};
+use selvedge_cluster::identity::Identity;
 use selvedge_cluster::key::HostInfo;
-use selvedge_cluster::member::Identity;
 use selvedge_cluster::names::Names;
+use selvedge_cluster::recall::Remembered;
 use selvedge_cluster::store::memory::Memory;
 use selvedge_cluster::store::{Lifetime, Servers, Store, Writer, etcd::Etcd, zookeeper::Zookeeper};
 use selvedge_cluster::view::{PeerView, View};
@@ -68,6 +69,8 @@ pub(crate) struct Wanted {
     pub(crate) answers: bool,
     /// The host's address; all of loopback answers.
     pub(crate) address: Ipv4Addr,
+    /// Blocks that it knows to be its own.
+    pub(crate) blocks: BTreeSet<Ipv4Net>,
 }
 
 impl Default for Wanted {
@@ -79,6 +82,7 @@ impl Default for Wanted {
             free_after: Duration::from_secs(86_400),
             answers: true,
             address: Ipv4Addr::LOCALHOST,
+            blocks: BTreeSet::new(),
         }
     }
 }
@@ -121,6 +125,7 @@ impl Lab {
                 version: "1".to_owned(),
                 datapath: "auto".to_owned(),
                 policy: String::new(),
+                heeds_stops: false,
             },
             pool: wanted.pool.parse().unwrap(),
             block_size: wanted.block_size,
@@ -129,9 +134,9 @@ impl Lab {
         };
         let book = Arc::clone(&reserved);
         let owner = Box::new(move |address: Ipv4Addr, wish: Reserve<'_>| heed(&book, address, wish));
-        let cluster =
-            Cluster::start(self.registry.clone(), identity, Names::at_once(Arc::clone(&table)), owner, None)
-                .unwrap();
+        let remembered = Remembered { memory: None, blocks: wanted.blocks };
+        let names = Names::at_once(Arc::clone(&table));
+        let cluster = Cluster::start(self.registry.clone(), identity, names, owner, remembered).unwrap();
         Host { cluster, table, reserved, listener: wanted.answers.then_some(listener) }
     }
 

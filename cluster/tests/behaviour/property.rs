@@ -67,8 +67,8 @@ async fn play(acts: Vec<Act>) -> Result<(), TestCaseError> {
             }
             Act::Restart(number) => hosts[number] = lab.host_with(&name(number), wanted()).await,
             Act::RestartRemembering(number) => {
-                hosts[number] = lab.host_with(&name(number), wanted()).await;
-                hosts[number].cluster.has_blocks(owned.get(&number).cloned().unwrap_or_default());
+                let blocks = owned.get(&number).cloned().unwrap_or_default();
+                hosts[number] = lab.host_with(&name(number), Wanted { blocks, ..wanted() }).await;
             }
             Act::Empty => {
                 let raw = lab.raw().await;

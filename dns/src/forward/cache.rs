@@ -1,5 +1,5 @@
-//! Answers of upstreams that may still be used, within bounds on their number and size. It must never give out one past
-//! its time, or to a question that differs in anything that could change the answer.
+//! Upstream answers that may still be used, limited in number and size. It must never return one past its time, or for
+//! a question that differs in anything that could change the answer.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -7,13 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::forward::Received;
+use crate::forward::received::Received;
 use crate::query::{Query, flag};
 
-/// What an entry takes besides its message, about: key, maps, and the list of the oldest.
+/// Approximate size of an entry besides its message: key, maps, and the age list.
 const OVERHEAD: usize = 256;
 
-/// All that an answer depends on.
+/// Everything that an answer depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     /// In lower case.
@@ -46,14 +46,14 @@ struct Entry {
     stored: Instant,
     expires: Instant,
     weight: usize,
-    /// Which of the places in the list of the oldest is this entry's.
+    /// Identifies this entry in the age list.
     number: u64,
 }
 
-/// Answers, the oldest of which go first when there are too many.
+/// Answers; the oldest are evicted when there are too many.
 pub(crate) struct Cache {
     entries: HashMap<Key, Entry>,
-    /// In the order in which they came; also some that were replaced since.
+    /// In order of arrival; includes some that were replaced since.
     oldest: VecDeque<(u64, Key)>,
     number: u64,
     bytes: usize,
@@ -88,7 +88,7 @@ impl Cache {
         let Some(keep) = received.shape.keep() else { return };
         let weight = OVERHEAD + key.name.len() + received.bytes.len() + received.shape.weight();
         self.forget(&key);
-        // One that is very large would cost too many others their place.
+        // A very large one would evict too many others.
         if weight > self.most_bytes / 16 {
             return;
         }
@@ -97,7 +97,7 @@ impl Cache {
         self.bytes += weight;
         self.oldest.push_back((self.number, key.clone()));
         self.entries.insert(key, entry);
-        // Counted on the list, so that what was replaced does not make it grow.
+        // Counted on the list, so that replaced entries do not make it grow.
         while self.oldest.len() > self.most_entries || self.bytes > self.most_bytes {
             let Some((number, key)) = self.oldest.pop_front() else { return };
             if self.entries.get(&key).is_some_and(|entry| entry.number == number) {

@@ -1,5 +1,5 @@
-//! What has to be known of an upstream's answer to keep it and to pass it on: found by walking over its records, which
-//! otherwise stay the bytes that they were. It must never trust a length or a count in them.
+//! Extracts from an upstream's answer what is needed to cache it and to pass it on, by walking over its records, whose
+//! bytes otherwise stay as they are. It must never trust a length or a count in them.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use crate::query::{HEADER, OUR_SIZE, Query, WireName, flag, kind, rcode, word};
 
 /// No answer is kept longer, whatever its TTLs say (RFC 8767 section 4 suggests so).
 const LONGEST: u32 = 86_400;
-/// EDNS options: explanations of errors (RFC 8914) are for the client; the others are between us and the upstream
-/// (RFC 6891 section 6.1.1), and become padding (RFC 7830).
+/// EDNS options: explanations of errors (RFC 8914) are for the client; the others are between us and the upstream (RFC
+/// 6891 section 6.1.1), and are turned into padding (RFC 7830).
 const EXTENDED_ERROR: u16 = 15;
 const PADDING: u16 = 12;
-/// Name servers that do not know better, so the next one is asked.
+/// Codes of a server that does not know better, so the next one is asked.
 const UNHELPFUL: [u16; 4] = [rcode::FORMERR, rcode::SERVFAIL, rcode::NOTIMP, rcode::REFUSED];
 
 /// The second of the three sections of records.
@@ -20,19 +20,19 @@ const AUTHORITY: usize = 1;
 /// Where things are in a message.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Shape {
-    /// Where the TTLs are, but for the OPT record's.
+    /// The offsets of the TTLs, except for the OPT record's.
     ttls: Vec<usize>,
-    /// Where the OPT record's class is, which says what size the sender takes.
+    /// The offset of the OPT record's class, which holds the sender's buffer size.
     opt_size: Option<usize>,
     /// How long the message may be kept.
     keep: Option<Duration>,
 }
 
-/// One record, in numbers.
+/// One record's offsets and numbers.
 struct Head {
     kind: u16,
     ttl: u32,
-    /// Where the class begins; the TTL is 2 bytes on.
+    /// The offset of the class; the TTL follows 2 bytes later.
     class_at: usize,
     data_at: usize,
     end: usize,
@@ -49,8 +49,8 @@ impl Head {
     }
 }
 
-/// Whether this is an answer to the query: a response with its question. The case may differ, as some servers write
-/// names in lower case.
+/// Whether this is an answer to the query: a response with the same question. The case may differ, as some servers
+/// write names in lower case.
 pub(crate) fn answers(message: &[u8], query: &Query) -> bool {
     let response =
         word(message, 2).is_some_and(|flags| flags & (flag::RESPONSE | flag::OPCODE) == flag::RESPONSE);
@@ -72,13 +72,37 @@ pub(crate) fn is_unhelpful(message: &[u8]) -> bool {
     UNHELPFUL.contains(&code(message))
 }
 
-/// Whether the message says that it is not the whole answer.
+/// The meaning of an answer for a resolver with more than one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// There are records.
+    Yes,
+    /// There is no such name, or no record of that type.
+    No,
+    /// Another server may know better: an error, a referral that is not ours to follow, or a truncated message.
+    Useless,
+}
+
+/// As glibc judges it (`send_dg` in res_send.c).
+pub(crate) fn verdict(message: &[u8]) -> Verdict {
+    let count = |at| word(message, at).unwrap_or(0);
+    let said_by_nobody =
+        word(message, 2).is_some_and(|flags| flags & (flag::AUTHORITATIVE | flag::RECURSION_AVAILABLE) == 0);
+    let refers = code(message) == rcode::NOERROR && count(6) == 0 && count(10) == 0 && said_by_nobody;
+    match code(message) {
+        _ if is_unhelpful(message) || is_truncated(message) || refers => Verdict::Useless,
+        rcode::NOERROR if count(6) > 0 => Verdict::Yes,
+        _ => Verdict::No,
+    }
+}
+
+/// Whether the message says that it is truncated.
 pub(crate) fn is_truncated(message: &[u8]) -> bool {
     word(message, 2).is_some_and(|flags| flags & flag::TRUNCATED != 0)
 }
 
 impl Shape {
-    /// Walks over an answer to the query, and takes out what was meant for us only; nothing if it is malformed.
+    /// Walks over an answer to the query, and removes what was meant for us only; none if it is malformed.
     pub(crate) fn read(message: &mut Vec<u8>, query: &Query) -> Option<Self> {
         let sections = [word(message, 6)?, word(message, 8)?, word(message, 10)?];
         let mut walk = Walk { shape: Self::default(), least: LONGEST, negative: None, extended: false };
@@ -100,18 +124,23 @@ impl Shape {
         Some(walk.shape)
     }
 
-    /// How long the answer may be kept (RFC 2308 for negative ones); nothing if not at all.
+    /// How long the answer may be kept (RFC 2308 for negative ones); none if it must not be kept.
     pub(crate) fn keep(&self) -> Option<Duration> {
         self.keep
     }
 
-    /// How much memory this takes, about.
+    /// The same, to be kept no longer than this.
+    pub(crate) fn kept_at_most(self, most: Duration) -> Self {
+        Self { keep: self.keep.map(|keep| keep.min(most)).filter(|keep| !keep.is_zero()), ..self }
+    }
+
+    /// Approximate memory use.
     pub(crate) fn weight(&self) -> usize {
         size_of::<Self>() + self.ttls.len() * size_of::<usize>()
     }
 
-    /// The message as an answer to this query, which is equal to the one that it was the answer to, but for the id and
-    /// the case of its name.
+    /// Writes the message as an answer to this query, which equals the original query except for the id and the case of
+    /// its name.
     pub(crate) fn write(&self, message: &[u8], query: &Query, limit: usize, out: &mut Vec<u8>) {
         let flags = word(message, 2).unwrap_or(flag::RESPONSE | rcode::SERVFAIL);
         if message.len() > limit {
@@ -126,8 +155,8 @@ impl Shape {
         }
     }
 
-    /// What is to be changed in the written answer `out` after its `message` was kept for `age`: the TTLs are less by
-    /// that, and it is not first-hand any more.
+    /// Updates the written answer `out` after its `message` was kept for `age`: reduces the TTLs by that time, and
+    /// clears the authoritative bit.
     pub(crate) fn grow_old(&self, message: &[u8], age: Duration, out: &mut [u8]) {
         let flags = word(out, 2).unwrap_or(0) & !flag::AUTHORITATIVE;
         put(out, 2, &flags.to_be_bytes());
@@ -143,7 +172,7 @@ impl Shape {
     }
 }
 
-/// What a walk over the records has found so far.
+/// The findings of a walk over the records.
 struct Walk {
     shape: Shape,
     /// The least TTL, in seconds.
@@ -155,7 +184,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// Looks at the record at `at`, and gives back where the next one begins.
+    /// Examines the record at `at`, and returns the offset of the next one.
     fn record(&mut self, message: &mut [u8], section: usize, at: usize) -> Option<usize> {
         let head = Head::read(message, at)?;
         if head.kind == kind::OPT {
@@ -180,7 +209,7 @@ fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
     }
 }
 
-/// The end of the name at `at`. A pointer ends it; where that points does not matter here.
+/// The end of the name at `at`. A pointer ends it; its target does not matter here.
 fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *message.get(at)? {
@@ -192,13 +221,13 @@ fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// How long the SOA says that "no such name" may be kept: the last of its numbers, the MINIMUM.
+/// How long "no such name" may be kept according to the SOA: the last of its numbers, the MINIMUM.
 fn minimum(soa: &[u8]) -> Option<u32> {
     // Two names of at least a byte each, and five numbers.
     soa.last_chunk().filter(|_| soa.len() >= 22).map(|bytes| u32::from_be_bytes(*bytes))
 }
 
-/// Makes padding of the options that are not for the client: their place stays, so no other record moves.
+/// Turns the options that are not for the client into padding: their place stays, so no other record moves.
 fn clean(mut options: &mut [u8]) {
     while let Some((head, rest)) = options.split_at_mut_checked(4) {
         let length = usize::from(u16::from_be_bytes([head[2], head[3]]));

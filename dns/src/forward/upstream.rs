@@ -1,30 +1,34 @@
-//! Asks name servers, one after the other and then all at once, until one gives an answer. It must never take an answer
-//! from anybody else, or to another question: each server is asked from a port of its own with an id of its own.
+//! Asks name servers in the order of resolv.conf(5): an answer counts when all earlier servers have had their turn. It
+//! must never take an answer from any other sender, or to another question (each server is asked from a separate port
+//! with a separate id), and never let a "no" win over a server that is earlier in the list and has time left.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::forward::Received;
 use crate::forward::message::{self, Shape};
+use crate::forward::received::Received;
+use crate::forward::turns::{Next, Said, Table};
 use crate::query::{HEADER, Query, Transport, flag, put_header, word};
-use crate::tcp::{read_message, write_message};
+use crate::resolv_conf::Turns;
+use crate::tcp::framing::{read_message, write_message};
 
-/// How long a server that did not answer in time is asked last.
+/// How long a silent server counts as dead: the others are asked along with it, and their addresses are taken at once.
+/// Their "no" still waits for its turn.
 const DOUBT: Duration = Duration::from_secs(10);
-/// How many doubtful servers are kept in mind.
+/// How many silent servers to remember.
 const MOST_DOUBTFUL: usize = 1000;
-/// More than we ask for, as some servers do not care.
+/// More than we advertise, as some servers do not care.
 const DATAGRAM: usize = 4096;
 
-/// What is known of name servers, and how patient to be with them.
+/// What is known about name servers, and how patient to be with them.
 pub(crate) struct Upstreams {
     patience: Duration,
     limit: Duration,
@@ -36,67 +40,51 @@ impl Upstreams {
         Self { patience, limit, doubtful: RefCell::default() }
     }
 
-    /// The first helpful answer. If there is none from any server until the limit, an unhelpful one (SERVFAIL, REFUSED),
-    /// else nothing.
+    /// The answer that counts by the order of the servers. If none says yes or no within the limit: an unhelpful answer
+    /// (SERVFAIL, REFUSED), or else none.
     pub(crate) async fn ask(
         &self,
         query: &Query,
-        servers: &[SocketAddr],
+        (servers, turns): (&[SocketAddr], Turns),
         transport: Transport,
     ) -> Option<Received> {
-        let deadline = tokio::time::Instant::now() + self.limit;
-        let order = self.in_order(servers);
-        let mut left = order.iter();
-        let mut asked = FuturesUnordered::new();
-        let mut unhelpful = None;
-        let ask_next = |asked: &FuturesUnordered<_>, server: Option<&SocketAddr>| {
-            server.inspect(|server| asked.push(self.ask_one(**server, query, transport))).is_some()
+        let now = Instant::now();
+        let place = |(at, server): (usize, &SocketAddr)| {
+            // A little less, so that an answer held up this long still reaches clients that wait as long as one turn.
+            (turns.of(at, servers.len()) * 9 / 10, self.is_doubtful(*server, now))
         };
-        if !ask_next(&asked, left.next()) {
-            return None;
-        }
-        let mut next = tokio::time::Instant::now() + self.patience;
+        let mut table = Table::new(servers.iter().enumerate().map(place));
+        // As long as libc waits for us, minus a little, so that it receives the result.
+        let deadline = now + self.limit.min(turns.timeout * turns.attempts) * 19 / 20;
+        let ask_all_at = now + self.patience.min(turns.timeout / 2);
+        let mut asked = FuturesUnordered::new();
         loop {
+            let now = Instant::now();
+            table.silent(now).into_iter().for_each(|at| self.doubt(servers[at]));
+            for at in table.ask_now(now, now >= ask_all_at) {
+                asked.push(self.ask_one((at, servers[at]), query, (transport, turns.timeout)));
+            }
+            let wake = match table.next(now) {
+                Next::Take(at) => return table.take(at),
+                Next::NobodyKnows => return table.unhelpful(),
+                Next::Wait(until) => until,
+            };
+            if now >= deadline {
+                return table.last_resort();
+            }
+            let wake = if now < ask_all_at { wake.min(ask_all_at) } else { wake };
             tokio::select! {
-                Some((server, result)) = asked.next() => {
-                    match result {
-                        Ok(received) if !message::is_unhelpful(&received.bytes) => {
-                            self.doubtful.borrow_mut().remove(&server);
-                            return Some(received);
-                        }
-                        Ok(received) => unhelpful = Some(received),
-                        Err(error) => {
-                            tracing::debug!(%server, %error, "asking a name server");
-                            self.doubt(server);
-                        }
-                    }
-                    if !ask_next(&asked, left.next()) && asked.is_empty() {
-                        return unhelpful;
-                    }
-                    next = tokio::time::Instant::now() + self.patience;
+                Some((at, said)) = asked.next() => {
+                    self.doubtful.borrow_mut().remove(&servers[at]);
+                    table.said(at, said);
                 }
-                () = sleep_until(next.min(deadline)) => {
-                    if tokio::time::Instant::now() >= deadline || asked.is_empty() {
-                        return unhelpful;
-                    }
-                    // Too slow: only to the credit of the next, if there is one.
-                    if let Some(slow) = order.len().checked_sub(left.len() + 1).and_then(|at| order.get(at)) {
-                        self.doubt(*slow);
-                    }
-                    let more = ask_next(&asked, left.next());
-                    next = if more { tokio::time::Instant::now() + self.patience } else { deadline };
-                }
+                () = sleep_until(wake.min(deadline)) => {}
             }
         }
     }
 
-    /// The servers as listed, but those in doubt last.
-    fn in_order(&self, servers: &[SocketAddr]) -> Vec<SocketAddr> {
-        let now = Instant::now();
-        let doubtful = self.doubtful.borrow();
-        let mut order = servers.to_vec();
-        order.sort_by_key(|server| doubtful.get(server).is_some_and(|until| *until > now));
-        order
+    fn is_doubtful(&self, server: SocketAddr, now: Instant) -> bool {
+        self.doubtful.borrow().get(&server).is_some_and(|until| *until > now)
     }
 
     fn doubt(&self, server: SocketAddr) {
@@ -109,42 +97,64 @@ impl Upstreams {
 
     async fn ask_one(
         &self,
-        server: SocketAddr,
+        (at, server): (usize, SocketAddr),
         query: &Query,
-        transport: Transport,
-    ) -> (SocketAddr, io::Result<Received>) {
-        (server, self.exchange(server, query, transport).await)
+        how: (Transport, Duration),
+    ) -> (usize, Said) {
+        let said = match self.exchange(server, query, how).await {
+            Ok(received) => Said::of(received),
+            Err(error) => {
+                tracing::debug!(%server, %error, "asking a name server");
+                Said::Useless(None)
+            }
+        };
+        (at, said)
     }
 
     async fn exchange(
         &self,
         server: SocketAddr,
         query: &Query,
-        transport: Transport,
+        (transport, turn): (Transport, Duration),
     ) -> io::Result<Received> {
-        // Half of the time, so that there is an answer of some kind when a firewall lets only the other way through.
-        let by_tcp = async { timeout(self.limit / 2, by_tcp(server, query)).await? };
         let bytes = match transport {
-            Transport::Tcp => match by_tcp.await {
-                Ok(bytes) => bytes,
-                Err(_) => self.by_udp(server, query).await?,
-            },
+            Transport::Tcp => self.by_tcp_first(server, query, turn / 2).await?,
             Transport::Udp => {
                 let bytes = self.by_udp(server, query).await?;
-                if message::is_truncated(&bytes) { by_tcp.await.unwrap_or(bytes) } else { bytes }
+                // A firewall may block TCP: a truncated answer is better than none.
+                let whole = async { timeout(turn / 2, by_tcp(server, query)).await? };
+                if message::is_truncated(&bytes) { whole.await.unwrap_or(bytes) } else { bytes }
             }
         };
         received(bytes, query)
     }
 
-    /// Asks by datagrams, again and again: they get lost.
+    /// Tries TCP, and if that fails or takes too long, datagrams as well: a firewall may let only these through.
+    async fn by_tcp_first(
+        &self,
+        server: SocketAddr,
+        query: &Query,
+        patience: Duration,
+    ) -> io::Result<Vec<u8>> {
+        let mut tcp = std::pin::pin!(by_tcp(server, query));
+        match timeout(patience, &mut tcp).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(_)) => self.by_udp(server, query).await,
+            Err(_) => tokio::select! {
+                Ok(bytes) = tcp => Ok(bytes),
+                bytes = self.by_udp(server, query) => bytes,
+            },
+        }
+    }
+
+    /// Asks by datagram, repeatedly, as datagrams get lost.
     async fn by_udp(&self, server: SocketAddr, query: &Query) -> io::Result<Vec<u8>> {
         let any = match server {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
         };
-        // The kernel chooses a random port; a connected socket takes datagrams from this server only, and hears of
-        // "port unreachable".
+        // The kernel chooses a random port; a connected socket takes datagrams from this server only, and reports "port
+        // unreachable".
         let socket = UdpSocket::bind(any).await?;
         socket.connect(server).await?;
         let (id, request) = request(query);
@@ -163,7 +173,7 @@ impl Upstreams {
     }
 }
 
-/// Waits for the answer with this id; its length.
+/// Waits for the answer with this id; returns its length.
 async fn receive(socket: &UdpSocket, id: u16, query: &Query, bytes: &mut [u8]) -> io::Result<usize> {
     loop {
         let length = socket.recv(bytes).await?;
@@ -174,12 +184,12 @@ async fn receive(socket: &UdpSocket, id: u16, query: &Query, bytes: &mut [u8]) -
     }
 }
 
-/// Whether the message is the answer; an error if it says only that there is none. Anything else is somebody's who
-/// tries ids, or late: the answer may still come.
+/// Whether the message is the answer; an error if it is a bare error header. Anything else is late, or from a sender
+/// guessing ids: the answer may still come.
 fn check(message: &[u8], query: &Query) -> io::Result<bool> {
     let response = word(message, 2).is_some_and(|flags| flags & flag::RESPONSE != 0);
     if response && message.len() == HEADER && word(message, 4) == Some(0) && message::is_unhelpful(message) {
-        return Err(io::Error::other("the name server answered with an error only"));
+        return Err(io::Error::other("the name server answered with a bare error"));
     }
     Ok(message::answers(message, query))
 }
@@ -196,7 +206,8 @@ async fn by_tcp(server: SocketAddr, query: &Query) -> io::Result<Vec<u8>> {
     Err(io::Error::other("the name server answered another question"))
 }
 
-/// The query as we ask it: a new id, an OPT of our own (RFC 6891 section 6.1.1: it is never passed on) if there was one.
+/// The query as we send it: a new id, and an OPT record of our own if there was one (RFC 6891 section 6.1.1: it is
+/// never passed on).
 fn request(query: &Query) -> (u16, Vec<u8>) {
     let id = rand::random();
     let kept = flag::RECURSION_DESIRED | flag::AUTHENTIC | flag::CHECKING_DISABLED;
@@ -211,7 +222,7 @@ fn received(mut bytes: Vec<u8>, query: &Query) -> io::Result<Received> {
     match Shape::read(&mut bytes, query) {
         Some(shape) => Ok(Received { bytes, shape }),
         None if message::is_truncated(&bytes) => {
-            // Cut off in the middle of a record: the client only has to know that it is cut.
+            // Cut off in the middle of a record: the client only needs to know that it is truncated.
             let flags = word(&bytes, 2).unwrap_or(0);
             let mut bare = Vec::new();
             query.bare_reply(flags, &mut bare);

@@ -13,7 +13,7 @@ use selvedge_registry::table::Table;
 use super::*;
 use crate::general;
 use crate::query::Transport;
-use crate::zone::Zones;
+use crate::zone::zones::Zones;
 
 fn table() -> Table {
     table_with(Some("fd00:5::/64"), false)

@@ -1,5 +1,5 @@
-//! recvmmsg(2) and sendmmsg(2) over buffers that are made once. The only unsafe code of this crate: it must never hand
-//! the kernel a pointer that outlives the call.
+//! recvmmsg(2) and sendmmsg(2) over buffers that are allocated once. The only unsafe code of this crate: it must never
+//! hand the kernel a pointer that outlives the call.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,7 +12,7 @@ use nix::libc;
 /// How many datagrams one call takes.
 pub(crate) const BATCH: usize = 32;
 const LEAST_WIDTH: usize = 4;
-/// Longer queries are cut off, and then not answered but with FORMERR: we tell clients 1232.
+/// Longer queries are cut off and answered with FORMERR: we advertise 1232 to clients.
 const QUERY_SIZE: usize = 1536;
 
 /// The buffers of a socket's reader.
@@ -22,24 +22,24 @@ pub(crate) struct Batch {
     peers: Vec<libc::sockaddr_storage>,
     peer_lengths: Vec<libc::socklen_t>,
     replies: Vec<Vec<u8>>,
-    /// For how many datagrams the next call is prepared: twice of what the last one gave, as to prepare for many costs
-    /// when one at a time comes.
+    /// How many datagrams the next call is prepared for: twice as many as the last one returned, as preparing for many
+    /// is a waste while they arrive one at a time.
     width: usize,
 }
 
-/// What came of a call to read.
+/// The result of a call to read.
 #[derive(Clone, Copy)]
 pub(crate) struct Received {
     pub(crate) count: usize,
-    /// The kernel has found the socket empty: only then it gives fewer than asked for.
+    /// The kernel found the socket empty: only then does it return fewer than asked for.
     pub(crate) drained: bool,
 }
 
-/// What became of the answers.
+/// The result of sending the answers.
 pub(crate) enum Sent {
-    /// There is nothing left to send; so many the kernel did not take.
+    /// Nothing is left to send; the kernel refused this many.
     All { lost: u64 },
-    /// So many are left, as the socket's buffer is full.
+    /// This many are left, as the socket's buffer is full.
     Full { left: u64 },
 }
 
@@ -55,10 +55,10 @@ impl Batch {
         }
     }
 
-    /// Reads what is there, without waiting: at most [`BATCH`] datagrams.
+    /// Reads what is available, without waiting: at most [`BATCH`] datagrams.
     ///
     /// # Errors
-    /// `WouldBlock` when there is none, and what else the kernel says.
+    /// `WouldBlock` when there is none, and any other error of the kernel.
     pub(crate) fn receive(&mut self, socket: &UdpSocket) -> io::Result<Received> {
         let mut vectors = [const { MaybeUninit::uninit() }; BATCH];
         let mut headers = [const { MaybeUninit::uninit() }; BATCH];
@@ -73,14 +73,14 @@ impl Batch {
             header.msg_hdr.msg_namelen = ADDRESS_SIZE;
         }
         // SAFETY: the first `width` headers are written, and point to vectors, buffers and addresses that live until
-        // the end of this function, are not touched while the call runs, and are as long as they say.
+        // the end of this function, are not touched while the call runs, and have the stated lengths.
         let count = unsafe {
             let (first, flags) = (headers.as_mut_ptr().cast(), libc::MSG_DONTWAIT);
             libc::recvmmsg(socket.as_raw_fd(), first, width as u32, flags, ptr::null_mut())
         };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
         for (place, header) in headers.iter().enumerate().take(count.min(width)) {
-            // SAFETY: `count` is at most `width`, and so many headers are written.
+            // SAFETY: `count` is at most `width`, and that many headers are written.
             let header = unsafe { header.assume_init_ref() };
             self.lengths[place] = (header.msg_len as usize).min(QUERY_SIZE);
             self.peer_lengths[place] = header.msg_hdr.msg_namelen;
@@ -90,14 +90,14 @@ impl Batch {
         Ok(Received { count, drained: count < width })
     }
 
-    /// A message that was read, who sent it, and the empty buffer for its answer.
+    /// A message that was read, its sender, and the empty buffer for its answer.
     pub(crate) fn query(&mut self, place: usize) -> Option<(&[u8], SocketAddr, &mut Vec<u8>)> {
         let message = self.messages.get(place)?.get(..*self.lengths.get(place)?)?;
         let peer = to_socket_addr(self.peers.get(place)?)?;
         Some((message, peer, self.replies.get_mut(place)?))
     }
 
-    /// The answers to the first `count` messages, those that have one.
+    /// The answers to those of the first `count` messages that have one.
     pub(crate) fn replies(&mut self, count: usize) -> Replies<'_> {
         Replies { batch: self, next: 0, end: count, lost: 0 }
     }
@@ -112,7 +112,7 @@ pub(crate) struct Replies<'b> {
 }
 
 impl Replies<'_> {
-    /// Sends what the kernel takes without waiting.
+    /// Sends what the kernel accepts without waiting.
     pub(crate) fn send(&mut self, socket: &UdpSocket) -> Sent {
         while self.next < self.end {
             match self.send_some(socket) {
@@ -123,8 +123,8 @@ impl Replies<'_> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    // sendmmsg tells of an error only when it is the first datagram's: leave that one out. It may be
-                    // that a firewall refuses it (EPERM) or that the asker's route is gone.
+                    // sendmmsg returns an error only for the first datagram: skip that one. A firewall may have refused
+                    // it (EPERM), or the asker's route may be gone.
                     tracing::debug!(%error, "sending a DNS answer");
                     self.lost += 1;
                     self.next = self.first_with_reply() + 1;
@@ -162,8 +162,8 @@ impl Replies<'_> {
             self.next = self.end;
             return Ok(());
         }
-        // SAFETY: the first `count` headers are written, and point to vectors, buffers and addresses that live until the end of this
-        // function and are as long as they say; the kernel only reads them.
+        // SAFETY: the first `count` headers are written, and point to vectors, buffers and addresses that live until
+        // the end of this function and have the stated lengths; the kernel only reads them.
         let sent = unsafe {
             let first = headers.as_mut_ptr().cast();
             libc::sendmmsg(socket.as_raw_fd(), first, count as u32, libc::MSG_DONTWAIT)
@@ -177,7 +177,7 @@ impl Replies<'_> {
 /// Sends one datagram, without waiting.
 ///
 /// # Errors
-/// `WouldBlock` when the socket's buffer is full, and what else the kernel says.
+/// `WouldBlock` when the socket's buffer is full, and any other error of the kernel.
 pub(crate) fn send_one(socket: &UdpSocket, message: &[u8], peer: SocketAddr) -> io::Result<()> {
     use nix::sys::socket::{MsgFlags, SockaddrStorage, sendto};
     let peer = SockaddrStorage::from(peer);
@@ -186,7 +186,7 @@ pub(crate) fn send_one(socket: &UdpSocket, message: &[u8], peer: SocketAddr) -> 
 }
 
 const ADDRESS_SIZE: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-// SAFETY: all fields of a mmsghdr are numbers and pointers, for which zero is a value ("none").
+// SAFETY: all fields of a mmsghdr are numbers and pointers, for which zero is valid ("none").
 const EMPTY_HEADER: libc::mmsghdr = unsafe { std::mem::zeroed() };
 
 fn empty_address() -> libc::sockaddr_storage {

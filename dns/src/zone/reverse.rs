@@ -1,5 +1,5 @@
 //! Questions for the name of an address, IPv4 (in-addr.arpa) and IPv6 (ip6.arpa): which addresses a reverse name means,
-//! and what there is to say of them. It must never forward what is within a pool, nor answer what is outside.
+//! and how to answer. It must never forward a question within a pool, nor answer one outside.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -7,12 +7,14 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use selvedge_registry::name::parent;
 use selvedge_registry::table::sight::Sight;
 
-use super::{Answer, Apex, Zones, at_apex, is_below, missing, wire_labels};
+use super::answer::{Answer, Apex, at_apex, missing};
+use super::wire::{is_below, wire_labels};
+use super::zones::Zones;
 use crate::query::kind;
 
-/// The end of each IPv4 reverse name (RFC 1035 section 3.5).
+/// The suffix of each IPv4 reverse name (RFC 1035 section 3.5).
 const REVERSE: &[u8] = b"\x07in-addr\x04arpa\0";
-/// The end of each IPv6 reverse name (RFC 3596 section 2.5).
+/// The suffix of each IPv6 reverse name (RFC 3596 section 2.5).
 const REVERSE6: &[u8] = b"\x03ip6\x04arpa\0";
 
 /// Whether it is a reverse name, for [`answer`] to answer.
@@ -20,7 +22,7 @@ pub(super) fn is_reverse(wire: &[u8]) -> bool {
     is_below(wire, REVERSE) || is_below(wire, REVERSE6)
 }
 
-/// The answer for a reverse name, or nothing when the question is not ours.
+/// The answer for a reverse name, or none when the question is not ours.
 pub(super) fn answer<'t>(zones: &Zones, table: Sight<'t>, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
     if wire.ends_with(REVERSE) { of_ipv4(zones, table, wire, asked) } else { of_ipv6(table, wire, asked) }
 }
@@ -28,7 +30,7 @@ pub(super) fn answer<'t>(zones: &Zones, table: Sight<'t>, wire: &[u8], asked: u1
 fn of_ipv4<'t>(zones: &Zones, table: Sight<'t>, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
     let Reverse { address, octets, more } = Reverse::read(wire);
     if octets == 4 && !more && is_pointer(asked) {
-        // Also addresses outside the pool: a container can have one, and our own is always outside.
+        // Includes addresses outside the pool: a container can have one, and our own is always outside.
         let own = zones.apex.contains(&address).then(|| table.domain().clone());
         if let Some(name) = own.or_else(|| table.reverse(address)) {
             return Some(Answer::Pointer(name));
@@ -46,7 +48,7 @@ fn of_ipv4<'t>(zones: &Zones, table: Sight<'t>, wire: &[u8], asked: u16) -> Opti
 fn of_ipv6<'t>(table: Sight<'t>, wire: &[u8], asked: u16) -> Option<Answer<'t>> {
     let pool6 = table.pool6()?;
     let name = Reverse6::read(wire);
-    // As for IPv4, a pool of 62 bits has four zones, of 16 nibbles each.
+    // As for IPv4: a pool of 62 bits has four zones of 16 nibbles each.
     let apex = usize::from(pool6.prefix_len()).div_ceil(4).max(1);
     if name.nibbles < apex || !pool6.contains(&name.address) {
         return None;
@@ -56,7 +58,7 @@ fn of_ipv6<'t>(table: Sight<'t>, wire: &[u8], asked: u16) -> Option<Answer<'t>> 
     Some(in_zone(table, wire, (zone, name.meant(pool6)), asked))
 }
 
-/// The answer for a name within a reverse zone of ours, which means the containers with these IPv4 addresses; nothing
+/// The answer for a name within a reverse zone of ours, which stands for the containers with these IPv4 addresses; none
 /// if there can never be one.
 fn in_zone<'t>(
     table: Sight<'t>,
@@ -83,13 +85,13 @@ fn is_pointer(asked: u16) -> bool {
     matches!(asked, kind::PTR | kind::ANY)
 }
 
-/// What a name below in-addr.arpa says.
+/// A parsed name below in-addr.arpa.
 struct Reverse {
     /// The address's first bytes, the others zero.
     address: Ipv4Addr,
     /// How many bytes of it the name has.
     octets: usize,
-    /// Whether there are labels in front that are no byte of an address.
+    /// Whether there are labels in front that are not a byte of an address.
     more: bool,
 }
 
@@ -121,20 +123,21 @@ fn apex_of_reverse(wire: &[u8], octets: usize) -> Option<Apex> {
     std::iter::successors(Some(wire), |wire| parent(wire)).nth(skip).map(<[u8]>::len)
 }
 
-/// What a name below ip6.arpa says.
+/// A parsed name below ip6.arpa.
 struct Reverse6 {
     /// The address's first nibbles, the others zero.
     address: Ipv6Addr,
     /// How many nibbles of it the name has.
     nibbles: usize,
-    /// Whether there are labels in front that are no nibble of an address.
+    /// Whether there are labels in front that are not a nibble of an address.
     more: bool,
 }
 
 impl Reverse6 {
     fn read(wire: &[u8]) -> Self {
         let (mut bits, mut nibbles, mut more) = (0u128, 0, false);
-        // The first label is the last nibble: each moves those before it down, and the 33rd the first one out.
+        // The first label is the last nibble: each label shifts the earlier ones down, and the 33rd shifts the first
+        // one out.
         for label in wire_labels(&wire[..wire.len() - REVERSE6.len()]) {
             match nibble(label) {
                 Some(nibble) => {
@@ -148,10 +151,11 @@ impl Reverse6 {
         Self { address: bits.into(), nibbles, more }
     }
 
-    /// The IPv4 addresses from which the addresses that the name means are derived; nothing if there are none.
+    /// The IPv4 addresses behind the derived addresses that the name means; none if there are none.
     fn meant(&self, pool6: Ipv6Net) -> Option<Ipv4Net> {
         let length = u8::try_from(4 * self.nibbles).ok().filter(|_| !self.more)?;
-        // As much of the first 96 bits as the name has must be the pool's, of which those that it leaves free are zero.
+        // The part of the first 96 bits that the name has must match the pool's; bits that the pool leaves open must be
+        // zero.
         let first = Ipv6Net::new(pool6.network(), length.min(96)).ok()?;
         if !first.contains(&self.address) {
             return None;

@@ -1,5 +1,6 @@
 //! Tests of what is ours and what the answer is.
 
+use selvedge_registry::name::Name;
 use selvedge_registry::record::{NamedPort, Record};
 use selvedge_registry::table::Table;
 
@@ -262,7 +263,7 @@ fn what_may_exist_is_not_denied_while_records_are_missing() {
             ("x.shop.selvedge.internal.", kind::A, "unread"),
             ("x.shop.selvedge.internal.", kind::SOA, "unread"),
             ("x.marathon.mesos.", kind::AAAA, "unread"),
-            // Somebody may be called so, though nobody can have other records than addresses.
+            // A container may have this name, but none can have other records than addresses.
             ("shop.selvedge.internal.", kind::A, "unread"),
             ("shop.selvedge.internal.", kind::AAAA, "unread"),
             ("shop.selvedge.internal.", kind::ANY, "unread"),
@@ -291,7 +292,7 @@ fn what_may_exist_is_not_denied_while_records_are_missing() {
     assert_eq!(ask6("fd00:5::a20:508", 32), "unread");
     assert_eq!(ask6("fd00:5::a21:0", 28), "unread");
     assert_eq!(ask6("fd00:5::1:a20:507", 32), format!("nxdomain of {apex}"));
-    // Without a pool nobody has an IPv6 address.
+    // Without a pool no container has an IPv6 address.
     let mut without_pool = self::table();
     without_pool.set_partial(true);
     check_in(&without_pool, &[("shop.selvedge.internal.", kind::AAAA, "nodata of selvedge.internal")]);

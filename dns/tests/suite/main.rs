@@ -4,5 +4,6 @@
 
 mod forwarded;
 mod local;
+mod order;
 mod sockets;
 mod support;

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, SOA};
 use hickory_proto::rr::{Name as HickoryName, RData, Record as HickoryRecord};
+use selvedge_dns::resolv_conf::Turns;
 use selvedge_dns::{Server, Settings};
 use selvedge_registry::name::Name;
 use selvedge_registry::record::Record;
@@ -23,7 +24,11 @@ pub(crate) struct Lab {
     /// Second holders of the server's sockets, as the keeper is one.
     pub(crate) udp: UdpSocket,
     pub(crate) tcp: TcpListener,
+    _quiet: Option<RwLockReadGuard<'static, ()>>,
 }
+
+/// Tests that measure times hold it for reading; one that keeps the whole machine busy for writing.
+pub(crate) static QUIET: RwLock<()> = RwLock::new(());
 
 impl Lab {
     pub(crate) fn start() -> Self {
@@ -31,19 +36,26 @@ impl Lab {
     }
 
     pub(crate) fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
+        let quiet = QUIET.read().unwrap_or_else(PoisonError::into_inner);
+        Self { _quiet: Some(quiet), ..Self::start_in_noise(change) }
+    }
+
+    /// For a test that holds [`QUIET`] itself.
+    pub(crate) fn start_in_noise(change: impl FnOnce(&mut Settings)) -> Self {
         let (udp, tcp) = both("127.0.0.1");
         let address = udp.local_addr().unwrap();
         let table = Arc::new(RwLock::new(Table::new(Name::parse("selvedge.internal").unwrap())));
         let mut settings = Settings::new(table.clone(), address, "10.32.0.0/12".parse().unwrap());
         settings.limits.upstream_patience = Duration::from_millis(150);
         settings.limits.lookup = Duration::from_millis(1200);
+        settings.limits.turns = Some(Turns { timeout: Duration::from_millis(600), attempts: 2 });
         settings.limits.tcp_patience = Duration::from_millis(800);
         // The machine's own servers are not to be asked: without any, that is 127.0.0.1.
         settings.resolv_conf = "/dev/null".into();
         change(&mut settings);
         let sockets = (udp.try_clone().unwrap(), tcp.try_clone().unwrap());
         let server = Server::spawn(settings, vec![sockets.0], vec![sockets.1]).unwrap();
-        Self { server, address, table, udp, tcp }
+        Self { server, address, table, udp, tcp, _quiet: None }
     }
 
     pub(crate) fn put(&self, id: &str, address: &str, names: &[&str], upstreams: &[SocketAddr]) {
@@ -96,26 +108,29 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     pub(crate) fn start() -> Self {
+        Self::with(Manner::default())
+    }
+
+    /// One that treats all names in the same way.
+    pub(crate) fn with(manner: Manner) -> Self {
         let (udp, tcp) = both("127.0.0.1");
-        Self::run(udp, tcp)
+        Self::run(udp, tcp, manner)
     }
 
     pub(crate) fn on_port_53(ip: &str) -> Option<Self> {
         let (udp, tcp) = (UdpSocket::bind((ip, 53)).ok()?, TcpListener::bind((ip, 53)).ok()?);
-        Some(Self::run(udp, tcp))
+        Some(Self::run(udp, tcp, Manner::default()))
     }
 
-    fn run(udp: UdpSocket, tcp: TcpListener) -> Self {
+    fn run(udp: UdpSocket, tcp: TcpListener, manner: Manner) -> Self {
         let address = udp.local_addr().unwrap();
         let counts = Counts::default();
         let (for_udp, for_tcp) = (counts.clone(), counts.clone());
-        std::thread::spawn(move || serve_udp(&udp, &for_udp));
-        std::thread::spawn(move || {
-            for stream in tcp.incoming() {
-                let counts = for_tcp.clone();
-                std::thread::spawn(move || serve_tcp(stream.unwrap(), &counts));
-            }
-        });
+        std::thread::spawn(move || serve_udp(&udp, (&for_udp, manner)));
+        // The ports of these are closed: by TCP glibc would wait for ever.
+        if !matches!(manner.label, Some("cut" | "silent")) {
+            std::thread::spawn(move || accept(&tcp, &for_tcp, manner));
+        }
         Self { address, counts }
     }
 
@@ -125,11 +140,20 @@ impl Upstream {
     }
 }
 
-fn serve_udp(udp: &UdpSocket, counts: &Counts) {
+/// How a name server treats names, where these do not say it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Manner {
+    /// As if this were the first label of all names.
+    pub(crate) label: Option<&'static str>,
+    /// The last number of the address that it gives.
+    pub(crate) last: Option<u8>,
+}
+
+fn serve_udp(udp: &UdpSocket, (counts, manner): (&Counts, Manner)) {
     let mut bytes = [0; 4096];
     while let Ok((length, peer)) = udp.recv_from(&mut bytes) {
         let udp = udp.try_clone().unwrap();
-        let replies = act(&bytes[..length], "udp", counts);
+        let replies = act(&bytes[..length], "udp", (counts, manner));
         std::thread::spawn(move || {
             for (pause, reply) in replies {
                 std::thread::sleep(pause);
@@ -139,9 +163,16 @@ fn serve_udp(udp: &UdpSocket, counts: &Counts) {
     }
 }
 
-fn serve_tcp(mut stream: TcpStream, counts: &Counts) {
+fn accept(tcp: &TcpListener, counts: &Counts, manner: Manner) {
+    for stream in tcp.incoming() {
+        let counts = counts.clone();
+        std::thread::spawn(move || serve_tcp(stream.unwrap(), (&counts, manner)));
+    }
+}
+
+fn serve_tcp(mut stream: TcpStream, (counts, manner): (&Counts, Manner)) {
     while let Some(query) = receive(&mut stream) {
-        for (pause, reply) in act(&query, "tcp", counts) {
+        for (pause, reply) in act(&query, "tcp", (counts, manner)) {
             std::thread::sleep(pause);
             send(&mut stream, &reply);
         }
@@ -149,7 +180,7 @@ fn serve_tcp(mut stream: TcpStream, counts: &Counts) {
 }
 
 /// What to send, each after a pause.
-fn act(query: &[u8], transport: &str, counts: &Counts) -> Vec<(Duration, Vec<u8>)> {
+fn act(query: &[u8], transport: &str, (counts, manner): (&Counts, Manner)) -> Vec<(Duration, Vec<u8>)> {
     let query = Message::from_vec(query).unwrap();
     let name = query.queries[0].name().clone();
     *counts.lock().unwrap().entry(format!("{transport} {}", name.to_lowercase())).or_default() += 1;
@@ -158,15 +189,20 @@ fn act(query: &[u8], transport: &str, counts: &Counts) -> Vec<(Duration, Vec<u8>
     reply.metadata.recursion_available = true;
     reply.queries = query.queries.clone();
     reply.edns = query.edns.clone();
-    let address =
-        |last: u8| HickoryRecord::from_rdata(name.clone(), 60, RData::A(A(Ipv4Addr::new(192, 0, 2, last))));
+    let address = |last: u8| {
+        let last = manner.last.unwrap_or(last);
+        HickoryRecord::from_rdata(name.clone(), 60, RData::A(A(Ipv4Addr::new(192, 0, 2, last))))
+    };
     let first = name.iter().next().map(|label| String::from_utf8(label.to_ascii_lowercase()).unwrap());
     let mut pause = Duration::ZERO;
-    match first.as_deref() {
+    match manner.label.or(first.as_deref()) {
+        Some("nodata") => drop(reply.add_authority(soa(&name))),
+        Some("refused") => reply.metadata.response_code = ResponseCode::Refused,
+        Some("cut") => reply.metadata.truncation = true,
+        Some("tcp") if transport == "udp" => reply.metadata.truncation = true,
         Some("neg") => {
             reply.metadata.response_code = ResponseCode::NXDomain;
-            let soa = SOA::new(name.clone(), name.clone(), 1, 2, 3, 4, 30);
-            reply.add_authority(HickoryRecord::from_rdata(name.base_name(), 90, RData::SOA(soa)));
+            reply.add_authority(soa(&name));
         }
         Some("big") if transport == "udp" => reply.metadata.truncation = true,
         Some("big") => drop(reply.add_answers((0..200).map(address))),
@@ -195,6 +231,11 @@ fn act(query: &[u8], transport: &str, counts: &Counts) -> Vec<(Duration, Vec<u8>
         _ => drop(reply.add_answer(address(1))),
     }
     vec![(pause, reply.to_vec().unwrap())]
+}
+
+fn soa(name: &HickoryName) -> HickoryRecord {
+    let soa = SOA::new(name.clone(), name.clone(), 1, 2, 3, 4, 30);
+    HickoryRecord::from_rdata(name.base_name(), 90, RData::SOA(soa))
 }
 
 /// The next message from a TCP connection; nothing at its end.

@@ -1,4 +1,4 @@
-//! What is in the kernel: our routes, the VXLAN device and what is written on it, the host's address in the pool.
+//! What is in the kernel: our routes, the VXLAN device and its entries, the host's address in the pool.
 //!
 //! A handful of dumps, however many peers there are. Must never change anything.
 
@@ -17,29 +17,29 @@ use crate::netlink::Netlink;
 use crate::pool6::block6;
 use crate::query::{self, Route};
 
-/// A route to a block that this Selvedge wrote.
+/// A route to a block, written by this Selvedge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) kind: RouteType,
     pub(crate) route: Route,
 }
 
-/// All that is there.
+/// The present state.
 #[derive(Debug)]
 pub(crate) struct Have {
     pub(crate) routes: Vec<Held>,
     pub(crate) device: Option<Device>,
     pub(crate) neighbours: HashMap<IpAddr, Vec<u8>>,
-    /// Where frames go to: hardware address and peer, which may be several to one in a device that learned.
+    /// Where frames are sent: hardware address and peer. A device that learned may have several peers for one address.
     pub(crate) ends: Vec<(IpAddr, Vec<u8>)>,
-    /// Addresses on lo that carry our label, or in IPv6, which has none, are in the pool.
+    /// Addresses on lo that carry our label or, in IPv6, which has no labels, are in the pool.
     pub(crate) host_addresses: Vec<IpAddr>,
     /// The index of lo.
     pub(crate) loopback: u32,
 }
 
 impl Have {
-    /// Reads all of it.
+    /// Reads everything.
     pub(crate) async fn look(netlink: &Netlink, group: u32, pools: Pools) -> Result<Self, Failure> {
         let device = Device::look(netlink, &identity::tunnel_interface(group)).await?;
         let (mut neighbours, mut ends) = (HashMap::new(), Vec::new());
@@ -64,7 +64,7 @@ impl Have {
     }
 }
 
-/// The routes to blocks that this Selvedge wrote.
+/// The routes to blocks, written by this Selvedge.
 pub(crate) async fn held(netlink: &Netlink, family: AddressFamily, group: u32) -> Result<Vec<Held>, Failure> {
     let metric = identity::route_metric(group);
     let found = query::routes_by(netlink, family, SIGN_PROTOCOL).await?;
@@ -73,7 +73,7 @@ pub(crate) async fn held(netlink: &Netlink, family: AddressFamily, group: u32) -
 }
 
 impl Held {
-    /// Whether it leads this way, with this source. `tunnel` is the VXLAN device's index.
+    /// Whether it goes this way, with this source. `tunnel` is the VXLAN device's index.
     pub(crate) fn leads(&self, way: Way, source: Option<IpAddr>, tunnel: Option<u32>) -> bool {
         let Route { gateway, interface, .. } = self.route;
         let (via, index) = match way {

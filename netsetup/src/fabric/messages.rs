@@ -1,6 +1,6 @@
-//! A step as a message for the kernel, and as a line for people.
+//! Turns a step into a message for the kernel, and into a line for operators.
 //!
-//! The line is what one would type, as far as there is a command for it. Must never send anything.
+//! The line is the command that one would type, where there is one. Must never send anything.
 
 use std::net::IpAddr;
 
@@ -25,7 +25,7 @@ use crate::fabric::wanted::Way;
 use crate::identity::{self, SIGN_PROTOCOL};
 use crate::netlink::Change;
 
-/// What messages need to know beside the step.
+/// What messages need besides the step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context {
     pub(crate) group: u32,
@@ -35,7 +35,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// The step as a message; none for what takes more than one.
+    /// The step as a message; none for a step that takes more than one.
     pub(crate) fn change(self, step: &Step) -> Option<Change> {
         Some(match step {
             Step::MakeTunnel(_) | Step::Set(_) => return None,
@@ -44,7 +44,7 @@ impl Context {
                 RouteNetlinkMessage::NewAddress(self.address(*address)),
             ),
             Step::DropAddress(address) => Change::remove(
-                "take the host's old address in the pool away",
+                "remove the host's old address in the pool",
                 RouteNetlinkMessage::DelAddress(self.address(*address)),
             ),
             Step::AlterTunnel(link, mtu) => {
@@ -58,7 +58,7 @@ impl Context {
             }
             Step::DropNeighbour(address) => {
                 let message = device::entry(self.tunnel, *address, &[0; 6]);
-                Change::remove("take an old next hop away", RouteNetlinkMessage::DelNeighbour(message))
+                Change::remove("remove an old next hop", RouteNetlinkMessage::DelNeighbour(message))
             }
             Step::WriteEnd(mac, end) => {
                 let message = self.end(mac.to_vec(), *end);
@@ -66,19 +66,22 @@ impl Context {
             }
             Step::DropEnd(mac, end) => {
                 let message = self.end(mac.clone(), *end);
-                Change::remove("take an old peer's frames away", RouteNetlinkMessage::DelNeighbour(message))
+                Change::remove(
+                    "remove the entry for an old peer's frames",
+                    RouteNetlinkMessage::DelNeighbour(message),
+                )
             }
             Step::WriteRoute(block, way, source) => {
                 let message = self.route(*block, *way, *source);
                 Change::replace("write a route to a block", RouteNetlinkMessage::NewRoute(message))
             }
             Step::DropRoute(held) => {
-                Change::remove("take an old route away", RouteNetlinkMessage::DelRoute(self.old(held)))
+                Change::remove("remove an old route", RouteNetlinkMessage::DelRoute(self.old(held)))
             }
         })
     }
 
-    /// Global: the kernel refuses an address of scope host as the source of a route to somewhere else.
+    /// Global: the kernel refuses an address of scope host as the source of a route to other hosts.
     fn address(self, address: IpAddr) -> AddressMessage {
         let mut message = AddressMessage::default();
         message.header.index = self.loopback;
@@ -91,7 +94,7 @@ impl Context {
         if address.is_ipv4() {
             message.attributes.push(AddressAttribute::Label(identity::host_label(self.group)));
         } else {
-            // On trial, if only for a moment, it could not be the source of the routes that follow.
+            // While tentative, even briefly, it could not be the source of the routes that follow.
             message.header.flags = AddressHeaderFlags::Nodad;
         }
         message
@@ -123,7 +126,7 @@ impl Context {
         message
     }
 
-    /// Enough to mean this one where somebody wrote another to the same block.
+    /// Specific enough to match this route only, even if another program has written one to the same block.
     fn old(self, held: &Held) -> RouteMessage {
         let mut message = self.bare(held.route.destination, held.kind);
         if held.kind == RouteType::Unicast {
@@ -147,7 +150,7 @@ impl Context {
         message
     }
 
-    /// The step as a line for people.
+    /// The step as a line for operators.
     pub(crate) fn line(self, step: &Step, names: impl Fn(u32) -> String) -> String {
         let tunnel = identity::tunnel_interface(self.group);
         match step {

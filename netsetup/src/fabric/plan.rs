@@ -1,7 +1,7 @@
-//! The difference between what shall be and what is there, as steps in the order in which they are to be done.
+//! The difference between the wanted and the present state, as ordered steps.
 //!
-//! The order keeps packets moving: what a route needs is there before it, a route is replaced in one step, and what
-//! it needed before goes after it. Must never send anything.
+//! The order keeps packets flowing: what a route needs is there before the route, a route is replaced in one step, and
+//! what it no longer needs goes after it. Must never send anything.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::fabric::wanted::{Wanted, Way};
 use crate::query::Link;
 use crate::sysctl::{self, Setting};
 
-/// One thing to do.
+/// One step.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     TakeAddress(IpAddr),
@@ -33,7 +33,7 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// Whether it is in vain where the VXLAN device cannot be made.
+    /// Whether the step is useless if the VXLAN device cannot be made.
     pub(crate) fn needs_tunnel(&self) -> bool {
         matches!(
             self,
@@ -42,7 +42,7 @@ impl Step {
     }
 }
 
-/// The steps from what is there to what shall be. `mtu` is the VXLAN device's.
+/// The steps from the present to the wanted state. `mtu` is the VXLAN device's.
 pub(crate) fn steps(wanted: &Wanted, have: &Have, mtu: u32) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut last = Vec::new();
@@ -50,7 +50,7 @@ pub(crate) fn steps(wanted: &Wanted, have: &Have, mtu: u32) -> Vec<Step> {
     let tunnel = tunnel(wanted, have, mtu, &mut steps, &mut last);
     ends(wanted, have, tunnel, &mut steps, &mut last);
     routes(wanted, have, tunnel, &mut steps);
-    // What was needed goes in the reverse order: the entries before the device, the address at the very end.
+    // Removal goes in reverse order: the entries before the device, the address at the very end.
     last.reverse();
     steps.extend(last);
     steps
@@ -59,12 +59,12 @@ pub(crate) fn steps(wanted: &Wanted, have: &Have, mtu: u32) -> Vec<Step> {
 fn addresses(wanted: &Wanted, have: &Have, steps: &mut Vec<Step>, last: &mut Vec<Step>) {
     let new = wanted.host_addresses.iter().filter(|address| !have.host_addresses.contains(address));
     steps.extend(new.map(|address| Step::TakeAddress(*address)));
-    // With an address the kernel takes the routes away that have it as source: only when these are replaced.
+    // Removing an address also removes the routes that have it as source: so only after these are replaced.
     let old = have.host_addresses.iter().filter(|address| !wanted.host_addresses.contains(address));
     last.extend(old.map(|address| Step::DropAddress(*address)));
 }
 
-/// Gives the index of the device that stays.
+/// Returns the index of the device, if it stays.
 fn tunnel(
     wanted: &Wanted,
     have: &Have,
@@ -87,7 +87,7 @@ fn tunnel(
             Some(device.link.index)
         }
         (Some(tunnel), present) => {
-            // One name and one port: the new one cannot be made before the old one is gone.
+            // Both have the same name and port: the old one must go before the new one can be made.
             steps.extend(present.map(|device| Step::DropTunnel(device.link.clone())));
             steps.push(Step::MakeTunnel(tunnel.clone()));
             None
@@ -130,7 +130,7 @@ fn routes(wanted: &Wanted, have: &Have, tunnel: Option<u32>, steps: &mut Vec<Ste
     let replaced = tunnel.is_none();
     let mut by_block: BTreeMap<IpNet, Vec<&Held>> = BTreeMap::new();
     for held in &have.routes {
-        // Those over a device that is replaced go with it.
+        // Routes over a device that is replaced go with it.
         let goes = replaced && held.route.interface.is_some() && held.route.interface == old_device;
         if !goes {
             by_block.entry(held.route.destination).or_default().push(held);

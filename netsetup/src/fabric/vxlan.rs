@@ -1,7 +1,7 @@
-//! The VXLAN device: what it shall be, what it is, making it.
+//! The VXLAN device: its wanted state, its present state, and its creation.
 //!
-//! It learns nothing and floods nothing: every peer's next hop and every frame's way is written. Must never be
-//! altered in what the kernel lets nobody alter (address, port, VNI): such a device is replaced.
+//! It learns nothing and floods nothing: every peer's next hop and every frame's destination is written. Must never try
+//! to alter what the kernel does not allow to be altered (address, port, VNI): such a device is replaced.
 
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ use crate::netlink::{Change, Netlink};
 use crate::query::{self, Link};
 use crate::sysctl::{self, Setting};
 
-/// The device that shall be.
+/// The wanted device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tunnel {
     pub(crate) name: String,
@@ -30,7 +30,7 @@ pub(crate) struct Tunnel {
     pub(crate) six: bool,
 }
 
-/// The device that is there.
+/// The present device.
 #[derive(Debug, Clone)]
 pub(crate) struct Device {
     pub(crate) link: Link,
@@ -46,7 +46,7 @@ struct Parameters {
 }
 
 impl Tunnel {
-    /// As a fabric needs it.
+    /// The device that a fabric needs.
     pub(crate) fn of(fabric: &Fabric, name: &str, six: bool) -> Self {
         let mac = identity::tunnel_mac(fabric.underlay);
         Self {
@@ -59,7 +59,7 @@ impl Tunnel {
         }
     }
 
-    /// Makes it, switched on; gives its index.
+    /// Makes the device and brings it up; returns its index.
     pub(crate) async fn make(&self, netlink: &Netlink, group: u32, mtu: u32) -> Result<u32, Failure> {
         let local = match self.local {
             IpAddr::V4(address) => InfoVxlan::Local(address),
@@ -80,7 +80,7 @@ impl Tunnel {
         let changes = silence(&made).into_iter().chain(enable(&made, &self.mac, mtu));
         match netlink.apply(changes.collect()).await {
             Ok(()) => Ok(made.index),
-            // The port is opened when the device is switched on. What was only half made must not look made.
+            // Bringing the device up opens the port. A half-made device must not look complete.
             Err(failure) => {
                 netlink.apply(vec![remove(made.index)]).await?;
                 Err(failure)
@@ -88,8 +88,8 @@ impl Tunnel {
         }
     }
 
-    /// Kernel settings of the device. The source check is loose: while a peer changes between straight and VXLAN its
-    /// packets come the one way and ours go the other, and whoever can send VXLAN can lie anyhow.
+    /// Kernel settings of the device. The source check is loose: while a peer switches between direct and VXLAN, its
+    /// packets come one way and ours go the other; and a sender of VXLAN frames can forge sources anyway.
     pub(crate) fn settings(&self) -> Vec<Setting> {
         let setting = |step, path: &str, value, optional| Setting {
             step,
@@ -103,7 +103,7 @@ impl Tunnel {
             setting("turn off IPv6 router advertisements", "ipv6/conf/{}/accept_ra", "0", true),
         ];
         if self.six {
-            // The kernel takes an IPv6 next hop only on a device that has IPv6.
+            // The kernel accepts an IPv6 next hop only on a device with IPv6.
             settings.push(setting("turn on IPv6 on the device", "ipv6/conf/{}/disable_ipv6", "0", true));
         }
         settings
@@ -111,7 +111,7 @@ impl Tunnel {
 }
 
 impl Device {
-    /// Reads the device of that name, if it is there.
+    /// Reads the device with that name, if it exists.
     pub(crate) async fn look(netlink: &Netlink, name: &str) -> Result<Option<Self>, Failure> {
         let found = query::link_message(netlink, 0, Some(name)).await?;
         Ok(found.map(|message| {
@@ -125,11 +125,11 @@ impl Device {
         self.parameters.is_some()
     }
 
-    /// Whether it is right in all that nobody can alter.
+    /// Whether all properties that cannot be altered are right.
     pub(crate) fn is(&self, tunnel: &Tunnel) -> bool {
         let Tunnel { local, port, id, mac, .. } = tunnel;
         let wanted = Parameters { local: Some(*local), port: *port, id: *id, learning: false };
-        // With another hardware address the kernel would forget the neighbours.
+        // With another hardware address the kernel would drop the neighbours.
         self.parameters.as_ref() == Some(&wanted) && self.link.mac == mac
     }
 
@@ -140,17 +140,17 @@ impl Device {
         Ok(found)
     }
 
-    /// Where it sends frames to.
+    /// Where it sends frames.
     pub(crate) async fn ends(&self, netlink: &Netlink) -> Result<Vec<(IpAddr, Vec<u8>)>, Failure> {
         query::neighbours(netlink, AddressFamily::Bridge, self.link.index).await
     }
 }
 
-/// Takes the device out.
+/// Removes the device.
 pub(crate) fn remove(index: u32) -> Change {
     let mut message = LinkMessage::default();
     message.header.index = index;
-    Change::remove("take the VXLAN device out", RouteNetlinkMessage::DelLink(message))
+    Change::remove("remove the VXLAN device", RouteNetlinkMessage::DelLink(message))
 }
 
 fn parameters(message: &LinkMessage) -> Option<Parameters> {

@@ -1,6 +1,6 @@
-//! What shall be in the kernel, from what is said of the other hosts and from where the kernel would send to them.
+//! The wanted state of the kernel, from what we know of the other hosts and from the kernel's routes to them.
 //!
-//! One peer that cannot be served is left out and told; must never fail for the others.
+//! A peer that cannot be served is left out and reported; it must never make the others fail.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -19,7 +19,7 @@ use crate::query::{self, Hop};
 /// Where packets to a block go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// They end here, unless a container has the address.
+    /// Dropped here, unless a container has the address.
     Here,
     /// To this next hop over a link of the host.
     Link { via: IpAddr, index: u32 },
@@ -27,7 +27,7 @@ pub(crate) enum Way {
     Tunnel { via: IpAddr },
 }
 
-/// The ways of IPv4 and, with an IPv6 pool, of IPv6.
+/// The paths of IPv4 and, with an IPv6 pool, of IPv6.
 type Ways = (Way, Option<Way>);
 
 /// The pools of addresses.
@@ -38,31 +38,31 @@ pub(crate) struct Pools {
 }
 
 impl Pools {
-    /// An address of both families.
+    /// The address in both families.
     fn both(self, address: Option<Ipv4Addr>) -> Vec<IpAddr> {
         let six = self.six.zip(address).map(|(six, address)| IpAddr::V6(address6(six, address)));
         address.map(IpAddr::V4).into_iter().chain(six).collect()
     }
 }
 
-/// All that shall be there.
+/// The wanted state.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
     pub(crate) routes: BTreeMap<IpNet, Way>,
-    /// The VXLAN device, if anybody is reached over it.
+    /// The VXLAN device, if any peer is reached over it.
     pub(crate) tunnel: Option<Tunnel>,
     /// Next hops on the VXLAN device, with their hardware addresses.
     pub(crate) neighbours: BTreeMap<IpAddr, [u8; 6]>,
-    /// Where frames for a hardware address are sent to.
+    /// Where frames for a hardware address are sent.
     pub(crate) ends: BTreeMap<[u8; 6], IpAddr>,
     /// The host's own addresses in the pools, at most one of each family.
     pub(crate) host_addresses: Vec<IpAddr>,
-    /// What is left out, and why.
+    /// What is left out, with the reasons.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Wanted {
-    /// Asks the kernel for the ways to the peers, all at once, and decides.
+    /// Asks the kernel for the routes to all peers at once, and decides.
     pub(crate) async fn of(
         netlink: &Netlink,
         fabric: &Fabric,
@@ -74,7 +74,7 @@ impl Wanted {
         for block in &fabric.own_blocks {
             wanted.add(pools, *block, (Way::Here, Some(Way::Here)), "this host");
         }
-        // A peer by VXLAN needs no look: the kernel finds the way for each packet.
+        // A VXLAN peer needs no lookup: the kernel finds the route for each packet.
         let looked: Vec<_> = fabric.peers.iter().filter(|peer| peer.datapath != Datapath::Vxlan).collect();
         let addresses: Vec<_> = looked.iter().map(|peer| peer.underlay).collect();
         let hops = query::hops(netlink, &addresses).await?;
@@ -94,13 +94,13 @@ impl Wanted {
         Ok(wanted)
     }
 
-    /// The ways of IPv4 and of IPv6 packets.
+    /// The paths of IPv4 and IPv6 packets.
     fn ways(&mut self, fabric: &Fabric, pools: Pools, peer: &Peer, hop: Option<Hop>) -> Result<Ways, String> {
         let way = self.way(fabric, peer, hop)?;
         if pools.six.is_none() {
             return Ok((way, None));
         }
-        // An IPv6 route has an IPv6 next hop: straight over an IPv4 underlay goes IPv4 only, and IPv6 by VXLAN.
+        // An IPv6 route needs an IPv6 next hop: over an IPv4 underlay only IPv4 goes directly, and IPv6 by VXLAN.
         if let Way::Link { via: IpAddr::V6(_), .. } | Way::Here = way {
             return Ok((way, Some(way)));
         }
@@ -142,16 +142,18 @@ impl Wanted {
         Way::Tunnel { via }
     }
 
-    /// The other end of the tunnel, by its hardware address.
+    /// The far end of the tunnel, by its hardware address.
     fn end(&mut self, fabric: &Fabric, peer: &Peer) -> Result<[u8; 6], String> {
         if peer.underlay.is_ipv4() != fabric.underlay.is_ipv4() {
             return Err(format!("VXLAN from {} cannot reach the other address family", fabric.underlay));
         }
         let mac = identity::tunnel_mac(peer.underlay);
-        // IPv6 addresses are made shorter; two of them in a fabric of a thousand may meet once in ten thousand times.
+        // IPv6 addresses are hashed to fit: in a fabric of a thousand hosts, two collide once in ten thousand times.
         let taken = self.ends.get(&mac).is_some_and(|end| *end != peer.underlay);
         if taken || mac == identity::tunnel_mac(fabric.underlay) {
-            return Err("its hardware address is another host's as well: give it another address".to_owned());
+            return Err(
+                "its hardware address collides with another host's: give it another address".to_owned()
+            );
         }
         self.ends.insert(mac, peer.underlay);
         Ok(mac)
@@ -160,7 +162,7 @@ impl Wanted {
     fn add(&mut self, pools: Pools, block: Ipv4Net, (way, way6): Ways, name: &str) {
         let block = block.trunc();
         if !pools.four.contains(&block) {
-            self.warnings.push(format!("{block} of {name} is not in the pool {}", pools.four));
+            self.warnings.push(format!("{block} of {name} is outside the pool {}", pools.four));
             return;
         }
         match self.routes.entry(IpNet::V4(block)) {
@@ -170,7 +172,9 @@ impl Wanted {
                 self.routes.extend(six);
             }
             Entry::Occupied(place) if *place.get() == way => {}
-            Entry::Occupied(_) => self.warnings.push(format!("{block} of {name} is another host's as well")),
+            Entry::Occupied(_) => {
+                self.warnings.push(format!("{block} of {name} also belongs to another host"))
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Looks, compares, sends.
+//! Reads the present state, compares, and sends the difference.
 //!
-//! What concerns one peer never keeps the others waiting: the first refusal is told when all else is done. Must never
-//! read a dump once per peer.
+//! A problem with one peer never delays the others: the first refusal is reported after everything else is done. Must
+//! never read a dump once per peer.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,13 +26,13 @@ pub(crate) struct Weaver {
     pub(crate) netlink: Netlink,
     pub(crate) pools: Pools,
     pub(crate) group: u32,
-    /// What was told already: the same is not told every second.
+    /// Warnings already logged: each is logged once, not every second.
     pub(crate) told: Arc<Mutex<BTreeSet<String>>>,
-    /// One after the other: each goes by what it found.
+    /// One job at a time: each acts on the state it has read.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// The blocks of this host as the kernel remembers them.
+/// This host's blocks as recorded in the kernel.
 pub(crate) async fn own_blocks(netlink: &Netlink, group: u32) -> Result<Vec<Ipv4Net>, Failure> {
     let held = held(netlink, AddressFamily::Inet, group).await?;
     let mut blocks: Vec<Ipv4Net> = held
@@ -47,7 +47,7 @@ pub(crate) async fn own_blocks(netlink: &Netlink, group: u32) -> Result<Vec<Ipv4
 }
 
 impl Weaver {
-    /// Makes the kernel so; gives the number of changes.
+    /// Brings the kernel to this state; returns the number of changes.
     pub(crate) async fn weave(&self, fabric: &Fabric) -> Result<u64, Error> {
         let _turn = self.turn.lock().await;
         let (steps, wanted, mut context, mtu) = self.steps(fabric).await.map_err(Failure::of_host)?;
@@ -135,7 +135,7 @@ impl Weaver {
     }
 }
 
-/// What has to be done before the VXLAN device is made, and the rest.
+/// Splits off the steps to do before the VXLAN device is made.
 fn split(mut steps: Vec<Step>) -> (Vec<Step>, Vec<Step>) {
     let place = steps.iter().position(|step| matches!(step, Step::MakeTunnel(_)));
     let rest = steps.split_off(place.unwrap_or_default());

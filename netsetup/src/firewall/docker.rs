@@ -1,8 +1,8 @@
 //! Docker's firewall, opened for traffic between containers' addresses.
 //!
-//! dockerd sets the policy of FORWARD to DROP and leaves the chain DOCKER-USER for others. The rules go there with
-//! the iptables command, the tool that dockerd itself drives: so the legacy and the nft variant agree, and the
-//! tables stay readable for both. Must never make a chain, nor touch a host whose engine has none.
+//! dockerd sets the policy of FORWARD to DROP and leaves the chain DOCKER-USER to others. We write our rules there with
+//! the iptables command, the tool that dockerd itself uses: so the legacy and the nft variant agree, and the tables
+//! stay readable for both. Must never create a chain, nor touch a host whose engine has none.
 
 use std::io;
 use std::process::Output;
@@ -17,17 +17,17 @@ const CHAIN: &str = "DOCKER-USER";
 const IPTABLES: &str = "iptables";
 /// The same for IPv6, where Docker has a chain of that name if it does IPv6.
 const IP6TABLES: &str = "ip6tables";
-/// For how long iptables waits for its own lock.
+/// How long iptables waits for its own lock.
 const LOCK_SECONDS: &str = "5";
-/// The rule or the chain is not there.
+/// The rule or the chain does not exist.
 const EXIT_NOT_FOUND: i32 = 1;
-/// The kernel has no iptables that this command could drive.
+/// The kernel has no iptables that this command can drive.
 const EXIT_UNSUPPORTED: i32 = 3;
 
-/// Puts the rules in where they are missing; gives the number of rules written. Blocks for some milliseconds.
+/// Adds the missing rules; returns the number of rules written. Blocks for some milliseconds.
 ///
-/// Two rules, for packets that come from one of our wires and for those that go into one. Both name the pool as
-/// source and as destination: nothing else is opened, and another Selvedge's pool is another rule.
+/// Two rules, for packets from our wires and for packets to them. Both name the pool as source and as destination:
+/// nothing else is opened, and another Selvedge's pool has a rule of its own.
 pub(crate) fn open_for(pool: IpNet) -> Result<u64, Error> {
     let program = if pool.addr().is_ipv4() { IPTABLES } else { IP6TABLES };
     let pool = pool.trunc().to_string();
@@ -38,7 +38,7 @@ pub(crate) fn open_for(pool: IpNet) -> Result<u64, Error> {
             continue;
         }
         if !has_chain(program)? {
-            debug!(program, chain = CHAIN, "no such chain: the host's firewall is left alone");
+            debug!(program, chain = CHAIN, "no such chain: leaving the host's firewall alone");
             return Ok(written);
         }
         run(program, &[&["-I", CHAIN], rule.as_slice()].concat(), &[0])?;
@@ -57,15 +57,15 @@ fn has_chain(program: &str) -> Result<bool, Error> {
     run(program, &["-S", CHAIN], &[0, EXIT_NOT_FOUND, EXIT_UNSUPPORTED]).map(|code| code == Some(0))
 }
 
-/// Whether the chain FORWARD drops what no rule accepts, and whether Docker's chain is there to say otherwise.
-/// `None` when iptables cannot tell.
+/// Whether the chain FORWARD drops packets by default, and whether Docker's chain exists to override that. `None` when
+/// iptables cannot tell.
 pub(crate) fn forward_drops() -> Option<(bool, bool)> {
     let output = call(IPTABLES, &["-S", "FORWARD"]).ok().filter(|output| output.status.success())?;
     let drops = String::from_utf8_lossy(&output.stdout).lines().any(|line| line == "-P FORWARD DROP");
     Some((drops, has_chain(IPTABLES).unwrap_or(false)))
 }
 
-/// The exit code, if it is one of those that are fine; `None` where there is no iptables.
+/// The exit code, if it is one of the expected ones; `None` where there is no iptables.
 fn run(program: &str, arguments: &[&str], fine: &[i32]) -> Result<Option<i32>, Error> {
     let told = |message: String| Error::Firewall {
         program: program.to_owned(),

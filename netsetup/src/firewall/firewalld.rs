@@ -1,7 +1,7 @@
-//! firewalld, opened as podman and libvirt do it: the pool becomes a source of its zone `trusted`, until its next reload.
+//! Opens firewalld as podman and libvirt do: the pool becomes a source of its zone `trusted`, until its next reload.
 //!
-//! It refuses whatever no zone lets through, and an accept in another table does not count: so it must be told by its own
-//! command. Whether it must be told at all is read from its nftables table, which costs milliseconds. What an
+//! firewalld refuses what no zone accepts, and an accept in another table does not count: so the change must go through
+//! its own command. Whether a change is needed is read from its nftables table, which takes only milliseconds. What an
 //! administrator has put into a zone must never be changed.
 
 use ipnet::IpNet;
@@ -13,9 +13,9 @@ use crate::error::Error;
 use crate::{nft, program};
 
 const COMMAND: &str = "firewall-cmd";
-/// The chains that sort what comes in by zones: until firewalld 0.9 sources had one of their own.
+/// The chains that sort incoming packets into zones: until firewalld 0.9 sources had one of their own.
 const CHAINS: [&str; 2] = ["filter_INPUT_ZONES", "filter_INPUT_ZONES_SOURCE"];
-/// How the host ends of our wires begin.
+/// The prefix of our wires' host ends.
 const WIRES: &str = "sv";
 
 #[derive(Deserialize)]
@@ -42,21 +42,23 @@ enum Sorted {
     Interface(String),
 }
 
-/// Lets these pools pass where firewalld is; gives the number of those that were not yet.
+/// Lets these pools pass firewalld, if it runs; returns the number of pools added.
 ///
 /// # Errors
-/// It is there, and does not do it.
+/// It runs, but refuses.
 pub(super) fn open_for(pools: &[IpNet]) -> Result<u64, Error> {
-    let mut opened = 0;
-    for pool in strange(pools)? {
-        tell(pool)?;
-        info!(%pool, "firewalld: the pool is a source of the zone trusted");
-        opened += 1;
+    let strange = strange(pools)?;
+    if strange.is_empty() {
+        return Ok(0);
     }
-    Ok(opened)
+    tell(&strange)?;
+    for pool in &strange {
+        info!(%pool, "firewalld: the pool is a source of the zone trusted");
+    }
+    Ok(strange.len() as u64)
 }
 
-/// For `selvedge check`: what firewalld does not let pass yet and cannot be told.
+/// For `selvedge check`: the pools that firewalld does not let pass and that cannot be added.
 pub(crate) fn lacking(pools: &[IpNet]) -> Option<String> {
     let strange = strange(pools).ok().filter(|strange| !strange.is_empty())?;
     let told =
@@ -75,7 +77,7 @@ pub(crate) fn lacking(pools: &[IpNet]) -> Option<String> {
     ))
 }
 
-/// Those of the pools that are in no zone; nothing where there is no firewalld.
+/// The pools that are in no zone; none where there is no firewalld.
 fn strange(pools: &[IpNet]) -> Result<Vec<IpNet>, Error> {
     let (mut is_there, mut sorted) = (false, Vec::new());
     for chain in CHAINS {
@@ -119,9 +121,12 @@ fn sorted(matched: &Value) -> Option<Sorted> {
     Some(Sorted::Source(network))
 }
 
-/// Until firewalld's next reload: what lasts is the administrator's business.
-fn tell(pool: IpNet) -> Result<(), Error> {
-    let arguments = ["--zone=trusted", &format!("--add-source={pool}")];
+/// Until firewalld's next reload: permanent configuration is up to the administrator. One command for all pools: it is
+/// a Python program and asks D-Bus, which takes a third of a second on an idle host and several under load.
+fn tell(pools: &[IpNet]) -> Result<(), Error> {
+    let sources = pools.iter().map(|pool| format!("--add-source={pool}"));
+    let arguments: Vec<String> = std::iter::once("--zone=trusted".to_owned()).chain(sources).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let told = |message: String| Error::Firewall {
         program: COMMAND.to_owned(),
         arguments: arguments.join(" "),

@@ -1,4 +1,4 @@
-//! From what the kernel has to what it shall have: one transaction as a text for nft, and what is so afterwards. Pure.
+//! From the kernel's rules to the wanted ones: one transaction as text for nft, and the kernel's rules after it. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -21,11 +21,11 @@ pub(super) struct Difference {
     pub(super) after: After,
     /// How many things are not right.
     pub(super) count: u64,
-    /// There is something that nobody here knows of.
+    /// The kernel has something that this worker does not know of.
     pub(super) strange: bool,
 }
 
-/// The difference in what was noted since the last time, which is forgotten then. What nobody here knows of stays.
+/// The difference in what was noted since the last time, which is then forgotten. What this worker does not know of stays.
 pub(super) fn noted(base: &Base, wanted: &mut Wanted, have: &Have) -> Difference {
     let touched = std::mem::take(&mut wanted.touched);
     if touched.all || !have.there {
@@ -34,7 +34,7 @@ pub(super) fn noted(base: &Base, wanted: &mut Wanted, have: &Have) -> Difference
     Draft::new(base, wanted, have).touched(&touched)
 }
 
-/// The whole difference. `may_remove`: what nobody here knows of goes.
+/// The whole difference. `may_remove`: what this worker does not know of goes.
 pub(super) fn whole(base: &Base, wanted: &Wanted, have: &Have, may_remove: bool) -> Difference {
     Draft::new(base, wanted, have).whole(may_remove)
 }
@@ -169,7 +169,7 @@ impl<'a> Draft<'a> {
         self.outcome.after.sets.push((name.to_owned(), true));
     }
 
-    /// A chain, if it is not as it shall be.
+    /// A chain, if it differs from the wanted one.
     fn chain(&mut self, chain: &Chain) {
         let marks: Vec<String> = chain.rules.iter().map(|rule| rules::mark(rule)).collect();
         let (table, name) = (&self.base.table, &chain.name);

@@ -8,8 +8,9 @@ use serde::de::IgnoredAny;
 
 use crate::error::Error;
 use crate::nft;
+use crate::policy::party::ByAddress;
+use crate::policy::refusal::{FORMER, Key, Refusal};
 use crate::policy::rules::{Base, called_map, class_of_name, group_of_name};
-use crate::policy::{ByAddress, Refused};
 
 /// The table.
 #[derive(Debug, Default)]
@@ -89,6 +90,7 @@ enum Element {
     Address(IpAddr),
     Verdict(IpAddr, Verdict),
     Counted { elem: Counted },
+    Named { elem: Named },
     Other(IgnoredAny),
 }
 
@@ -104,13 +106,14 @@ struct Target {
 
 #[derive(Deserialize)]
 struct Counted {
-    val: Pair,
+    val: Key,
     counter: Option<Counter>,
 }
 
 #[derive(Deserialize)]
-struct Pair {
-    concat: (IpAddr, IpAddr),
+struct Named {
+    val: IpAddr,
+    comment: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -233,21 +236,51 @@ pub(super) fn is_there(base: &Base) -> Result<bool, Error> {
 }
 
 /// What the sets have counted.
-pub(super) fn refused(base: &Base) -> Result<Vec<Refused>, Error> {
-    let mut refused = Vec::new();
-    for name in ["refused4", "refused6"] {
-        let listing: Option<Listing> = nft::list(&["list", "set", "inet", base.table_name(), name])?;
-        let sets = listing.into_iter().flat_map(|listing| listing.nftables).filter_map(|item| item.set);
-        refused.extend(sets.flat_map(|set| set.elem).filter_map(counted));
+pub(super) fn refused(base: &Base) -> Result<HashMap<Refusal, u64>, Error> {
+    // In this order what comes meanwhile is in the details alone.
+    let mut refused = counted(base, ["refused4", "refused6"])?;
+    let detailed = counted(base, ["denied4", "denied6"])?;
+    for (Refusal { from, to, .. }, packets) in &detailed {
+        if let Some(rest) = refused.get_mut(&Refusal { from: *from, to: *to, call: None }) {
+            *rest = rest.saturating_sub(*packets);
+        }
     }
+    refused.retain(|_, packets| *packets > 0);
+    refused.extend(detailed);
     Ok(refused)
 }
 
-fn counted(element: Element) -> Option<Refused> {
-    match element {
-        Element::Counted { elem: Counted { val: Pair { concat: (from, to) }, counter } } => {
-            Some(Refused { from, to, packets: counter?.packets })
+fn counted(base: &Base, names: [&str; 2]) -> Result<HashMap<Refusal, u64>, Error> {
+    let mut all = HashMap::new();
+    for name in names {
+        all.extend(elements(base, name)?.filter_map(Element::refusal));
+    }
+    Ok(all)
+}
+
+/// Names of containers that have ended.
+pub(super) fn former(base: &Base) -> Result<HashMap<IpAddr, String>, Error> {
+    Ok(elements(base, FORMER)?.filter_map(Element::former).collect())
+}
+
+fn elements(base: &Base, set: &str) -> Result<impl Iterator<Item = Element> + use<>, Error> {
+    let listing: Option<Listing> = nft::list(&["list", "set", "inet", base.table_name(), set])?;
+    let sets = listing.into_iter().flat_map(|listing| listing.nftables).filter_map(|item| item.set);
+    Ok(sets.flat_map(|set| set.elem))
+}
+
+impl Element {
+    fn former(self) -> Option<(IpAddr, String)> {
+        match self {
+            Self::Named { elem: Named { val, comment } } => Some((val, comment?)),
+            _ => None,
         }
-        _ => None,
+    }
+
+    fn refusal(self) -> Option<(Refusal, u64)> {
+        match self {
+            Self::Counted { elem: Counted { val, counter } } => Some((val.read()?, counter?.packets)),
+            _ => None,
+        }
     }
 }

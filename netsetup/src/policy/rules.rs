@@ -1,6 +1,6 @@
 //! The rules as nft reads them. Each carries a hash of its own text as a comment, by which it is known again.
 //!
-//! What is judged is the connection: who opened it (`ct original saddr`), and whom it led to in the end (`ct reply
+//! The connection is judged: its caller (`ct original saddr`), and its final destination (`ct reply
 //! saddr`, behind any DNAT). So both directions get one verdict, and a rule that goes cuts what it had let in.
 
 use std::net::IpAddr;
@@ -8,10 +8,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
-use crate::policy::{Grant, PolicySettings, Ports, Protocol, Verdict, Who};
+use crate::policy::party::{Grant, PolicySettings, Ports, Protocol, Verdict, Who};
+use crate::policy::refusal::{self, Rule};
 use crate::pool6;
 
-/// Before Docker's and firewalld's own chains: whoever is refused shall hear of it.
+/// Before Docker's and firewalld's own chains, so that a refused caller gets an answer.
 const PRIORITY: &str = "filter - 5";
 
 /// The chain of what the engine's DNAT has led somewhere.
@@ -25,7 +26,7 @@ pub(super) struct Base {
     settings: PolicySettings,
 }
 
-/// A chain as it shall be.
+/// A wanted chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Chain {
     pub(super) name: String,
@@ -39,7 +40,7 @@ pub(crate) const FAMILIES: [(&str, &str, &str); 2] = [("4", "ip", "ipv4_addr"), 
 
 /// The maps of called addresses, each with the end of its name that says of which family: those of the pool, and those that
 /// the engine has given besides, to which its own DNAT leads what comes by published ports.
-const CALLED: [(&str, &str); 4] =
+static CALLED: [(&str, &str); 4] =
     [("called4", "ip"), ("called6", "ip6"), ("beside4", "ip"), ("beside6", "ip6")];
 
 /// The map of called addresses of this name, if it is one.
@@ -92,20 +93,18 @@ impl Base {
                 (format!("called{end}"), format!("map {{}} {{ type {kind} : verdict; }}")),
                 (format!("beside{end}"), format!("map {{}} {{ type {kind} : verdict; }}")),
                 (format!("known{end}"), format!("set {{}} {{ type {kind}; }}")),
-                (
-                    format!("refused{end}"),
-                    format!(
-                        "set {{}} {{ type {kind} . {kind}; flags dynamic, timeout; timeout 1d; size 16384; counter; }}"
-                    ),
-                ),
             ]
+            .into_iter()
+            .chain(refusal::sets(end, kind))
         };
-        FAMILIES.into_iter().flat_map(of).collect()
+        let former = "set {} { type ipv4_addr; flags timeout; timeout 1d; size 16384; }".to_owned();
+        FAMILIES.into_iter().flat_map(of).chain([(refusal::FORMER.to_owned(), former)]).collect()
     }
 
-    /// The chains that are always there; whoever is jumped to comes first.
+    /// The chains that are always there; a chain comes before those that jump to it.
     pub(super) fn chains(&self) -> Vec<Chain> {
-        let mut chains = vec![refused(), self.strangers()];
+        let mut chains: Vec<Chain> = Rule::ALL.map(refused).into();
+        chains.push(self.strangers());
         if self.settings.published == Verdict::Allow {
             let rules = FAMILIES.map(|family| self.published(family)).into();
             chains.push(Chain { name: PUBLISHED.to_owned(), hook: None, rules });
@@ -114,11 +113,24 @@ impl Base {
         if self.settings.host == Verdict::Deny || self.settings.names == Verdict::Deny {
             chains.push(self.input());
         }
-        if self.settings.host == Verdict::Deny {
-            let judge = |(map, ip)| format!("ct direction original ct reply {ip} saddr vmap @{map}");
-            chains.push(hooked("output", "output", CALLED.map(judge).into()));
+        let judged = self.called_by_the_host();
+        if !judged.is_empty() {
+            let judge =
+                |(map, ip): &(&str, &str)| format!("ct direction original ct reply {ip} saddr vmap @{map}");
+            chains.push(hooked("output", "output", judged.iter().map(judge).collect()));
         }
         chains
+    }
+
+    /// At which addresses containers are called by the host under their own rules. The engine's proxy for published ports is
+    /// a process of the host that calls them on the engine's networks, for callers that cannot be told apart by then.
+    fn called_by_the_host(&self) -> &'static [(&'static str, &'static str)] {
+        let [_, _, beside @ ..] = &CALLED;
+        match (self.settings.host, self.settings.published) {
+            (Verdict::Deny, _) => &CALLED,
+            (Verdict::Allow, Verdict::Deny) => beside,
+            (Verdict::Allow, Verdict::Allow) => &[],
+        }
     }
 
     fn forward(&self) -> Chain {
@@ -131,26 +143,28 @@ impl Base {
             // Whose it is must be true. IPv4 has the strict reverse path filter; Linux has none for IPv6.
             format!("meta nfproto ipv6 iifgroup {group} fib saddr . iif oif missing drop"),
             six,
-            // Nobody could say whose it is.
+            // Its owner would be unknown.
             format!("ct state invalid iifgroup {group} drop"),
         ];
         if self.settings.published == Verdict::Allow {
             rules.push(format!("ct status dnat jump {PUBLISHED}"));
         }
         rules.extend(beside);
-        // Whoever is in the pool and unknown here is nobody's yet.
+        // An address of the pool that is unknown here belongs to no party yet.
+        let unknown = Rule::Unknown.chain();
         for (end, ip, _) in FAMILIES {
             rules.extend(self.pool(end).map(|pool| {
                 format!(
                     "iifgroup {group} ct direction original ct reply {ip} saddr {pool} ct reply {ip} saddr != @hosts{end} \
-                     goto refused"
+                     goto {unknown}"
                 )
             }));
         }
         if self.settings.out == Verdict::Deny {
+            let out = Rule::Out.chain();
             for (end, ip, _) in FAMILIES {
                 rules.push(format!(
-                    "ct direction original ct original {ip} saddr @known{end} ct reply {ip} saddr != @known{end} goto refused"
+                    "ct direction original ct original {ip} saddr @known{end} ct reply {ip} saddr != @known{end} goto {out}"
                 ));
             }
         }
@@ -164,9 +178,9 @@ impl Base {
         format!("meta nfproto {}{outside} accept", protocol_of(end))
     }
 
-    /// Callers of whom the called container's rules do not speak.
+    /// Callers that the called container's rules do not mention.
     fn strangers(&self) -> Chain {
-        let verdict = if self.settings.host == Verdict::Allow { "accept" } else { "goto refused" };
+        let verdict = verdict(self.settings.host, Rule::Host);
         let host = |(end, ip, _)| format!("ct original {ip} saddr @hosts{end} {verdict}");
         let mut rules: Vec<String> = FAMILIES.map(host).into();
         // A container that we have not heard of: its own host has, and has let it pass.
@@ -175,22 +189,23 @@ impl Base {
                 format!("ct original {ip} saddr {pool} ct original {ip} saddr != @known{end} accept")
             }));
         }
-        rules.push("goto refused".to_owned());
+        rules.push(format!("goto {}", Rule::Grants.chain()));
         Chain { name: "strangers".to_owned(), hook: None, rules }
     }
 
     fn input(&self) -> Chain {
         let (dns, port) = (self.settings.dns.ip(), self.settings.dns.port());
         let (end, ip, _) = FAMILIES[usize::from(dns.is_ipv6())];
-        let verdict = if self.settings.names == Verdict::Allow { "accept" } else { "goto refused" };
+        let verdict = verdict(self.settings.names, Rule::Names);
         let asks = format!("{ip} daddr {dns} meta l4proto {{ tcp, udp }} th dport {port}");
         let mut rules = vec![
             "ct direction reply accept".to_owned(),
             format!("{asks} ct original {ip} saddr @known{end} {verdict}"),
         ];
         if self.settings.host == Verdict::Deny {
+            let host = Rule::Host.chain();
             rules.extend(
-                FAMILIES.map(|(end, ip, _)| format!("ct original {ip} saddr @known{end} goto refused")),
+                FAMILIES.map(|(end, ip, _)| format!("ct original {ip} saddr @known{end} goto {host}")),
             );
         }
         hooked("input", "input", rules)
@@ -207,19 +222,22 @@ fn hooked(name: &str, hook: &str, rules: Vec<String>) -> Chain {
     Chain { name: name.to_owned(), hook: Some(hook), rules }
 }
 
-fn refused() -> Chain {
-    let count = |(end, ip, _)| {
-        let family = if end == "4" { "ipv4" } else { "ipv6" };
-        format!(
-            "meta nfproto {family} update @refused{end} {{ ct original {ip} saddr . ct reply {ip} saddr }}"
-        )
-    };
+fn verdict(setting: Verdict, rule: Rule) -> String {
+    match setting {
+        Verdict::Allow => "accept".to_owned(),
+        Verdict::Deny => format!("goto {}", rule.chain()),
+    }
+}
+
+fn refused(rule: Rule) -> Chain {
     // What tells of a connection (no such port, too big a packet) belongs to it, whatever its ports.
     let mut rules = vec!["ct state related meta l4proto { icmp, ipv6-icmp } accept".to_owned()];
-    rules.extend(FAMILIES.map(count));
+    rules.extend(
+        FAMILIES.into_iter().flat_map(|(end, ip, _)| refusal::counting(rule, (end, ip), protocol_of(end))),
+    );
     rules.push("meta l4proto tcp reject with tcp reset".to_owned());
     rules.push("reject with icmpx admin-prohibited".to_owned());
-    Chain { name: "refused".to_owned(), hook: None, rules }
+    Chain { name: rule.chain().to_owned(), hook: None, rules }
 }
 
 /// The chain of all containers with these grants.
@@ -312,11 +330,11 @@ pub(crate) fn mark(rule: &str) -> String {
 }
 
 /// The end of the names of an address's sets.
-pub(super) fn family_of(address: IpAddr) -> &'static str {
+pub(crate) fn family_of(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "4" } else { "6" }
 }
 
-/// SHA-256, cut: a later worker must find the same names, and nobody may make a text whose name is another's.
+/// SHA-256, cut: a later worker must find the same names, and no one must be able to construct a text with another's name.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let whole = Sha256::digest(bytes);
     whole.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))

@@ -1,15 +1,16 @@
-//! What the kernel has in our table and nobody here knows of: of an earlier worker, of one beside us, or of somebody
+//! What the kernel has in our table and this worker does not know of: from an earlier worker, from one beside us, or from someone
 //! else. Pure.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
 
 use crate::policy::have::Have;
+use crate::policy::refusal::Rule;
 use crate::policy::rules::{Base, class_of_name, group_of_name};
 use crate::policy::wanted::Wanted;
 
-/// The chains of every version of ours, but for those of classes.
-const CHAINS: [&str; 6] = ["forward", "input", "output", "strangers", "refused", "published"];
+/// The chains of every version of ours, but for those of classes and those that refuse.
+const CHAINS: [&str; 5] = ["forward", "input", "output", "strangers", "published"];
 
 /// All of it.
 #[derive(Debug)]
@@ -29,7 +30,12 @@ impl Strange {
         let addresses = have.called.keys().chain(&have.known).copied();
         let classes = have.chains.keys().filter_map(|name| class_of_name(name));
         let groups = have.sets.iter().filter_map(|name| group_of_name(name)).map(|(group, _)| group);
-        let is_chain = |name: &&String| !CHAINS.contains(&name.as_str()) && class_of_name(name).is_none();
+        let is_ours = |name: &str| {
+            CHAINS.contains(&name)
+                || Rule::ALL.iter().any(|rule| rule.chain() == name)
+                || class_of_name(name).is_some()
+        };
+        let is_chain = |name: &&String| !is_ours(name);
         let sets: HashSet<String> = Base::sets().into_iter().map(|(name, _)| name).collect();
         let is_set = |name: &&String| !sets.contains(*name) && group_of_name(name).is_none();
         Self {
@@ -50,7 +56,7 @@ impl Strange {
     }
 }
 
-/// Members of groups that we know, whom we do not.
+/// Unknown members of known groups.
 fn members(wanted: &Wanted, have: &Have) -> Vec<(u64, IpAddr)> {
     let of = |(group, members): (&u64, &HashSet<IpAddr>)| {
         let known = wanted.groups.get(group)?;

@@ -1,4 +1,4 @@
-//! What shall be: the parties, and what follows from them for each address, group and class. Pure.
+//! The wanted rules: the parties, and what follows from them for each address, group and class. Pure.
 //!
 //! Remembers what has changed since it was last compared, so that a change costs what it changes and not what there is.
 
@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv6Net;
 
+use crate::policy::party::{ByAddress, Grant, Party, Who};
 use crate::policy::rules::{class_hash, hash};
-use crate::policy::{ByAddress, Grant, Party, Who};
 use crate::pool6::address6;
 
 /// A set of grants that some containers have.
@@ -167,7 +167,7 @@ impl Wanted {
         self.touched.addresses.extend(addresses);
     }
 
-    /// The address is nobody's for a moment.
+    /// The address belongs to no party for a moment.
     fn leave_groups(&mut self, address: IpAddr) {
         let Some(id) = holder(&self.holders, address) else { return };
         let Some((party, _)) = self.parties.get(id) else { return };
@@ -209,7 +209,7 @@ impl Wanted {
             known.users += 1;
             return;
         }
-        // The first rule that speaks of it: now it matters who is in it. Mostly nobody is: a tenant begins so.
+        // The first rule that speaks of it: now its members matter. Mostly it has none: a tenant begins like that.
         let is_in = |address: &IpAddr| {
             let id = holder(&self.holders, *address);
             id.and_then(|id| self.parties.get(id)).is_some_and(|(party, _)| party.groups.contains(text))

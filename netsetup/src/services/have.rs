@@ -1,4 +1,4 @@
-//! What the kernel has of our table, as nft lists it.
+//! The kernel's version of our table, as nft lists it. It must never change anything but wake a dormant table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +9,12 @@ use serde_json::Value;
 use crate::error::Error;
 use crate::nft;
 
-/// The table, in the words in which it is written.
+/// The table, in the syntax in which we write it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Have {
     /// Whether there is one.
     pub(super) there: bool,
-    /// Its chains, each with its hook (nothing, if it hangs in none) and the marks of its rules.
+    /// Its chains, each with its hook (none for a chain without one) and the marks of its rules.
     pub(super) chains: BTreeMap<String, (Option<String>, Vec<String>)>,
     /// Its sets and maps, each with its elements.
     pub(super) sets: BTreeMap<String, BTreeSet<String>>,
@@ -36,7 +36,7 @@ struct Item {
 
 #[derive(Deserialize)]
 struct Table {
-    /// nft 1.0.6 prints anything here; the one flag that a table of ours could have is that it sleeps.
+    /// nft 1.0.6 prints anything here; the only flag that a table of ours could have is `dormant`.
     flags: Option<IgnoredAny>,
 }
 
@@ -61,21 +61,21 @@ struct Rule {
 }
 
 impl Have {
-    /// All of it.
+    /// Reads the table.
     ///
     /// # Errors
-    /// nft cannot tell.
+    /// nft cannot list it.
     pub(super) fn read(table: &str) -> Result<Self, Error> {
         let found: Option<Listing> = nft::list(&["list", "table", "inet", table])?;
         let Some(listing) = found else { return Ok(Self::default()) };
-        // One that sleeps counts as none at all: it is written anew.
+        // A dormant table counts as none: it is written again.
         match listing.nftables.iter().any(|item| item.table.as_ref().is_some_and(|one| one.flags.is_some())) {
-            true => Err(Error::Nft { message: format!("the table {table} sleeps") }),
+            true => Err(Error::Nft { message: format!("the table {table} is dormant") }),
             false => Ok(Self::of(listing)),
         }
     }
 
-    /// All of it; a table that sleeps (of which nft 1.0.6 may tell nothing) is woken.
+    /// Reads the table; first wakes a dormant one (which nft 1.0.6 may not list at all).
     pub(super) fn read_awake(table: &str) -> Result<Self, Error> {
         Self::read(table).or_else(|_| {
             nft::run(&format!("add table inet {table}\n"))?;
@@ -87,7 +87,7 @@ impl Have {
         let mut have = Self { there: true, ..Self::default() };
         for item in listing.nftables {
             if let Some(Chain { name, hook, policy }) = item.chain {
-                // A chain that drops what no rule speaks of is not the one that we made.
+                // A chain whose policy is drop is not one that we made.
                 let hook = hook.map(|hook| match policy.as_deref() {
                     None | Some("accept") => hook,
                     Some(policy) => format!("{hook} {policy}"),
@@ -106,7 +106,7 @@ impl Have {
     }
 }
 
-/// As it is written: `10.47.0.1 . tcp . 80 : goto s_1`.
+/// As we write it: `10.47.0.1 . tcp . 80 : goto s_1`.
 fn element(element: &Value) -> String {
     let [key, verdict] = element.as_array().map_or(&[][..], Vec::as_slice) else { return key(element) };
     let target = verdict["goto"]["target"].as_str().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What shall be in the table, in nft's words, and what is to be sent for it. Pure.
+//! The wanted table in nft's syntax, and the commands that bring the kernel there. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -8,22 +8,23 @@ use crate::policy::Protocol;
 use crate::policy::rules::{FAMILIES, hash, mark};
 use crate::pool6::{address6, block6};
 use crate::services::have::Have;
-use crate::services::{Service, ServicesSettings};
+use crate::services::service::{Service, ServicesSettings};
 
 /// How many elements one command holds.
 const CHUNK: usize = 2000;
 
-/// The set of the containers that stand aside. No rule speaks of it.
+/// The set of the containers that stand aside. No rule uses it.
 pub(super) const ASIDE: &str = "aside";
 
-/// The table as it shall be.
+/// The wanted table.
 #[derive(Debug)]
 pub(super) struct Wanted {
     table: String,
-    /// With `{}` where the name is to stand.
+    /// With `{}` in place of the name.
     sets: BTreeMap<String, (String, BTreeSet<String>)>,
     chains: BTreeMap<String, Chain>,
-    /// Where UDP may be led.
+    /// Where TCP and UDP may be sent.
+    tcp: BTreeSet<Led>,
     udp: BTreeSet<Led>,
 }
 
@@ -37,12 +38,12 @@ struct Chain {
     rules: Vec<String>,
 }
 
-/// What is to be sent.
+/// What to send.
 #[derive(Debug, Default)]
 pub(super) struct Difference {
     /// For nft; empty when all is right.
     pub(super) text: String,
-    /// How many things are not right.
+    /// The number of things that are not right.
     pub(super) count: u64,
 }
 
@@ -56,9 +57,10 @@ impl Wanted {
             table: table_name(settings),
             sets: BTreeMap::new(),
             chains: BTreeMap::new(),
+            tcp: BTreeSet::new(),
             udp: BTreeSet::new(),
         };
-        // Without anything behind it no table is needed, and no nft.
+        // Without any service, neither a table nor nft is needed.
         if services.is_empty() && aside.is_empty() {
             return wanted;
         }
@@ -84,17 +86,18 @@ impl Wanted {
             self.sets.insert(format!("services{end}"), (map, BTreeSet::new()));
             self.sets.insert(format!("selves{end}"), (set, BTreeSet::new()));
             lead.push(format!("{ip} daddr {range} {ip} daddr . meta l4proto . th dport vmap @services{end}"));
-            // Who is led to itself would take the answer for no answer: as if the virtual address had called.
+            // A container sent to itself would not recognise the answer: so make it look as if the virtual address had
+            // called.
             back.push(format!(
                 "ct status dnat {ip} saddr . {ip} daddr @selves{end} snat {ip} to ct original {ip} daddr"
             ));
-            // Nobody stands behind it: nothing was led away.
+            // No instance stands behind it: the packet was not redirected.
             refuse.push(format!("{ip} daddr {range} meta l4proto tcp reject with tcp reset"));
             refuse.push(format!("{ip} daddr {range} reject with icmpx port-unreachable"));
         }
-        // Before the engine's own: whoever comes first decides, and these speak of our range alone.
+        // Before the engine's own: the first to decide wins, and these rules cover our range alone.
         self.hook("prerouting", "nat", "dstnat - 5", lead.clone());
-        // "dstnat" is no name for this hook's priority.
+        // "dstnat" is not a priority name for this hook.
         self.hook("output", "nat", "-105", lead);
         self.hook("postrouting", "nat", "srcnat - 5", back);
         // Before the policy, which would count it as refused between tenants.
@@ -127,9 +130,11 @@ impl Wanted {
             let key = format!("{address} . {protocol} . {}", service.port);
             let backends: Vec<(IpAddr, u16)> =
                 service.backends.iter().filter_map(|(address, port)| Some((of(*address)?, *port))).collect();
-            if service.protocol == Protocol::Udp {
-                self.udp.extend(backends.iter().map(|backend| ((address, service.port), *backend)));
-            }
+            let led = match service.protocol {
+                Protocol::Tcp => &mut self.tcp,
+                Protocol::Udp => &mut self.udp,
+            };
+            led.extend(backends.iter().map(|backend| ((address, service.port), *backend)));
             let entries: Vec<String> = backends
                 .iter()
                 .enumerate()
@@ -153,12 +158,17 @@ impl Wanted {
         }
     }
 
-    /// Where UDP may be led.
+    /// Where UDP may be sent.
     pub(super) fn udp(&self) -> &BTreeSet<Led> {
         &self.udp
     }
 
-    /// What the kernel has when all of it is done.
+    /// Where TCP may be sent.
+    pub(super) fn tcp(&self) -> &BTreeSet<Led> {
+        &self.tcp
+    }
+
+    /// The kernel's state when all of it is done.
     pub(super) fn fulfilled(&self) -> Have {
         let chain = |(name, chain): (&String, &Chain)| {
             let hook = chain.hook.as_ref().map(|(hook, _)| (*hook).to_owned());
@@ -173,7 +183,7 @@ impl Wanted {
         }
     }
 
-    /// From what is there to what shall be.
+    /// From the present to the wanted state.
     pub(super) fn difference(&self, have: &Have) -> Difference {
         let mut difference = Difference::default();
         let table = format!("inet {}", self.table);
@@ -201,8 +211,8 @@ impl Wanted {
         difference
     }
 
-    /// Whether there is something that is easier made anew than put right: sets of somebody else's, and chains in other
-    /// hooks than ours.
+    /// Whether rebuilding is easier than repairing: there are sets that are not ours, or chains in other hooks than
+    /// ours.
     fn is_bent(&self, have: &Have) -> bool {
         let hook = |chain: &Chain| chain.hook.as_ref().map(|(hook, _)| (*hook).to_owned());
         let elsewhere = |(name, chain): (&String, &Chain)| {

@@ -14,13 +14,14 @@ use crate::device::{enable, lasting, neighbour, silence};
 use crate::error::Failure;
 use crate::identity::{CONTAINER_INTERFACE, SIGN_PROTOCOL, container_mac, host_mac};
 use crate::netlink::{Change, Netlink};
-use crate::network::{Settings, WireSpec};
 use crate::query::{self, Link, Route};
+use crate::settings::Settings;
 use crate::sysctl::Setting;
-use crate::wire::Wiring;
 use crate::wire::ipv6::{self, End6};
+use crate::wire::spec::WireSpec;
+use crate::wire::wiring::Wiring;
 
-/// What is there.
+/// The present state.
 pub(crate) struct ContainerEnd {
     pub(crate) link: Link,
     addresses: Vec<(Ipv4Addr, u8)>,
@@ -38,13 +39,14 @@ pub(crate) fn settings(settings: &Settings) -> Vec<Setting> {
         optional: true,
     }];
     wanted.extend(ipv6::setting(settings.pool6, CONTAINER_INTERFACE));
-    // By lo a container reaches its own address.
+    // Over lo a container reaches its own address.
     wanted.extend(ipv6::setting(settings.pool6, "lo"));
     wanted
 }
 
 impl ContainerEnd {
-    /// As the veth pair was born, a moment ago; what is not known of this end is as on the other one.
+    /// The end as the veth pair was created a moment ago; properties not known of this end are the same as on the other
+    /// one.
     pub(crate) fn fresh(index: u32, address: Ipv4Addr, other: &Link) -> Self {
         let mac = container_mac(address).to_vec();
         let link = Link { index, mac, mtu: other.mtu, makes_ipv6: other.makes_ipv6, ..Link::default() };
@@ -52,7 +54,7 @@ impl ContainerEnd {
         Self { link, addresses: Vec::new(), routes: Vec::new(), neighbours: Vec::new(), six }
     }
 
-    /// Reads what is there.
+    /// Reads the present state.
     pub(crate) async fn look(netlink: &Netlink, link: &Link, settings: &Settings) -> Result<Self, Failure> {
         let addresses = query::addresses(netlink, AddressFamily::Inet, Some(link.index)).await?;
         let routes = query::routes(netlink, AddressFamily::Inet, Some(link.index)).await?;
@@ -66,7 +68,7 @@ impl ContainerEnd {
         Ok(Self { link: link.clone(), addresses, routes, neighbours, six })
     }
 
-    /// What has to be sent, in this order: routes need their source address, and it needs the device.
+    /// The changes to send, in this order: routes need their source address, and the address needs the device.
     pub(crate) fn missing(&self, wiring: &Wiring, spec: &WireSpec) -> Vec<Change> {
         let Settings { gateway, dns, .. } = wiring.settings;
         let mac = container_mac(spec.address);
@@ -81,7 +83,7 @@ impl ContainerEnd {
         if !self.addresses.contains(&wanted) {
             changes.push(self.take_address(spec.address));
         }
-        // With an address the kernel takes the routes away that have it as source, so those found are not to be trusted.
+        // Removing an address also removes the routes that have it as source, so those found are not to be trusted.
         let routes: &[Route] = if changes.is_empty() { &self.routes } else { &[] };
         let mut hosts = vec![gateway];
         hosts.extend((dns != gateway).then_some(dns));
@@ -102,10 +104,10 @@ impl ContainerEnd {
     fn drop_address(&self, (address, length): (Ipv4Addr, u8)) -> Change {
         let message =
             AddressMessageBuilder::<Ipv4Addr>::new().index(self.link.index).address(address, length).build();
-        Change::alter("take an old address away", RouteNetlinkMessage::DelAddress(message))
+        Change::alter("remove an old address", RouteNetlinkMessage::DelAddress(message))
     }
 
-    /// The way to the host's own addresses: on the link, so that the pool's route can lead through one of them.
+    /// The route to the host's own addresses: on the link, so that the pool's route can lead through one of them.
     fn route(&self, have: &[Route], host: Ipv4Addr, address: Ipv4Addr) -> Option<Change> {
         let wanted = Route {
             destination: IpNet::V4(Ipv4Net::from(host)),

@@ -1,6 +1,6 @@
 //! The host's end of a wire: what it has, and what it lacks.
 //!
-//! Only makes lists of changes; must never send one.
+//! Only builds lists of changes; must never send one.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -13,13 +13,14 @@ use crate::device::{enable, neighbour, silence};
 use crate::error::Failure;
 use crate::identity::{SIGN_PROTOCOL, container_mac, host_mac};
 use crate::netlink::{Change, Netlink};
-use crate::network::{Settings, WireSpec};
 use crate::query::{self, Link, Route};
+use crate::settings::Settings;
 use crate::sysctl::Setting;
-use crate::wire::Wiring;
 use crate::wire::ipv6::{self, End6};
+use crate::wire::spec::WireSpec;
+use crate::wire::wiring::Wiring;
 
-/// What is there.
+/// The present state.
 pub(crate) struct HostEnd {
     pub(crate) link: Link,
     pub(crate) routes: Vec<Route>,
@@ -27,11 +28,11 @@ pub(crate) struct HostEnd {
     pub(crate) six: End6,
 }
 
-/// Settings of the host's end. The kernel takes the larger of `all` and this for rp_filter, and 2 is loose:
-/// `preflight` tells when `all` is.
+/// Settings of the host's end. For rp_filter the kernel takes the larger of `all` and this value, and 2 is loose:
+/// `preflight` reports when `all` is.
 ///
-/// Not disable_ipv6 without an IPv6 pool: a write to that one spins (restart_syscall) while anybody holds the rtnl lock, and many starts
-/// at once then take the processors from each other.
+/// Without an IPv6 pool disable_ipv6 is left alone: writing it spins (restart_syscall) while any process holds the rtnl
+/// lock, and many starts at once would then compete for the processors.
 pub(crate) fn settings(settings: &Settings, interface: &str) -> Vec<Setting> {
     let mut wanted = vec![
         Setting {
@@ -58,7 +59,7 @@ pub(crate) fn settings(settings: &Settings, interface: &str) -> Vec<Setting> {
 }
 
 impl HostEnd {
-    /// Reads what is there.
+    /// Reads the present state.
     pub(crate) async fn look(netlink: &Netlink, link: &Link, settings: &Settings) -> Result<Self, Failure> {
         let routes = query::routes(netlink, AddressFamily::Inet, Some(link.index)).await?;
         let neighbours = query::neighbours(netlink, AddressFamily::Inet, link.index).await?;
@@ -66,7 +67,7 @@ impl HostEnd {
         Ok(Self { link: link.clone(), routes, neighbours, six })
     }
 
-    /// What has to be sent, in this order: a device that is down takes neither routes nor neighbours.
+    /// The changes to send, in this order: a device that is down takes neither routes nor neighbours.
     pub(crate) fn missing(&self, wiring: &Wiring, spec: &WireSpec) -> Vec<Change> {
         let mut changes = Vec::new();
         changes.extend(silence(&self.link));
@@ -83,7 +84,7 @@ impl HostEnd {
         changes
     }
 
-    /// Routes of ours to another address over this link: the container had that one before.
+    /// Our routes to other addresses over this link: the container's earlier addresses.
     fn stray_routes(&self, address: Ipv4Addr) -> impl Iterator<Item = Change> {
         let strays = self
             .routes
@@ -103,8 +104,8 @@ impl HostEnd {
         })
     }
 
-    /// With the gateway's address as source: the host itself then reaches the container, and the answer comes back
-    /// over the wire. Replaces a route to the same address over another link, which belongs to a container that is gone.
+    /// With the gateway's address as source: the host itself then reaches the container, and the answer comes back over
+    /// the wire. Replaces a route to the same address over another link, which belongs to a container that is gone.
     fn route(&self, address: Ipv4Addr, gateway: Ipv4Addr) -> Option<Change> {
         let wanted = Route {
             destination: host_net(address),

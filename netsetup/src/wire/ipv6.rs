@@ -1,8 +1,8 @@
-//! The second address of a wire, where there is an IPv6 pool: the same changes for both ends, one family on.
+//! The second address of a wire, where there is an IPv6 pool: the same changes for both ends, in the other family.
 //!
-//! No neighbour discovery and no router advertisements: the next hop is one fixed address that nobody has, and
-//! permanent neighbours give it its meaning. Must never use the sign's protocol number in a container: the sign stays
-//! the IPv4 pool's route.
+//! No neighbour discovery and no router advertisements: the next hop is one fixed address that no host has, and
+//! permanent neighbours resolve it. Must never use the sign's protocol number in a container: the sign stays the IPv4
+//! pool's route.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -17,15 +17,16 @@ use crate::error::Failure;
 use crate::identity::{SIGN_PROTOCOL, WIRE_HOP6, container_mac, host_mac};
 use crate::netlink::Change;
 use crate::netlink::Netlink;
-use crate::network::{Settings, WireSpec};
 use crate::pool6::{address6, block6};
 use crate::query::{self, Address, Link, Route};
+use crate::settings::Settings;
 use crate::sysctl::Setting;
+use crate::wire::spec::WireSpec;
 
-/// The metric that the kernel gives an IPv6 route that asks for none.
+/// The kernel's default metric for IPv6 routes.
 const USUAL_METRIC: u32 = 1024;
 
-/// What an end has of IPv6.
+/// The IPv6 state of an end.
 #[derive(Debug, Default)]
 pub(crate) struct End6 {
     addresses: Vec<Address>,
@@ -35,7 +36,7 @@ pub(crate) struct End6 {
 
 /// Turns IPv6 on for an end: Docker turns it off in containers, and some hosts turn it off by default.
 ///
-/// A write spins while anybody holds the rtnl lock, so it happens only with an IPv6 pool and where it is off.
+/// A write spins while any process holds the rtnl lock, so it happens only with an IPv6 pool and where IPv6 is off.
 pub(crate) fn setting(pool6: Option<Ipv6Net>, interface: &str) -> Option<Setting> {
     pool6.map(|_| Setting {
         step: "turn on IPv6 for the wire",
@@ -46,7 +47,7 @@ pub(crate) fn setting(pool6: Option<Ipv6Net>, interface: &str) -> Option<Setting
 }
 
 impl End6 {
-    /// Reads what is there; nothing, without an IPv6 pool.
+    /// Reads the present state; empty without an IPv6 pool.
     pub(crate) async fn look(netlink: &Netlink, link: &Link, settings: &Settings) -> Result<Self, Failure> {
         if settings.pool6.is_none() {
             return Ok(Self::default());
@@ -59,7 +60,7 @@ impl End6 {
         })
     }
 
-    /// What the container's end lacks: its address, and the pool by way of the host.
+    /// What the container's end lacks: its address, and the route to the pool by way of the host.
     pub(crate) fn missing_inside(&self, link: &Link, settings: &Settings, spec: &WireSpec) -> Vec<Change> {
         let Some(pool6) = settings.pool6 else { return Vec::new() };
         let address = address6(pool6, spec.address);
@@ -67,7 +68,7 @@ impl End6 {
         let old = self.addresses.iter().filter(|have| have.lasting && have.address != address);
         changes.extend(old.map(|have| {
             let message = self::address(link.index, have.address, have.prefix_length);
-            Change::remove("take an old address away", RouteNetlinkMessage::DelAddress(message))
+            Change::remove("remove an old address", RouteNetlinkMessage::DelAddress(message))
         }));
         if !self.addresses.iter().any(|have| have.address == address && have.prefix_length == 128) {
             let message = self::address(link.index, IpAddr::V6(address), 128);
@@ -90,7 +91,7 @@ impl End6 {
         changes
     }
 
-    /// What the host's end lacks: the way to the container's address.
+    /// What the host's end lacks: the route to the container's address.
     pub(crate) fn missing_outside(&self, link: &Link, settings: &Settings, spec: &WireSpec) -> Vec<Change> {
         let Some(pool6) = settings.pool6 else { return Vec::new() };
         let address = address6(pool6, spec.address);
@@ -123,7 +124,7 @@ impl End6 {
     }
 }
 
-// On trial (duplicate address detection) it could not be used for a second or two.
+// While tentative (duplicate address detection) it would be unusable for a second or two.
 fn address(index: u32, address: IpAddr, length: u8) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet6;

@@ -4,5 +4,6 @@ pub(crate) mod bench;
 mod changes;
 mod failures;
 mod reach;
+mod refusals;
 mod repair;
 mod verdicts;

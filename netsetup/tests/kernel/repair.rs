@@ -152,16 +152,25 @@ fn a_wire_into_a_former_namespace_is_replaced() {
 }
 
 #[test]
-fn an_address_moves_to_the_container_that_has_it_now() {
+fn an_address_is_not_taken_from_another_wire_and_is_from_anything_else() {
     on_a_host(|| async {
         let network = ready_network().await;
         let (old, mut new) = (Container::start(), Container::start());
         attach(&network, &old).await;
         new.address = old.address;
+        let refused = Error::Routed { container: new.id.clone(), interface: old.host_end() };
+        assert_eq!(network.connect(&new.spec()).await, Err(refused));
+        assert!(!try_sh(&format!("ip link show {}", new.host_end())), "nothing is left of it");
+        assert!(sh(&format!("ip route get {}", old.address)).contains(&old.host_end()));
+        network.disconnect(&network.wires().await.unwrap()).await.unwrap();
+        attach(&network, &new).await;
+        sh(&format!(
+            "ip link add stray type veth peer name stray-peer && ip link set stray up && ip route replace {}/32 dev stray",
+            new.address
+        ));
         attach(&network, &new).await;
         let route = sh(&format!("ip route get {}", new.address));
         assert!(route.contains(&new.host_end()), "{route}");
-        network.disconnect(&network.wires().await.unwrap()[..1]).await.unwrap();
         sh(&format!("busybox ping -c 1 -W 1 {}", new.address));
     });
 }

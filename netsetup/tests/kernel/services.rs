@@ -118,6 +118,54 @@ fn connections_go_to_all_who_stand_behind_it_and_stay_with_them() {
     });
 }
 
+/// Listens, and has taken all that its queue holds: further first packets are dropped.
+fn full(container: &Container) -> (TcpListener, Vec<TcpStream>) {
+    let listener = inside(container.pid(), || TcpListener::bind(("::", 7000)).unwrap());
+    // A second one changes the length of the queue alone.
+    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+    let own = SocketAddr::from((container.spec().address, 7000));
+    let queued = (0..4).map_while(|_| {
+        inside(container.pid(), move || TcpStream::connect_timeout(&own, Duration::from_millis(100)).ok())
+    });
+    let queued = queued.collect();
+    (listener, queued)
+}
+
+/// How many first packets were dropped in the container because a queue was full.
+fn dropped(container: &Container) -> u64 {
+    let counts = std::fs::read_to_string(format!("/proc/{}/net/netstat", container.pid())).unwrap();
+    let mut lines = counts.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next().unwrap().split(' '), lines.next().unwrap().split(' '));
+    names.zip(values).find(|(name, _)| *name == "ListenOverflows").unwrap().1.parse().unwrap()
+}
+
+#[test]
+fn one_whose_first_packet_was_lost_is_sent_to_another_when_its_instance_stands_aside() {
+    on_a_host(|| async {
+        let network = ready().await;
+        let (a, b, caller) = (wired(&network).await, wired(&network).await, wired(&network).await);
+        let (_listener, queued) = full(&a);
+        assert!((1..4).contains(&queued.len()), "it is full: {}", queued.len());
+        serve(&b, "b");
+        let services = services();
+        services.set(&[service(&[&a])], &[]);
+        services.apply().await.unwrap();
+        let (pid, to, before) = (caller.pid(), SocketAddr::new(VIP.into(), 80), dropped(&a));
+        let calling = std::thread::spawn(move || {
+            inside(pid, move || TcpStream::connect_timeout(&to, Duration::from_secs(10)))
+        });
+        while dropped(&a) == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        services.set(&[service(&[&b])], &[]);
+        services.apply().await.unwrap();
+        let mut stream = calling.join().unwrap().expect("it reaches the other one");
+        let mut name = [0; 1];
+        stream.read_exact(&mut name).unwrap();
+        assert_eq!(&name, b"b");
+    });
+}
+
 #[test]
 fn what_somebody_changes_is_put_right() {
     on_a_host(|| async {

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 
 use crate::lab::{GATEWAY, on_a_host, ready_network, sh};
 
-/// The real binary, built as proxy/build.rs builds it.
+/// The real binary, built as selvedge/build.rs builds it.
 fn wait_binary() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -29,7 +29,7 @@ fn wait_binary() -> &'static Path {
 }
 
 /// Programs and things that are none, in a directory that anybody may read and that goes with its last user.
-struct Programs(PathBuf);
+pub(crate) struct Programs(PathBuf);
 
 impl Drop for Programs {
     fn drop(&mut self) {
@@ -45,7 +45,7 @@ impl std::ops::Deref for Programs {
     }
 }
 
-fn programs() -> Arc<Programs> {
+pub(crate) fn programs() -> Arc<Programs> {
     static MADE: Mutex<Weak<Programs>> = Mutex::new(Weak::new());
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let mut made = MADE.lock().unwrap();
@@ -74,10 +74,10 @@ fn programs() -> Arc<Programs> {
 }
 
 /// A container whose first program is `wait`.
-struct Waiting {
-    process: Child,
+pub(crate) struct Waiting {
+    pub(crate) process: Child,
     /// `wait` itself: another process than the first when there are namespaces or an init around it.
-    pid: u32,
+    pub(crate) pid: u32,
 }
 
 impl Waiting {
@@ -120,13 +120,13 @@ impl Waiting {
         self.ip("route add 169.254.1.1 dev selvedge0");
     }
 
-    fn give_sign(&self) {
+    pub(crate) fn give_sign(&self) {
         self.give_link();
         self.ip("route add 10.32.0.0/12 via 169.254.1.1 proto 83");
     }
 
     /// Exit code, standard output and standard error.
-    fn end(mut self) -> (i32, String, String) {
+    pub(crate) fn end(mut self) -> (i32, String, String) {
         let begin = Instant::now();
         while self.process.try_wait().unwrap().is_none() {
             if begin.elapsed() > Duration::from_secs(10) {

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-/// A name's addresses, each once. Mostly it is one, which is kept here itself: among 100,000 names each pointer that a
+/// A name's addresses, each once. Usually there is one, which is stored inline: among 100,000 names each pointer that a
 /// lookup follows costs a cache miss.
 #[derive(Debug)]
 pub(super) enum Addresses {
@@ -25,7 +25,7 @@ impl Addresses {
         }
     }
 
-    /// One more, if it is not there yet.
+    /// Adds an address, if it is not there yet.
     pub(super) fn hold(&mut self, address: Ipv4Addr) {
         match self {
             _ if self.all().contains(&address) => {}
@@ -35,7 +35,7 @@ impl Addresses {
         }
     }
 
-    /// One less, if it is there.
+    /// Removes an address, if it is there.
     pub(super) fn release(&mut self, address: Ipv4Addr) {
         match self {
             Self::One(held) if *held == address => *self = Self::default(),

@@ -1,32 +1,25 @@
-//! Which of a name's addresses are answered: all of them, but for health, and for names that only one container may have.
+//! Which of a name's addresses are answered: all of them, except for health, and for names that only one container may
+//! have.
 //!
-//! Decided when a record comes or goes, never at a lookup. Must give the same on every host, in whatever order the
-//! records came; so it knows nothing of ids, which a container's own host writes otherwise than the others.
+//! Decided when a record comes or goes, never at a lookup. Must give the same result on every host, in whatever order
+//! the records came; so it does not use ids, which a container's own host writes differently from the others.
 
 use std::net::Ipv4Addr;
 
+use super::answered::chosen;
 use super::{Node, Table};
 use crate::name::Name;
 use crate::record::{Record, Traits};
 
-/// What is answered of a name, where it may not be all.
-#[derive(Debug, Default)]
-pub(super) struct Choice {
-    /// How many of the records with this name are unhealthy or exclusive.
-    special: u32,
-    /// Which of the addresses are answered; nothing = all.
-    chosen: Option<Box<[Ipv4Addr]>>,
-}
-
 impl Traits {
-    /// Whether it matters for what its names are answered with.
+    /// Whether the record affects what its names are answered with.
     pub(super) fn is_special(&self) -> bool {
         self.unhealthy || self.exclusive
     }
 }
 
 impl Node {
-    /// What is answered.
+    /// The answered addresses.
     pub(super) fn answered(&self) -> &[Ipv4Addr] {
         let chosen = self.choice.as_ref().and_then(|choice| choice.chosen.as_deref());
         chosen.unwrap_or_else(|| self.addresses.all())
@@ -34,14 +27,14 @@ impl Node {
 }
 
 impl Table {
-    /// A record with this name has come (`more`) or gone: counts it if it is special, and chooses anew.
+    /// A record with this name was added (`more`) or removed: counts it if it is special, and chooses again.
     pub(super) fn choose(&mut self, name: &Name, special: bool, more: bool) {
         let Some(node) = self.nodes.get_mut(name.wire()) else { return };
         if special {
             let count = &mut node.choice.get_or_insert_default().special;
             *count = if more { *count + 1 } else { count.saturating_sub(1) };
         }
-        // Mostly there is nothing to choose.
+        // Usually there is nothing to choose.
         if node.choice.as_ref().is_none_or(|choice| choice.special == 0) {
             node.choice = None;
             return;
@@ -52,7 +45,7 @@ impl Table {
         node.choice.get_or_insert_default().chosen = fewer.then(|| chosen.into());
     }
 
-    /// The records that have the name (absolute), in no order.
+    /// The records with the name (absolute), in no order.
     fn holders(&self, name: &Name) -> Vec<&Record> {
         let addresses = self.nodes.get(name.wire()).map_or(&[][..], |node| node.addresses.all());
         let ids = addresses.iter().filter_map(|address| self.by_address.get(address)).flatten();
@@ -60,7 +53,7 @@ impl Table {
         ids.filter_map(|id| self.records.get(id)).filter(has).collect()
     }
 
-    /// The names that only one container may have, and several do; with the ids of those.
+    /// The names meant for one container that several have, with the ids of those.
     #[must_use]
     pub fn doubles(&self) -> Vec<(Name, Vec<String>)> {
         let exclusive = self.records.values().filter(|record| record.traits.exclusive);
@@ -80,21 +73,6 @@ impl Table {
             .map(|(ids, name)| (name, ids))
             .collect()
     }
-}
-
-/// The healthy ones, or all if there is none; of those the newest alone, if any asks to be alone.
-pub(crate) fn chosen(records: &[&Record]) -> Vec<Ipv4Addr> {
-    let healthy: Vec<&Record> = records.iter().copied().filter(|record| !record.traits.unhealthy).collect();
-    let able = if healthy.is_empty() { records } else { &healthy };
-    let mut addresses: Vec<Ipv4Addr> = if records.iter().any(|record| record.traits.exclusive) {
-        let newest = able.iter().max_by_key(|record| (record.traits.since, record.address));
-        newest.map(|record| record.address).into_iter().collect()
-    } else {
-        able.iter().map(|record| record.address).collect()
-    };
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
 }
 
 #[cfg(test)]
@@ -175,12 +153,12 @@ mod tests {
             let mut table = table();
             for (record, gone) in steps {
                 if gone { _ = table.remove(&record.id) } else { _ = table.put(record) }
-                let mut anew = self::table();
+                let mut rebuilt = self::table();
                 let mut all: Vec<Record> = table.iter().cloned().collect();
                 all.sort_by(|a, b| b.id.cmp(&a.id));
-                all.into_iter().for_each(|record| _ = anew.put(record));
+                all.into_iter().for_each(|record| _ = rebuilt.put(record));
                 for name in ["a", "b"] {
-                    prop_assert_eq!(answered(&table, name), answered(&anew, name));
+                    prop_assert_eq!(answered(&table, name), answered(&rebuilt, name));
                 }
             }
         }

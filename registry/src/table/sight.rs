@@ -1,13 +1,14 @@
-//! What one asker sees of the table: everything, or, where tenants are kept apart, only whom it may call.
+//! One asker's view of the table: everything, or, where tenants are kept apart, only the containers it may call.
 //!
-//! Whoever sees everything pays nothing for it.
+//! Unrestricted callers pay no cost.
 
 use std::borrow::Cow;
 use std::net::Ipv4Addr;
 use std::ops::Deref;
 
 use super::{Found, Table};
-use crate::allow::{Caller, Protocol, may_call};
+use crate::allow::Protocol;
+use crate::caller::{Caller, may_call};
 use crate::name::{MAX_LABEL, Name, parent};
 use crate::record::{NamedPort, Record};
 
@@ -15,7 +16,7 @@ use crate::record::{NamedPort, Record};
 #[derive(Debug, Clone, Copy)]
 pub struct Sight<'t> {
     table: &'t Table,
-    /// Nobody in particular sees everything.
+    /// None for an unrestricted asker, who sees everything.
     caller: Option<Caller<'t>>,
 }
 
@@ -30,7 +31,7 @@ pub struct Service {
     pub port: u16,
 }
 
-/// What a name means that no container has: computed from those that some have.
+/// The meaning of a derived name: computed from the names that containers have.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Computed {
     /// The own name of an instance.
@@ -58,7 +59,7 @@ impl Deref for Sight<'_> {
 }
 
 impl<'t> Sight<'t> {
-    /// As this caller sees it, if tenants are kept apart at all.
+    /// The view of this caller, if tenants are kept apart at all.
     #[must_use]
     pub fn new(table: &'t Table, caller: Option<Caller<'t>>) -> Self {
         Self { table, caller: caller.filter(|_| table.is_isolated()) }
@@ -74,18 +75,19 @@ impl<'t> Sight<'t> {
         }
     }
 
-    /// Of a name's answered addresses those that are seen; or of all its addresses, if none of those is.
+    /// Of a name's answered addresses the visible ones; or of all its addresses, if none of the answered ones is
+    /// visible.
     fn visible(self, wire: &[u8], answered: &[Ipv4Addr]) -> Found<'t> {
         let seen = |addresses: &[Ipv4Addr]| -> Vec<Ipv4Addr> {
             addresses.iter().copied().filter(|address| self.sees(*address)).collect()
         };
         let mut addresses = seen(answered);
         let node = self.table.nodes.get(wire);
-        // The healthy ones may be others' alone; but of exclusive ones there is one answer for all.
+        // All healthy ones may belong to others; but an exclusive name has one answer for all askers.
         if addresses.is_empty() && !self.is_exclusive(wire) {
             addresses = seen(node.map_or(&[], |node| node.addresses.all()));
         }
-        // Another tenant must not be able to put itself behind a name of the asker's own.
+        // Another tenant must not be able to join a name of the asker's own.
         let own: Vec<Ipv4Addr> = addresses.iter().copied().filter(|address| self.is_own(*address)).collect();
         if !own.is_empty() {
             addresses = own;
@@ -107,25 +109,25 @@ impl<'t> Sight<'t> {
         ids.filter_map(move |id| self.table.records.get(id))
     }
 
-    /// Whether the asker may call whoever has the address.
+    /// Whether the asker may call the container with the address.
     fn sees(self, address: Ipv4Addr) -> bool {
         let Some(caller) = self.caller else { return true };
         self.table.owner(address).is_some_and(|record| may_call(caller, record))
     }
 
-    /// Whether who has the address is of the asker's tenant.
+    /// Whether the container with the address is of the asker's tenant.
     fn is_own(self, address: Ipv4Addr) -> bool {
         let Some(Caller::Container(caller)) = self.caller else { return false };
         self.table.owner(address).is_some_and(|record| record.tenant() == caller.tenant())
     }
 
-    /// The absolute primary name of who has the address, if the asker may call it.
+    /// The absolute primary name of the container with the address, if the asker may call it.
     #[must_use]
     pub fn reverse(self, address: Ipv4Addr) -> Option<Name> {
         self.table.reverse(address).filter(|_| self.sees(address))
     }
 
-    /// Whether the name means something that this asker must not know of.
+    /// Whether the name has a meaning that this asker must not learn.
     #[must_use]
     pub fn hides(self, wire: &[u8]) -> bool {
         self.caller.is_some()
@@ -133,7 +135,7 @@ impl<'t> Sight<'t> {
             && Sight::from(self.table).compute(wire).is_some()
     }
 
-    /// What a name means that [`Sight::lookup`] does not find.
+    /// The meaning of a name that [`Sight::lookup`] does not find.
     #[must_use]
     pub fn compute(self, wire: &[u8]) -> Option<Computed> {
         if let Some(task) = self.task_of_slave(wire) {
@@ -171,9 +173,9 @@ impl<'t> Sight<'t> {
         (!services.is_empty()).then_some(Computed::Services(services))
     }
 
-    /// As Mesos-DNS has it: `task.marathon.slave.mesos` is about the hosts of `task.marathon.mesos`.
+    /// In the style of Mesos-DNS: `task.marathon.slave.mesos` gives the hosts of `task.marathon.mesos`.
     fn task_of_slave(self, wire: &[u8]) -> Option<Vec<u8>> {
-        // Mostly nobody asks for such names, and every name that is not there comes by here.
+        // Such questions are rare, but every name that does not exist gets here.
         if self.table.hosts.is_empty() {
             return None;
         }
@@ -193,7 +195,8 @@ impl<'t> Sight<'t> {
         hosts
     }
 
-    /// As Mesos-DNS has it: `_task._tcp.marathon.mesos` is about `task.marathon.mesos`. Not in our own domain.
+    /// In the style of Mesos-DNS: `_task._tcp.marathon.mesos` gives the services of `task.marathon.mesos`. Not in our
+    /// own domain.
     fn task_s_services(self, task: &[u8], below: &[u8], is_it: impl Fn(&NamedPort) -> bool) -> Vec<Service> {
         if self.table.domain_of(below).is_none_or(|domain| domain == self.table.domain()) {
             return Vec::new();
@@ -241,7 +244,7 @@ fn address_of(label: &[u8]) -> Option<Ipv4Addr> {
     let text =
         std::str::from_utf8(label).ok().filter(|text| text.len() <= MAX_LABEL && !text.contains('.'))?;
     let address = text.replace('-', ".").parse().ok()?;
-    // One name for each, as it is written.
+    // One spelling only for each address.
     (label_of(address) == text).then_some(address)
 }
 

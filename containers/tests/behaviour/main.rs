@@ -1,0 +1,11 @@
+//! Containers behind a fake engine and on a fake host, with time that stands still until nothing else is to be done. Must
+//! never touch this machine's network.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod events;
+mod fake;
+mod host;
+mod lab;
+mod readiness;
+mod reconcile;

@@ -1,0 +1,17 @@
+//! News turned into routes, rules and virtual addresses; and the addresses that this host gives. Must never know of the
+//! engine or its containers: it is told of addresses and records.
+
+pub mod addresses;
+mod aside;
+pub mod blocks;
+pub mod follow;
+pub mod health;
+pub mod host;
+mod letter;
+pub mod policy;
+pub mod pool_claim;
+pub mod routes;
+pub mod settings;
+pub mod status;
+pub mod synced;
+pub mod vip;
