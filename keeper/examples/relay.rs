@@ -1,7 +1,7 @@
 //! A relay between two unix sockets, for measuring: `relay pump|splice|copy LISTEN CONNECT`.
 //!
-//! `pump` is the keeper's own pump; `splice` and `copy` are the plainest relays there are, a thread per direction that
-//! blocks. It must never be more than a yardstick: no errors are told.
+//! `pump` is the keeper's own pump; `splice` and `copy` are the simplest possible relays: one blocking thread per
+//! direction. It must never be more than a yardstick: it reports no errors.
 
 use rustix::net::{Shutdown, shutdown};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};

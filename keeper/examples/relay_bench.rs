@@ -1,6 +1,6 @@
 //! Measures relays side by side: `relay_bench RELAY_BINARY [ROUNDS]`. Throughput, CPU per GB, round trips.
 //!
-//! It must never be read as absolute figures: only ratios within one run hold.
+//! Its figures must never be read as absolute: only ratios within one run hold.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -1,7 +1,7 @@
 //! Takes the listening sockets that a service manager hands over (sd_listen_fds(3)).
 //!
-//! It must never touch a descriptor that was not announced for this very process, and never a socket's file: that is
-//! the service manager's, who keeps it while we are away.
+//! It must never touch a descriptor that was not announced to this very process, and never unlink a socket file: the
+//! files belong to the service manager, which keeps them across our restarts.
 
 use crate::error::Error;
 use crate::saved::{STATE_ENV, TRIAL_ENV};
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 /// `SD_LISTEN_FDS_START`.
 const FIRST: RawFd = 3;
-/// More than anybody hands over; a larger number is a mistake.
+/// More than any service manager hands over; a larger number is a mistake.
 const MOST: usize = 1000;
 
 /// A listening unix stream socket that was handed over.
@@ -23,32 +23,33 @@ const MOST: usize = 1000;
 pub struct Given {
     /// `FileDescriptorName=` of its socket unit.
     pub name: String,
-    /// Where it is bound.
+    /// The path that it is bound to.
     pub path: PathBuf,
     /// The socket.
     pub fd: OwnedFd,
 }
 
-/// Whether this process goes on from a former image of its keeper, which has left it all its sockets.
+/// Whether this process continues a former image of its keeper, which left it all its sockets.
 #[must_use]
 pub fn is_successor() -> bool {
     env::var_os(STATE_ENV).is_some() || env::var_os(TRIAL_ENV).is_some()
 }
 
-/// The sockets that were handed over to this process; none if `$LISTEN_PID` is another's. To be called once, before
-/// anything is opened. The variables stay, as only this process could take them for its own; no child is given them.
+/// The sockets handed over to this process; empty if `$LISTEN_PID` names another process. Call it once, before anything
+/// else is opened. The variables stay set, as only this process can mistake them for its own: child processes do not
+/// inherit them.
 ///
 /// # Errors
-/// `Given` if what was handed over is not what was announced, or anything but listening unix stream sockets.
+/// `Given` if the descriptors do not match the announcement, or are anything but listening unix stream sockets.
 pub fn take() -> Result<Vec<Given>, Error> {
     if is_successor() {
-        // The former image has taken them; what has these numbers now is something else.
+        // The former image took them; these descriptor numbers now belong to something else.
         return Ok(Vec::new());
     }
     let value = |name: &str| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let (pid, count, names) = (value("LISTEN_PID"), value("LISTEN_FDS"), value("LISTEN_FDNAMES"));
     let names = announced(pid.as_deref(), count.as_deref(), names.as_deref())?;
-    // All of them first: who is refused must not leave others open for children.
+    // Own all of them first: an error for one must not leave the others open for child processes.
     let fds = (FIRST..).zip(&names).map(|(number, name)| own(number, name)).collect::<Result<Vec<_>, _>>()?;
     names.into_iter().zip(fds).map(|(name, fd)| describe(name, fd)).collect()
 }
@@ -56,8 +57,7 @@ pub fn take() -> Result<Vec<Given>, Error> {
 /// The names of the sockets that these variables announce to us, in the order of their descriptors.
 fn announced(pid: Option<&str>, count: Option<&str>, names: Option<&str>) -> Result<Vec<String>, Error> {
     let (Some(pid), Some(count)) = (pid, count) else { return Ok(Vec::new()) };
-    let pid: u32 =
-        pid.parse().map_err(|_| Error::Given(format!("LISTEN_PID={pid} is not a process's number")))?;
+    let pid: u32 = pid.parse().map_err(|_| Error::Given(format!("LISTEN_PID={pid} is not a process id")))?;
     if pid != std::process::id() {
         return Ok(Vec::new());
     }
@@ -71,12 +71,12 @@ fn announced(pid: Option<&str>, count: Option<&str>, names: Option<&str>) -> Res
     Ok(names)
 }
 
-/// A descriptor that was announced, close-on-exec.
+/// Takes ownership of an announced descriptor and makes it close-on-exec.
 fn own(number: RawFd, name: &str) -> Result<OwnedFd, Error> {
-    // SAFETY: only borrowed to ask whether it is open, which is safe to ask of any number.
+    // SAFETY: only borrowed to check that it is open, which is safe for any number.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     fcntl_getfd(borrowed).map_err(|_| Error::Given(format!("descriptor {number} ({name}) is not open")))?;
-    // SAFETY: it is open, and whoever started us has announced that it is ours; `take` is called once.
+    // SAFETY: it is open, and the service manager announced it as ours; `take` is called once.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     fcntl_setfd(&fd, FdFlags::CLOEXEC).map_err(Error::os("close-on-exec"))?;
     Ok(fd)

@@ -1,8 +1,8 @@
-//! Makes the listening sockets, and the lock that keeps a second keeper out.
+//! Creates the listening sockets, and the lock that keeps a second keeper out.
 //!
-//! It must never leave a path without a socket where there was one, and never take a path from somebody who answers
-//! there. Nor does anything here unlink a socket at the end: a stale file costs nothing (the next start replaces it),
-//! while unlinking could hit the socket of a successor who has bound the same path meanwhile.
+//! It must never leave a path without a socket where there was one, and never take over a path on which another process
+//! answers. Nor does it unlink a socket on exit: a stale file costs nothing (the next start replaces it), while
+//! unlinking could remove the socket of a successor that has bound the same path meanwhile.
 
 use crate::error::Error;
 use crate::plan::{Listener, ListenerKind};
@@ -18,17 +18,20 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// The kernel cuts this to /proc/sys/net/core/somaxconn. Long, as connections wait here while there is no worker.
+/// The kernel caps this at /proc/sys/net/core/somaxconn. Long, because connections queue here while there is no worker.
 const BACKLOG: i32 = 65_535;
-/// The time in which the worker of a killed keeper leaves.
+/// Bytes that a UDP socket holds while no worker reads. A query takes about a kilobyte in the kernel, so this is seconds of
+/// thousands of queries.
+const UDP_BUFFER: usize = 8 << 20;
+/// How long the worker of a killed keeper needs to leave.
 const ORPHAN_LEAVES: Duration = Duration::from_secs(2);
 /// `sizeof(sun_path)` less the final zero.
 const PATH_MAX: usize = 107;
 
-/// Makes the runtime directory and locks it for as long as the descriptor (or a duplicate) is open.
+/// Creates the runtime directory and locks it for as long as the descriptor (or a duplicate) is open.
 ///
 /// # Errors
-/// `Locked` if another keeper has it; else what the kernel said.
+/// `Locked` if another keeper holds the lock; otherwise the kernel's error.
 pub(crate) fn lock(runtime_dir: &Path) -> Result<OwnedFd, Error> {
     fs::DirBuilder::new()
         .recursive(true)
@@ -45,11 +48,11 @@ pub(crate) fn lock(runtime_dir: &Path) -> Result<OwnedFd, Error> {
     }
 }
 
-/// Makes one socket: non-blocking, close-on-exec. Waits a little for a socket that is in use: when a keeper was killed,
-/// its worker still has the sockets until it notices.
+/// Creates one socket: non-blocking, close-on-exec. Waits briefly while the socket is in use: after a keeper is killed,
+/// its worker holds the sockets until it notices.
 ///
 /// # Errors
-/// Says which listener and why.
+/// Names the listener and the reason.
 pub(crate) fn bind(listener: &Listener) -> Result<(String, OwnedFd), Error> {
     let deadline = Instant::now() + ORPHAN_LEAVES;
     loop {
@@ -67,7 +70,7 @@ fn bind_now(listener: &Listener) -> Result<OwnedFd, Error> {
         ListenerKind::Tcp(address) => named(name, address, tcp(*address)),
         ListenerKind::Udp(address) => named(name, address, udp(*address)),
         ListenerKind::Memory => named(name, "memory", memory(name)),
-        // A duplicate is close-on-exec, and shares whether it blocks.
+        // A duplicate is close-on-exec, but shares O_NONBLOCK with the original.
         ListenerKind::Given(fd) => named(
             name,
             "a given socket",
@@ -80,7 +83,7 @@ fn named<T>(name: &str, address: impl ToString, result: io::Result<T>) -> Result
     result.map_err(|source| Error::Listen { name: name.to_owned(), address: address.to_string(), source })
 }
 
-/// A unix stream socket at `path`, ready before it can be seen there.
+/// A unix stream socket at `path`; it accepts connections before it becomes visible there.
 ///
 /// # Errors
 /// `PathTooLong`, `InUse`, `NotASocket`, or `Listen`.
@@ -97,7 +100,7 @@ pub(crate) fn unix(name: &str, path: &Path, mode: u32, owner: (u32, u32)) -> Res
     named(name, &address, unix_by_rename(path, mode, owner))
 }
 
-/// Whether somebody listens there. A full queue (EAGAIN) is somebody too.
+/// Whether a process listens on that path. A full queue (EAGAIN) counts as an answer.
 fn answers(path: &Path) -> io::Result<bool> {
     let probe = socket(AddressFamily::UNIX, SocketType::STREAM)?;
     match rustix::net::connect(&probe, &SocketAddrUnix::new(path)?) {
@@ -107,8 +110,8 @@ fn answers(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Binds under a temporary name, sets mode and owner, listens, and only then renames: connections reach the inode,
-/// so the name under which it was bound does not matter to them (`getsockname` shows the temporary one).
+/// Binds under a temporary name, sets mode and owner, listens, and only then renames: connections reach the inode, so
+/// the name it was bound under does not matter to them (`getsockname` shows the temporary one).
 fn unix_by_rename(path: &Path, mode: u32, (uid, gid): (u32, u32)) -> io::Result<OwnedFd> {
     let (Some(parent), Some(file)) = (path.parent(), path.file_name()) else {
         return Err(Errno::INVAL.into());
@@ -119,11 +122,11 @@ fn unix_by_rename(path: &Path, mode: u32, (uid, gid): (u32, u32)) -> io::Result<
     let temporary = format!(".keeper-{}", std::process::id());
     let _ = rustix::fs::unlinkat(&directory, &*temporary, AtFlags::empty());
     let fd = socket(AddressFamily::UNIX, SocketType::STREAM)?;
-    // By way of /proc the temporary path stays short, however long the final one is.
+    // Through /proc the temporary path stays short, however long the final one is.
     let through = format!("/proc/self/fd/{}/{temporary}", directory.as_raw_fd());
     rustix::net::bind(&fd, &SocketAddrUnix::new(&*through)?)?;
     let result = (|| {
-        // The owner first: changing it may clear mode bits.
+        // The owner first: chown may clear mode bits.
         let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         rustix::fs::chownat(&directory, &*temporary, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
         rustix::fs::chmodat(&directory, &*temporary, Mode::from_raw_mode(mode), AtFlags::empty())?;
@@ -148,6 +151,10 @@ fn tcp(address: SocketAddr) -> io::Result<OwnedFd> {
 
 fn udp(address: SocketAddr) -> io::Result<OwnedFd> {
     let fd = inet(address, SocketType::DGRAM)?;
+    // More than net.core.rmem_max needs CAP_NET_ADMIN; without it as much as that allows is better than the default.
+    if sockopt::set_socket_recv_buffer_size_force(&fd, UDP_BUFFER).is_err() {
+        let _ = sockopt::set_socket_recv_buffer_size(&fd, UDP_BUFFER);
+    }
     rustix::net::bind(&fd, &address)?;
     Ok(fd)
 }
@@ -156,7 +163,7 @@ fn memory(name: &str) -> io::Result<OwnedFd> {
     Ok(rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)?)
 }
 
-/// A socket that may be bound to an address which does not exist yet: the worker adds it later.
+/// A socket that can be bound to an address which does not exist yet: the worker adds it later.
 fn inet(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     let fd = match address {
         SocketAddr::V4(_) => socket(AddressFamily::INET, kind)?,

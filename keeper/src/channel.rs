@@ -5,6 +5,7 @@
 //!
 //! It must never leak a descriptor that came with a bad packet, and never trust a length.
 
+use crate::shared::board::RawPacket;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::net::{
@@ -19,7 +20,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-/// The largest packet. Well below the default socket buffer (212,992), which bounds a packet.
+/// The largest packet. Well below the default socket buffer (212,992), which limits a packet.
 pub(crate) const PACKET_MAX: usize = 64 << 10;
 /// The kernel takes at most 253 descriptors in one message (SCM_MAX_FD).
 pub(crate) const FDS_MAX: usize = 200;
@@ -29,14 +30,14 @@ const HEADER: usize = 8;
 const IN_MEMFD: u8 = 1;
 const SCM_MAX_FD: usize = 253;
 
-/// What came.
+/// The result of one receive.
 #[derive(Debug)]
 pub(crate) enum Received<T> {
     /// A packet.
     Packet(Packet<T>),
-    /// Something that is no packet; why.
+    /// Bytes that are not a valid packet, with the reason.
     Garbage(String),
-    /// The other side is gone, and all that it said was read.
+    /// The peer is gone, and everything it sent has been read.
     Closed,
 }
 
@@ -48,23 +49,35 @@ pub(crate) struct Packet<T> {
     pub(crate) fds: Vec<OwnedFd>,
 }
 
-/// Sends one packet or nothing.
+/// Sends one packet whole, or nothing.
 ///
 /// # Errors
-/// `WouldBlock` if the other side's queue is full.
+/// `WouldBlock` if the peer's queue is full.
 pub(crate) fn send<T: Serialize>(
     socket: BorrowedFd<'_>,
     head: &T,
     bytes: &[&[u8]],
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
+    let (packet, memfd) = encode(head, bytes)?;
+    let mut all_fds = fds.to_vec();
+    all_fds.extend(memfd.as_ref().map(AsFd::as_fd));
+    if all_fds.len() > SCM_MAX_FD {
+        return Err(Errno::MSGSIZE.into());
+    }
+    send_raw(socket, &packet, &all_fds)
+}
+
+/// The packet as it is sent, and the memfd for its last descriptor if its bytes are in one.
+///
+/// # Errors
+/// A head that does not fit, or no memory.
+pub(crate) fn encode<T: Serialize>(head: &T, bytes: &[&[u8]]) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     let head = serde_json::to_vec(head)?;
     let length: usize = bytes.iter().map(|part| part.len()).sum();
     let inline = HEADER + head.len() + length <= PACKET_MAX;
     let memfd = if inline { None } else { Some(to_memfd(bytes)?) };
-    let mut all_fds = fds.to_vec();
-    all_fds.extend(memfd.as_ref().map(AsFd::as_fd));
-    if HEADER + head.len() > PACKET_MAX || all_fds.len() > SCM_MAX_FD {
+    if HEADER + head.len() > PACKET_MAX {
         return Err(Errno::MSGSIZE.into());
     }
     let mut packet = Vec::with_capacity(HEADER + head.len() + if inline { length } else { 0 });
@@ -75,7 +88,7 @@ pub(crate) fn send<T: Serialize>(
     if inline {
         bytes.iter().for_each(|part| packet.extend_from_slice(part));
     }
-    send_raw(socket, &packet, &all_fds)
+    Ok((packet, memfd))
 }
 
 /// Sends bytes and descriptors as they are.
@@ -101,23 +114,23 @@ fn to_memfd(bytes: &[&[u8]]) -> io::Result<OwnedFd> {
     for part in bytes {
         file.write_all(part)?;
     }
-    // The reader relies on it that the size which it saw stays.
+    // The reader relies on the size staying as it saw it.
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
     Ok(file.into())
 }
 
-/// Receives one packet, if there is one. `buffer` has at least `PACKET_MAX` bytes; bytes in a memfd are taken up to
-/// `most`.
+/// Receives one packet, if one is waiting. `buffer` has at least `PACKET_MAX` bytes; up to `most` bytes are taken from
+/// a memfd.
 ///
 /// # Errors
-/// What the kernel said, other than that nothing is there.
+/// The kernel's error, except for an empty queue.
 pub(crate) fn receive<T: DeserializeOwned>(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
     most: usize,
 ) -> io::Result<Option<Received<T>>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SCM_MAX_FD))];
-    // Descriptors that are not taken out of it are closed when it is dropped, also after a truncation.
+    // Descriptors that are not taken out of it are closed when it is dropped, even after a truncation.
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let message = loop {
@@ -125,7 +138,8 @@ pub(crate) fn receive<T: DeserializeOwned>(
             Ok(message) => break message,
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => return Ok(None),
-            Err(Errno::CONNRESET) => return Ok(Some(Received::Closed)),
+            // The peer ended with something of ours unread. What it said before is still to be read.
+            Err(Errno::CONNRESET) => {}
             Err(error) => return Err(error.into()),
         }
     };
@@ -135,23 +149,31 @@ pub(crate) fn receive<T: DeserializeOwned>(
             fds.extend(rights);
         }
     }
-    if message.bytes == 0 && fds.is_empty() && is_closed(socket) {
-        return Ok(Some(Received::Closed));
-    }
-    if message.flags.contains(ReturnFlags::CTRUNC) {
-        // This process has no room for more descriptors: the kernel has closed those that did not fit.
-        return Ok(Some(Received::Garbage("its descriptors did not fit".to_owned())));
-    }
-    if message.flags.contains(ReturnFlags::TRUNC) {
-        return Ok(Some(Received::Garbage("longer than a packet may be".to_owned())));
-    }
-    Ok(Some(match parse(&buffer[..message.bytes.min(buffer.len())], fds, most) {
-        Ok(packet) => Received::Packet(packet),
-        Err(reason) => Received::Garbage(reason),
-    }))
+    let is_cut = message.flags.intersects(ReturnFlags::CTRUNC | ReturnFlags::TRUNC);
+    let bytes = &buffer[..message.bytes.min(buffer.len())];
+    Ok(Some(understand(socket, RawPacket { bytes, fds, is_cut }, most)))
 }
 
-/// An empty packet and the end read alike: only poll(2) tells them apart.
+/// Makes sense of what was received on that socket.
+pub(crate) fn understand<T: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+    raw: RawPacket<'_>,
+    most: usize,
+) -> Received<T> {
+    if raw.bytes.is_empty() && raw.fds.is_empty() && is_closed(socket) {
+        return Received::Closed;
+    }
+    if raw.is_cut {
+        // The kernel closed the descriptors for which this process has no room.
+        return Received::Garbage("it did not fit, or its descriptors did not".to_owned());
+    }
+    match parse(raw.bytes, raw.fds, most) {
+        Ok(packet) => Received::Packet(packet),
+        Err(reason) => Received::Garbage(reason),
+    }
+}
+
+/// An empty packet and end of file read alike: only poll(2) tells them apart.
 fn is_closed(socket: BorrowedFd<'_>) -> bool {
     let mut polled = [rustix::event::PollFd::from_borrowed_fd(socket, rustix::event::PollFlags::RDHUP)];
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -168,7 +190,7 @@ fn parse<T: DeserializeOwned>(
         return Err("shorter than a header".to_owned());
     };
     if header[..3] != MAGIC {
-        return Err("no packet of this protocol".to_owned());
+        return Err("not a packet of this protocol".to_owned());
     }
     let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
     let Some((head, bytes)) = rest.split_at_checked(length) else {
@@ -184,7 +206,7 @@ fn parse<T: DeserializeOwned>(
     Ok(Packet { head, bytes, fds })
 }
 
-/// Only a sealed memfd is read: any other file could change its size, or keep us waiting.
+/// Reads only a sealed memfd: any other file could change its size, or block us.
 fn from_memfd(memfd: OwnedFd, most: usize) -> io::Result<Vec<u8>> {
     if !fcntl_get_seals(&memfd)?.contains(SealFlags::SHRINK) {
         return Err(Errno::PERM.into());

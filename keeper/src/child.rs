@@ -1,12 +1,13 @@
-//! Starts child processes, and keeps the last line that they said before they could serve.
+//! Starts child processes, and keeps the last line that each prints before it is ready.
 //!
-//! It must never give a child more descriptors than stdin, stdout, stderr and the one that it is to have.
+//! It must never give a child more descriptors than stdin, stdout, stderr and the one meant for it.
 
 use crate::plan::Program;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsRawFd;
 use rustix::fs::OFlags;
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open, waitpid};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,7 +16,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// What systemd gives to us alone, and what former images of this keeper left for it.
+/// What systemd gives to the keeper alone, and what former images of the keeper leave for their successor.
 const NOT_INHERITED: [&str; 7] = [
     "NOTIFY_SOCKET",
     "LISTEN_PID",
@@ -25,13 +26,13 @@ const NOT_INHERITED: [&str; 7] = [
     "SELVEDGE_KEEPER_STATE",
     "SELVEDGE_KEEPER_TRIAL",
 ];
-/// A line of a child is kept up to this length.
+/// A child's line is kept up to this length.
 const LINE_MAX: usize = 1000;
 
-/// Starts a program with one of our descriptors. Returns its pid and the reading end of its stderr.
+/// Starts a program with one of our descriptors. Returns its pid and the read end of its stderr.
 ///
 /// # Errors
-/// What the kernel said to the exec: not found, not executable, another architecture (`ENOEXEC`).
+/// The kernel's error from exec: not found, not executable, another architecture (`ENOEXEC`).
 pub(crate) fn spawn(
     program: &Program,
     env: &[(&str, String)],
@@ -39,7 +40,7 @@ pub(crate) fn spawn(
 ) -> io::Result<(Pid, Capture)> {
     let (reader, writer) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK)?;
-    // Only our end: a child does not expect a stderr that refuses to take its words.
+    // Only our end: a child does not expect writes to its stderr to fail with EAGAIN.
     rustix::io::ioctl_fionbio(&writer, false)?;
     let number = pass.as_raw_fd();
     let mut command = Command::new(&program.exe);
@@ -50,14 +51,14 @@ pub(crate) fn spawn(
     for (name, value) in env {
         command.env(name, value);
     }
-    // Its own process group: Ctrl-C is for the keeper, who tells its children in order.
+    // A process group of its own: Ctrl-C is for the keeper, which stops its children in order.
     command.process_group(0);
-    // SAFETY: between fork and exec only system calls are made that are safe there: fcntl and sigprocmask. The
-    // descriptor is open then, as the parent holds it until `spawn` is done.
+    // SAFETY: between fork and exec the child makes only async-signal-safe system calls: fcntl and sigprocmask. The
+    // descriptor is open then, as the parent holds it until `spawn` returns.
     unsafe {
         command.pre_exec(move || {
             fcntl_setfd(BorrowedFd::borrow_raw(number), FdFlags::empty())?;
-            // The signals that we take by signalfd are blocked here, and would stay so.
+            // We block the signals that we take by signalfd; the child would inherit the mask.
             nix::sys::signal::SigSet::empty().thread_set_mask()?;
             Ok(())
         });
@@ -68,21 +69,21 @@ pub(crate) fn spawn(
     Ok((pid, Capture::new(reader)))
 }
 
-/// execvp(3), which std uses, has /bin/sh read what the kernel does not recognise: a binary of another architecture as
-/// a script. So that is told before.
+/// execvp(3), which std uses, hands what the kernel does not recognise to /bin/sh: a binary of another architecture
+/// would run as a script. So check beforehand.
 fn is_executable_here(exe: &Path) -> io::Result<()> {
-    /// Bytes of an ELF header up to and with `e_machine`, and those of them that tell the architecture.
+    /// The bytes of an ELF header up to and including `e_machine`, and those of them that name the architecture.
     const HEADER: usize = 20;
     const TELLING: [usize; 8] = [0, 1, 2, 3, 4, 5, 18, 19];
     let read = |path: &Path| {
         let mut header = [0; HEADER];
-        // Opening a FIFO would wait for its writer.
+        // Opening a FIFO would block until a writer appears.
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let opened = File::options().read(true).custom_flags(flags).open(path);
         opened.and_then(|mut file| file.read(&mut header)).map(|_| header)
     };
     let header = match read(exe) {
-        // Some files may be executed and not read: the exec itself will tell.
+        // Some files can be executed but not read: let exec itself report that.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
         header => header?,
     };
@@ -93,19 +94,33 @@ fn is_executable_here(exe: &Path) -> io::Result<()> {
     Err(Errno::NOEXEC.into())
 }
 
-/// Ends a child for good.
+/// Sends SIGKILL to a child.
 pub(crate) fn kill(pid: Pid) {
     let _ = kill_process(pid, Signal::KILL);
 }
 
-/// If that child has ended: how, in words.
+/// How that child ended, in words; none while it runs.
 pub(crate) fn ended(pid: Pid) -> Option<String> {
     match waitpid(Some(pid), WaitOptions::NOHANG) {
         Ok(Some((_, status))) => Some(describe(status)),
         Ok(None) | Err(Errno::INTR) => None,
-        // Not our child, or not any more.
+        // Not our child, or already reaped.
         Err(_) => Some("is gone".to_owned()),
     }
+}
+
+/// The same for a process that may be the child of a keeper that was killed: how it ended is told to its parent only.
+pub(crate) fn ended_by(pid: Pid, process: BorrowedFd<'_>) -> Option<String> {
+    let how = ended(pid)?;
+    let mut polled = [PollFd::from_borrowed_fd(process, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let is_over = poll(&mut polled, Some(&now)).is_ok_and(|count| count > 0);
+    is_over.then_some(how)
+}
+
+/// A descriptor that becomes readable when that process ends; none where the kernel is too old (before 5.3).
+pub(crate) fn process(pid: Pid) -> Option<OwnedFd> {
+    pidfd_open(pid, PidfdFlags::empty()).ok()
 }
 
 fn describe(status: WaitStatus) -> String {
@@ -116,9 +131,9 @@ fn describe(status: WaitStatus) -> String {
     }
 }
 
-/// The stderr of a child until it serves: passed on, and its last line kept.
+/// A child's stderr until it is ready: passed on, with its last line kept.
 pub(crate) struct Capture {
-    /// None after its end.
+    /// None after end of file.
     fd: Option<OwnedFd>,
     line: Vec<u8>,
     last: String,
@@ -129,15 +144,15 @@ impl Capture {
         Capture { fd: Some(fd), line: Vec::new(), last: String::new() }
     }
 
-    /// What to watch, until its end.
+    /// The descriptor to watch, until end of file.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().map(AsFd::as_fd)
     }
 
-    /// Reads what is there.
+    /// Reads what is available.
     pub(crate) fn read(&mut self) {
         let mut buffer = [0; 4096];
-        // A bound, as a child could write faster than we read.
+        // Bounded, as a child could write faster than we read.
         for _ in 0..16 {
             let Some(fd) = &self.fd else { return };
             match rustix::io::read(fd, &mut buffer) {

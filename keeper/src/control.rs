@@ -1,6 +1,6 @@
-//! Asking a running keeper for something: `RUNTIME_DIR/keeper.sock`, a line to it, lines back.
+//! Asks a running keeper to do something: `RUNTIME_DIR/keeper.sock`, one line to it, lines back.
 //!
-//! It must never be needed for the keeper to work: who can reach that socket is root already.
+//! The keeper must never need it to work. Only root can connect to that socket.
 
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
@@ -11,30 +11,31 @@ use std::time::Duration;
 
 /// The socket's name in the runtime directory.
 pub const CONTROL_SOCKET: &str = "keeper.sock";
-/// How a last line begins that tells of success.
+/// Prefix of a last line that reports success.
 pub(crate) const OK: &str = "ok ";
-/// How a last line begins that tells of failure.
+/// Prefix of a last line that reports failure.
 pub(crate) const FAILED: &str = "failed: ";
-/// The keeper answers on its own account; this is beyond the timeout of the upgrade itself.
+/// How long the keeper may take to answer, beyond the timeout of the upgrade itself.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What an upgrade shall do.
+/// What an upgrade should do.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UpgradeRequest {
-    /// The binary to start; else the path that the keeper was started with.
+    /// The binary to start; by default the path that the keeper was started with.
     pub binary: Option<PathBuf>,
-    /// The time until it must be ready, in milliseconds; else the keeper's own.
+    /// The time in which it must be ready, in milliseconds; by default the keeper's own limit.
     pub timeout_ms: Option<u64>,
     /// Replace the keeper itself, in place, instead of its worker.
     pub keeper: bool,
 }
 
-/// Asks the keeper of that runtime directory for an upgrade, and waits for its end. Each line of progress is given to `tell`
-/// as it comes. Returns the last line.
+/// Asks the keeper of that runtime directory for an upgrade, and waits until it has finished. Passes each line of
+/// progress to `tell` as it arrives. Returns the last line.
 ///
 /// # Errors
-/// `NoKeeper` if nobody answers; `Upgrade` with the reason if the upgrade failed: what ran before goes on then.
+/// `NoKeeper` if there is no answer; `Upgrade` with the reason if the upgrade failed: then the old process keeps
+/// running.
 pub fn request_upgrade(
     runtime_dir: &Path,
     request: &UpgradeRequest,
@@ -55,10 +56,10 @@ pub fn request_upgrade(
     }
 }
 
-/// Asks the keeper of that runtime directory about itself, past any worker.
+/// Asks the keeper of that runtime directory for its status, without going through a worker.
 ///
 /// # Errors
-/// `NoKeeper` if nobody answers.
+/// `NoKeeper` if there is no answer.
 pub fn request_status(runtime_dir: &Path) -> Result<crate::status::Snapshot, Error> {
     let line = ask(runtime_dir, "status", PATIENCE)?.next_line()?;
     serde_json::from_str(&line).map_err(|error| Error::Garbled(error.to_string()))

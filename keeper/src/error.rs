@@ -1,4 +1,4 @@
-//! What can go wrong, as messages for people.
+//! What can go wrong, worded for operators.
 //!
 //! It must never hold descriptors: those travel beside the error, so that the caller still owns them.
 
@@ -8,60 +8,60 @@ use std::path::PathBuf;
 /// Everything that can fail here.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// `sun_path` has 108 bytes, one of them for the final zero.
+    /// `sun_path` has 108 bytes, one of them for the terminating zero.
     #[error("socket path {} is {} bytes long; the kernel allows at most 107", .0.display(), .0.as_os_str().len())]
     PathTooLong(PathBuf),
-    /// Somebody accepts connections on that path.
+    /// Another process accepts connections on that path.
     #[error("{} is in use: another process answers there", .0.display())]
     InUse(PathBuf),
-    /// A bind mount of a path that did not exist leaves a directory there, for instance.
+    /// For instance, a bind mount of a path that did not exist leaves a directory there.
     #[error("{} exists and is not a socket; remove it first", .0.display())]
     NotASocket(PathBuf),
-    /// A listening socket could not be made.
+    /// A listening socket could not be created.
     #[error("cannot listen on {address} ({name}): {source}")]
     Listen {
         /// The listener's name.
         name: String,
-        /// Where it should have listened.
+        /// The address that it should listen on.
         address: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The service manager handed over something else than listening sockets.
+    /// The service manager handed over something other than listening sockets.
     #[error("socket activation: {0}")]
     Given(String),
     /// One keeper per runtime directory.
     #[error("another keeper is running in {}", .0.display())]
     Locked(PathBuf),
-    /// A call to the kernel failed.
+    /// A system call failed.
     #[error("{what}: {source}")]
     Os {
-        /// What was tried.
+        /// The attempted operation.
         what: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The first worker could not be started, or refused its configuration.
     #[error("the worker did not start: {0}")]
     Worker(String),
-    /// No keeper is at the other end.
+    /// There is no keeper at the other end.
     #[error("no keeper: {0}")]
     NoKeeper(String),
-    /// The other side speaks another protocol.
+    /// The peer speaks another protocol.
     #[error("the keeper speaks protocol {theirs}, this binary {ours}")]
     Protocol {
-        /// The other side's protocol.
+        /// The peer's protocol.
         theirs: u32,
         /// Ours.
         ours: u32,
     },
-    /// An upgrade failed; what ran before goes on.
+    /// An upgrade failed; the old process keeps running.
     #[error("{0}")]
     Upgrade(String),
-    /// The other side said something that we don't understand.
+    /// The peer sent something that we do not understand.
     #[error("unintelligible message: {0}")]
     Garbled(String),
-    /// The other side's queue is full: wait until the control socket is writable, and try again.
+    /// The peer's queue is full: wait until the control socket is writable, and try again.
     #[error("the keeper's queue is full")]
     QueueFull,
     /// More bytes than the protocol carries.
@@ -69,18 +69,18 @@ pub enum Error {
     TooLong {
         /// What is too long.
         what: &'static str,
-        /// How long it is.
+        /// Its length.
         bytes: usize,
-        /// How long it may be.
+        /// The limit.
         most: usize,
     },
-    /// The state of the keeper's former image can't be taken over.
+    /// The state of the keeper's former image cannot be taken over.
     #[error("cannot take over the former keeper's state: {0}")]
     State(String),
 }
 
 impl Error {
-    /// Whether somebody else has that socket now.
+    /// Whether another process holds that socket now.
     pub(crate) fn is_in_use(&self) -> bool {
         match self {
             Error::InUse(_) => true,
@@ -89,7 +89,7 @@ impl Error {
         }
     }
 
-    /// For `map_err`: a failed call with what it was for.
+    /// For `map_err`: names the operation that failed.
     pub(crate) fn os<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Error {
         move |source| Error::Os { what, source: source.into() }
     }

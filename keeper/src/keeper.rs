@@ -1,13 +1,22 @@
-//! The keeper: one thread, one epoll loop, and all state in one struct, so that it can be listed between two turns.
+//! The keeper: one thread, one epoll loop, and all state in one struct, so that it can be saved between two turns.
 //!
-//! It must never wait anywhere but in `Poller::wait`, and never end because of what a worker, a client or an engine does.
+//! It must never wait anywhere but in `Poller::wait`, and never exit because of what a worker, a client or an engine
+//! does.
 
+mod accepting;
+mod answers;
+mod clients;
 mod handover;
 mod lingering;
+mod marks;
 mod messages;
+mod recording;
 mod requests;
 mod resume;
+mod snapshot;
+mod standby;
 mod succession;
+mod trial;
 mod upgrade;
 mod workers;
 
@@ -15,31 +24,38 @@ use crate::bind;
 use crate::channel::PACKET_MAX;
 use crate::control::CONTROL_SOCKET;
 use crate::error::Error;
+use crate::keeper::clients::Clients;
 use crate::keeper::handover::Handover;
+use crate::keeper::marks::Recorded;
 use crate::keeper::requests::Requests;
-use crate::keeper::succession::Successor;
-use crate::keeper::upgrade::Upgrade;
+use crate::keeper::trial::{Successor, Upgrade};
 use crate::notify::notify;
 use crate::plan::{Plan, Program};
 use crate::poller::{Happening, Interest, Poller, Token};
 use crate::pump::Pump;
 use crate::saved::{Loaded, STATE_ENV, TRIAL_ENV, TRIAL_OK};
-use crate::status::{Snapshot, StreamStatus, WorkerStatus};
-use crate::worker::{Phase, Worker};
-use nix::sys::signal::{SigSet, Signal};
+use crate::second::Seconds;
+use crate::shared::Shared;
+use crate::status::Counts;
+use crate::takeover;
+use crate::worker::Worker;
+use nix::sys::signal::{SigHandler, SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Descriptors that streams may not have: for sockets, workers, pipes, upgrades.
+/// Descriptors that streams must leave free: for sockets, workers, pipes, upgrades.
 const RESERVED_FDS: usize = 512;
 /// The keeper's own: epoll, signals, lock, control socket, standard streams.
 const FEW_FDS: usize = 16;
-/// What the limit of descriptors is raised to where that is allowed.
+/// What the descriptor limit is raised to where that is allowed.
 const WANTED_FDS: u64 = 262_144;
+/// Where the limit is higher than this, not all of it is used for streams.
+const MOST_FDS: usize = 4 << 20;
 
-/// How the keeper stands towards its own end.
+/// Shutdown state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stopping {
     No,
@@ -49,17 +65,6 @@ enum Stopping {
     Now,
 }
 
-/// Counters for status.
-#[derive(Debug, Default, Clone, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub(crate) struct Counts {
-    worker_deaths: u64,
-    upgrades: u64,
-    streams_refused: u64,
-    garbled: u64,
-    reexecs: u64,
-}
-
 /// All state.
 struct Keeper {
     plan: Plan,
@@ -67,42 +72,55 @@ struct Keeper {
     signals: SignalFd,
     lock: OwnedFd,
     listeners: Vec<(String, OwnedFd)>,
+    /// What a successor finds after a kill.
+    shared: Rc<Shared>,
     pump: Pump,
     workers: Vec<Worker>,
     next_worker: u32,
-    /// The worker that serves, or is to serve when it is ready.
+    /// The worker that serves, or that will serve once it is ready.
     serving: Option<u32>,
     /// The upgrade under way, if there is one.
     upgrade: Option<Upgrade>,
-    /// The trial of the keeper's next image, if there is one.
+    /// The trial run of the keeper's next image, if one is under way.
     successor: Option<Successor>,
-    /// What a worker that died is started again from.
+    /// The program that replaces a worker that died.
     program: Program,
     requests: Requests,
-    /// How often in a row workers died soon; decides the pause.
+    /// How many workers in a row died before they were ready; decides the pause.
     failures: usize,
     respawn_at: Option<Instant>,
     /// True once any worker was ready.
     was_ready: bool,
     handover: Handover,
+    clients: Clients,
+    /// The listeners of accepted clients are watched.
+    accepting: bool,
+    recorded: Recorded,
+    /// None where the kernel is too old.
+    seconds: Option<Seconds>,
+    /// When to start another second.
+    second_at: Option<Instant>,
+    second_since: Instant,
+    /// The process for which the second's file is away, and until when at most.
+    hidden_from: Option<(Pid, Instant)>,
     counts: Counts,
     since: Instant,
     stopping: Stopping,
-    /// Streams shall outlive us.
+    /// Streams outlive this process.
     lingers: bool,
     fd_limit: usize,
     buffer: Box<[u8]>,
 }
 
-/// Binds the plan's sockets, starts a worker, and goes on until SIGTERM or SIGINT: a first one stops the workers and gives
-/// streams the plan's grace; a second one ends at once. SIGQUIT stops the workers, and leaves the streams to a process
-/// that ends with the last of them. Socket files are left: the next start replaces them.
+/// Binds the plan's sockets, starts a worker, and runs until SIGTERM or SIGINT: the first one stops the workers and
+/// gives streams the plan's grace; a second one exits at once. SIGQUIT stops the workers, and leaves the streams to a
+/// process that exits with the last of them. Socket files stay: the next start replaces them.
 ///
-/// Call it in a process that has no other threads. It blocks SIGCHLD, SIGTERM, SIGINT, SIGQUIT and SIGHUP.
+/// Call it in a process with no other threads. It blocks SIGCHLD, SIGTERM, SIGINT, SIGQUIT and SIGHUP.
 ///
 /// # Errors
-/// If a socket can't be made, another keeper has the runtime directory, or the very first worker can't be started or
-/// refuses its configuration.
+/// If a socket cannot be created, another keeper holds the runtime directory, or the very first worker cannot be
+/// started or refuses its configuration.
 pub fn run(plan: Plan) -> Result<(), Error> {
     if let Ok(number) = std::env::var(TRIAL_ENV) {
         Loaded::read(&number)?;
@@ -110,11 +128,12 @@ pub fn run(plan: Plan) -> Result<(), Error> {
         return Ok(());
     }
     let mut keeper = match std::env::var(STATE_ENV) {
-        Ok(number) => Keeper::resume(plan, Loaded::read(&number)?)?,
+        Ok(number) => Keeper::resume(plan, takeover::load(&number)?)?,
         Err(_) => Keeper::begin(plan)?,
     };
-    keeper.turn_until_end()?;
-    keeper.end()
+    let result = keeper.turn_until_end();
+    keeper.stand_down();
+    result.and_then(|()| keeper.end())
 }
 
 impl Keeper {
@@ -128,6 +147,7 @@ impl Keeper {
         let mut keeper = Keeper::with(plan, lock, control)?;
         keeper.listeners = listeners;
         keeper.start_first()?;
+        keeper.stand_by(None);
         Ok(keeper)
     }
 
@@ -135,6 +155,8 @@ impl Keeper {
     fn with(plan: Plan, lock: OwnedFd, control: OwnedFd) -> Result<Keeper, Error> {
         let signals = take_signals()?;
         let poller = Poller::new().map_err(Error::os("epoll"))?;
+        let fd_limit = raise_fd_limit();
+        let shared = Rc::new(Shared::new(fd_limit.min(MOST_FDS) / 2).map_err(Error::os("shared memory"))?);
         poller.add(&signals, Token::Signals, Interest::Read).map_err(Error::os("signalfd"))?;
         Ok(Keeper {
             program: plan.worker.clone(),
@@ -144,7 +166,8 @@ impl Keeper {
             signals,
             lock,
             listeners: Vec::new(),
-            pump: Pump::new(),
+            pump: Pump::new(Rc::clone(&shared)),
+            shared,
             workers: Vec::new(),
             next_worker: 0,
             serving: None,
@@ -153,12 +176,19 @@ impl Keeper {
             failures: 0,
             respawn_at: None,
             was_ready: false,
-            handover: Handover::new(),
+            clients: Clients::default(),
+            accepting: false,
+            handover: Handover::default(),
+            recorded: Recorded::default(),
+            seconds: None,
+            second_at: None,
+            second_since: Instant::now(),
+            hidden_from: None,
             counts: Counts::default(),
             since: Instant::now(),
             stopping: Stopping::No,
             lingers: false,
-            fd_limit: raise_fd_limit(),
+            fd_limit,
             buffer: vec![0; PACKET_MAX].into_boxed_slice(),
         })
     }
@@ -187,13 +217,29 @@ impl Keeper {
         for stream in self.pump.take_ended() {
             self.handover.park_ended(stream);
         }
-        self.deliver();
-        self.check_deadlines()
+        self.check_deadlines()?;
+        self.mind_listeners();
+        self.deliver_all();
+        Ok(())
+    }
+
+    /// Gives the worker what waits for it, until there is no more, or no room.
+    fn deliver_all(&mut self) {
+        self.settle();
+        loop {
+            self.deliver();
+            if !self.settle() {
+                return;
+            }
+        }
     }
 
     fn handle(&mut self, happening: Happening) -> Result<(), Error> {
         match happening.token {
-            Token::Client(_) | Token::Upstream(_) => self.pump.note(happening),
+            Token::Client(_) | Token::Upstream(_) => {
+                self.pump.note(happening);
+                return Ok(());
+            }
             Token::Signals => self.on_signals()?,
             Token::Worker(id) => self.on_worker(id, happening),
             Token::Stderr(id) => {
@@ -204,7 +250,11 @@ impl Keeper {
             }
             Token::Control => self.requests.accept(&self.poller),
             Token::Requester(id) => self.on_request(id, happening),
+            Token::Accept(at) => self.accept(at),
+            Token::Held(id) => self.on_client(id, happening),
+            Token::Process(_) => self.on_child()?,
         }
+        self.settle();
         Ok(())
     }
 
@@ -223,14 +273,16 @@ impl Keeper {
 
     fn on_stop(&mut self) {
         if self.stopping != Stopping::No {
-            self.log("told to stop again: ending now");
+            self.log("told to stop again: exiting now");
             self.stopping = Stopping::Now;
             return;
         }
         let grace = self.plan.stop_grace;
-        self.log(&format!("told to stop: {} streams have {grace:?} left", self.pump.len()));
+        self.log(&format!("told to stop: {} streams have {grace:?} to finish", self.pump.len()));
         notify("STOPPING=1");
         self.stopping = Stopping::Until(Instant::now() + grace);
+        self.stand_down();
+        self.stop_accepting();
         self.respawn_at = None;
         self.kill_successor();
         self.stop_workers(grace);
@@ -265,15 +317,23 @@ impl Keeper {
         Ok(())
     }
 
-    /// The time until something is due.
+    /// The time until the next deadline.
     fn time_left(&self) -> Option<Duration> {
         let stop = match self.stopping {
             Stopping::Until(end) => Some(end),
             _ => None,
         };
         let kills = self.workers.iter().filter_map(|worker| worker.kill_at);
+        let looks = self.workers.iter().filter_map(Worker::look_at);
         let trial = self.successor.as_ref().and_then(|successor| successor.kill_at);
-        let due = kills.chain(trial).chain(self.respawn_at).chain(stop).min()?;
+        let due = kills
+            .chain(looks)
+            .chain(trial)
+            .chain(self.respawn_at)
+            .chain(self.second_at)
+            .chain(self.show_second_at())
+            .chain(stop)
+            .min()?;
         Some(due.saturating_duration_since(Instant::now()))
     }
 
@@ -281,56 +341,16 @@ impl Keeper {
         self.workers.iter_mut().find(|worker| worker.id == id)
     }
 
-    /// Whether there are descriptors left for so many more.
+    /// Whether that many more descriptors are available.
     fn has_room(&self, more: usize) -> bool {
+        more <= self.room()
+    }
+
+    /// Descriptors that are available for clients.
+    fn room(&self) -> usize {
         let reserved = RESERVED_FDS.min(self.fd_limit / 4) + FEW_FDS + self.listeners.len();
-        2 * self.pump.len() + self.handover.len() + more + reserved <= self.fd_limit
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        let ms = |since: Instant| since.elapsed().as_millis() as u64;
-        let mut workers: Vec<&Worker> = self.workers.iter().collect();
-        workers.sort_by_key(|worker| Some(worker.id) != self.serving);
-        Snapshot {
-            pid: std::process::id(),
-            version: self.plan.version.clone(),
-            protocol: crate::protocol::PROTOCOL,
-            up_ms: ms(self.since),
-            reexecs: self.counts.reexecs,
-            listeners: self.listeners.iter().map(|(name, _)| name.clone()).collect(),
-            workers: workers.into_iter().map(|worker| self.describe(worker)).collect(),
-            worker_deaths: self.counts.worker_deaths,
-            upgrades: self.counts.upgrades,
-            streams_finished: self.pump.finished(),
-            streams_refused: self.counts.streams_refused,
-            garbled: self.counts.garbled,
-            parked: self.handover.parked_len() as u64,
-            streams: self
-                .pump
-                .iter()
-                .map(|stream| StreamStatus {
-                    label: stream.label.to_string(),
-                    age_ms: ms(stream.since),
-                    to_upstream: stream.flows[0].moved(),
-                    to_client: stream.flows[1].moved(),
-                })
-                .collect(),
-        }
-    }
-
-    fn describe(&self, worker: &Worker) -> WorkerStatus {
-        let state = match worker.phase {
-            _ if self.upgrade.as_ref().is_some_and(|upgrade| upgrade.worker == worker.id) => "trial",
-            Phase::Starting => "starting",
-            Phase::Ready(_) => "ready",
-            Phase::Leaving => "leaving",
-        };
-        WorkerStatus {
-            pid: worker.pid.as_raw_nonzero().get() as u32,
-            version: worker.version.clone(),
-            state: state.to_owned(),
-            up_ms: worker.since.elapsed().as_millis() as u64,
-        }
+        let used = 2 * self.pump.len() + self.handover.len() + self.clients.descriptors();
+        self.fd_limit.saturating_sub(reserved + used)
     }
 }
 
@@ -340,11 +360,14 @@ fn take_signals() -> Result<SignalFd, Error> {
         signals.add(signal);
     }
     signals.thread_block().map_err(Error::os("blocking signals"))?;
+    // A shell without job control has its background jobs ignore SIGQUIT, and no signalfd hears of an ignored signal.
+    // SAFETY: the default action is no function of ours.
+    unsafe { nix::sys::signal::signal(Signal::SIGQUIT, SigHandler::SigDfl) }.map_err(Error::os("SIGQUIT"))?;
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(Error::os("signalfd"))
 }
 
-/// Raises the limit of open descriptors as far as we may, and returns it.
+/// Raises the limit of open descriptors as far as allowed, and returns it.
 fn raise_fd_limit() -> usize {
     let now = getrlimit(Resource::Nofile);
     let hard = now.maximum.unwrap_or(WANTED_FDS);

@@ -1,8 +1,8 @@
 //! The small long-lived process that holds the listening sockets and the streams in flight, and that starts and
 //! replaces workers.
 //!
-//! It must never know HTTP, Docker or DNS, never wait for anything but epoll, and never panic: whoever talks through it
-//! depends on it for months.
+//! It must never know HTTP, Docker or DNS, never wait for anything but epoll, and never panic: clients depend on it for
+//! months.
 
 pub mod activation;
 pub mod control;
@@ -17,12 +17,19 @@ pub mod status;
 mod bind;
 mod channel;
 mod child;
+mod image;
 mod keeper;
+mod kept;
+mod liveness;
 mod notify;
 mod poller;
 mod pump;
+mod records;
 mod saved;
+mod second;
+mod shared;
 mod slots;
+mod takeover;
 mod worker;
 
 pub use crate::keeper::run;

@@ -1,15 +1,16 @@
 //! The worker's end of the control socket.
 //!
-//! It must never close a descriptor that could not be handed over, and no call but `hello` and the short sends of
-//! `ready`, `refuse` and `done` may wait: wait for `as_fd` to be readable or writable instead.
+//! It must never close a descriptor that could not be handed over. No call but `hello` and the short sends of `ready`,
+//! `refuse` and `done` may block: wait for `as_fd` to become readable or writable instead.
 
+mod held;
 mod order;
 
 pub use self::order::Order;
 pub use crate::protocol::Ended;
 
 use self::order::understand;
-use crate::channel::{self, PACKET_MAX, Received};
+use crate::channel::{self, PACKET_MAX, Packet, Received};
 use crate::error::Error;
 use crate::position::Position;
 use crate::protocol::{CONTROL_FD_ENV, FromKeeper, FromWorker, NOTE_MAX, PENDING_MAX, PROTOCOL, ResumeHead};
@@ -18,21 +19,23 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// How long the keeper may take for an answer at the start, or for room in its queue.
+/// How long the keeper may take to answer at the start, or to make room in its queue.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A status may be long; nothing else that the keeper sends is.
+/// A status can be long; nothing else that the keeper sends is.
 const BYTES_MAX: usize = 64 << 20;
 
-/// The control socket. Shared freely: each call is one message.
+/// The control socket. Can be shared freely: each call is one message.
 #[derive(Debug)]
 pub struct Link {
     socket: OwnedFd,
-    /// The stderr that is ours once we are ready; until then the keeper reads along.
+    /// The stderr to use once we are ready; until then the keeper captures ours.
     stderr: Mutex<Option<OwnedFd>>,
     next_id: AtomicU64,
+    /// The longest note that the keeper takes beside a parked client.
+    note_max: AtomicUsize,
 }
 
 /// The keeper's answer to `hello`.
@@ -53,41 +56,42 @@ pub struct Stream<'a> {
     pub client: OwnedFd,
     /// The engine's stream socket.
     pub upstream: OwnedFd,
-    /// Bytes read from the client that the upstream has not got, at most `PENDING_MAX`.
+    /// Bytes read from the client that have not reached the upstream, at most `PENDING_MAX`.
     pub to_upstream: &'a [u8],
-    /// Bytes read from the upstream that the client has not got, at most `PENDING_MAX`.
+    /// Bytes read from the upstream that have not reached the client, at most `PENDING_MAX`.
     pub to_client: &'a [u8],
-    /// What makes it one that can go on with another upstream.
+    /// Makes the stream resumable over another upstream.
     pub resume: Option<Resume<'a>>,
-    /// The number of the parked client that this is.
+    /// The number of the parked client, if the stream was one.
     pub replaces: Option<u64>,
+    /// The number of the client that the keeper accepted, if it was one.
+    pub held: Option<u64>,
 }
 
-/// A stream that can be resumed: when its upstream ends, the client is told nothing, and comes back as
-/// `Order::Parked` with `ended`.
+/// Makes a stream resumable: when its upstream ends, the client is not told, and comes back as `Order::Parked` with
+/// `ended`.
 #[derive(Debug, Clone, Copy)]
 pub struct Resume<'a> {
     /// For the worker that finds another upstream, at most `NOTE_MAX`.
     pub note: &'a [u8],
-    /// What the client has got so far.
+    /// What the client has received so far.
     pub position: Position,
-    /// The client's half-close is not passed on: some upstreams take it for the client's leave.
+    /// Do not pass on the client's half-close: some upstreams would take it for the client leaving.
     pub hold_upstream: bool,
 }
 
-/// A hand-over that failed: the descriptors are still the caller's.
+/// A failed hand-over: the descriptors still belong to the caller.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct NotGiven {
     /// Why. `Error::QueueFull`: wait until `Link::as_fd` is writable, and try again.
     pub error: Error,
-    /// What should have been given, in the order in which it was given.
+    /// The descriptors that were not given, in their original order.
     pub fds: Vec<OwnedFd>,
 }
 
 impl Link {
-    /// Takes the control socket that the keeper has put into the environment. To be called once, before any other
-    /// thread runs.
+    /// Takes the control socket that the keeper put into the environment. Call it once, before any other thread runs.
     ///
     /// # Errors
     /// `NoKeeper` if this process was not started by a keeper.
@@ -98,15 +102,15 @@ impl Link {
             .parse()
             .ok()
             .filter(|number| *number > 2)
-            .ok_or_else(|| Error::NoKeeper(format!("{CONTROL_FD_ENV}={value} is no descriptor")))?;
-        // SAFETY: the keeper opened this descriptor for us alone; nothing else in this process knows of it. That it
-        // is open, and what it is, is checked below before it is used.
+            .ok_or_else(|| Error::NoKeeper(format!("{CONTROL_FD_ENV}={value} is not a descriptor")))?;
+        // SAFETY: the keeper opened this descriptor for us alone; nothing else in this process knows of it. Whether it
+        // is open, and a socket of the right kind, is checked below before it is used.
         let socket = unsafe { OwnedFd::from_raw_fd(number) };
         let kind = rustix::net::sockopt::socket_type(&socket);
         if kind != Ok(rustix::net::SocketType::SEQPACKET) {
-            // Not ours: closing it would close somebody else's.
+            // Not ours: closing it would close another owner's descriptor.
             std::mem::forget(socket);
-            return Err(Error::NoKeeper(format!("{CONTROL_FD_ENV}={value} is no control socket")));
+            return Err(Error::NoKeeper(format!("{CONTROL_FD_ENV}={value} is not a control socket")));
         }
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)
             .map_err(Error::os("control socket"))?;
@@ -118,18 +122,24 @@ impl Link {
         let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         // Numbers of different workers must differ, as parked clients outlive their worker.
         let first = (time.as_micros() as u64) << 12;
-        Link { socket, stderr: Mutex::new(None), next_id: AtomicU64::new(first) }
+        Link {
+            socket,
+            stderr: Mutex::new(None),
+            next_id: AtomicU64::new(first),
+            note_max: AtomicUsize::new(NOTE_MAX),
+        }
     }
 
-    /// Introduces this worker, and receives the sockets. Waits for the keeper.
+    /// Introduces this worker, and receives the sockets. Blocks until the keeper answers.
     ///
     /// # Errors
-    /// `Protocol` if the keeper is of another release; `NoKeeper` if it does not answer.
+    /// `Protocol` if the keeper speaks another protocol; `NoKeeper` if it does not answer.
     pub fn hello(&self, version: &str) -> Result<Welcome, Error> {
         self.send_patiently(&FromWorker::Hello {
             protocol: PROTOCOL,
             version: version.to_owned(),
             pid: std::process::id(),
+            alive: true,
         })?;
         let mut welcome = Welcome { version: String::new(), sockets: Vec::new() };
         let deadline = Instant::now() + PATIENCE;
@@ -149,7 +159,7 @@ impl Link {
         }
     }
 
-    /// Takes a part of the welcome. True if there is more to come.
+    /// Takes one part of the welcome. True if there is more to come.
     fn welcomed(&self, packet: channel::Packet<FromKeeper>, welcome: &mut Welcome) -> Result<bool, Error> {
         match packet.head {
             FromKeeper::Welcome { protocol, .. } | FromKeeper::Refused { protocol, .. }
@@ -157,10 +167,11 @@ impl Link {
             {
                 Err(Error::Protocol { theirs: protocol, ours: PROTOCOL })
             }
-            FromKeeper::Welcome { version, sockets, stderr, more, .. } => {
+            FromKeeper::Welcome { version, sockets, stderr, more, note_max, .. } => {
+                self.note_max.store(note_max, Ordering::Relaxed);
                 let mut fds = packet.fds;
                 if fds.len() != sockets.len() + usize::from(stderr) {
-                    return Err(Error::Garbled("not as many sockets as names".to_owned()));
+                    return Err(Error::Garbled("the numbers of sockets and names differ".to_owned()));
                 }
                 if stderr {
                     *self.stderr.lock().unwrap_or_else(PoisonError::into_inner) = fds.pop();
@@ -177,7 +188,7 @@ impl Link {
         }
     }
 
-    /// Says that this worker serves from now on. From here on its stderr is the keeper's.
+    /// Reports that this worker serves from now on. From here on its stderr is the keeper's.
     ///
     /// # Errors
     /// `NoKeeper`, `Os`.
@@ -188,7 +199,7 @@ impl Link {
         self.send_patiently(&FromWorker::Ready)
     }
 
-    /// Says in one line why this worker can't serve. To be followed by leaving.
+    /// Reports in one line why this worker cannot serve. The worker must exit next.
     ///
     /// # Errors
     /// `NoKeeper`, `Os`.
@@ -196,7 +207,7 @@ impl Link {
         self.send_patiently(&FromWorker::Refuse { reason: reason.to_owned() })
     }
 
-    /// Says that a drain is complete. To be followed by leaving.
+    /// Reports that a drain is complete. The worker must exit next.
     ///
     /// # Errors
     /// `NoKeeper`, `Os`.
@@ -204,10 +215,10 @@ impl Link {
         self.send_patiently(&FromWorker::Done)
     }
 
-    /// Gives a stream to the keeper, who pumps it to its end. On success both sockets are closed here.
+    /// Gives a stream to the keeper, which pumps it to its end. On success both sockets are closed here.
     ///
     /// # Errors
-    /// Gives the two sockets back. `QueueFull`: try again when `as_fd` is writable.
+    /// Returns the two sockets. `QueueFull`: try again when `as_fd` is writable.
     pub fn give_stream(&self, stream: Stream<'_>) -> Result<(), NotGiven> {
         let note = stream.resume.map_or(&[][..], |resume| resume.note);
         let head = FromWorker::Stream {
@@ -219,6 +230,7 @@ impl Link {
                 hold_upstream,
             }),
             replaces: stream.replaces,
+            held: stream.held,
         };
         let long = [(stream.to_upstream, PENDING_MAX), (stream.to_client, PENDING_MAX), (note, NOTE_MAX)]
             .into_iter()
@@ -231,10 +243,10 @@ impl Link {
         self.give(&head, &[stream.to_upstream, note, stream.to_client], fds)
     }
 
-    /// Gives an idle client connection to the worker that comes after this one, with what was already read from it.
+    /// Gives an idle client connection, with what was already read from it, to this worker's successor.
     ///
     /// # Errors
-    /// Gives the socket back. `QueueFull`: try again when `as_fd` is writable.
+    /// Returns the socket. `QueueFull`: try again when `as_fd` is writable.
     pub fn give_conn(&self, listener: &str, client: OwnedFd, read: &[u8]) -> Result<(), NotGiven> {
         self.give(&FromWorker::Conn { listener: listener.to_owned() }, &[read], vec![client])
     }
@@ -246,7 +258,7 @@ impl Link {
             .map_err(|error| NotGiven { error, fds })
     }
 
-    /// Leaves a client with the keeper, with a note, so that the next worker can serve it if this one is gone before
+    /// Leaves a client and a note with the keeper, so that the next worker can serve it if this one is gone before
     /// `unpark`. The client stays open here.
     ///
     /// # Errors
@@ -257,22 +269,19 @@ impl Link {
         Ok(id)
     }
 
-    /// The same for a client that is already parked: replaces its note.
+    /// Replaces the note of a client that is already parked.
     ///
     /// # Errors
     /// `QueueFull`, `TooLong`.
     pub fn park_again(&self, id: u64, client: BorrowedFd<'_>, note: &[u8]) -> Result<(), Error> {
-        if note.len() > NOTE_MAX {
-            return Err(Error::TooLong {
-                what: "the note of a parked client",
-                bytes: note.len(),
-                most: NOTE_MAX,
-            });
+        let most = self.note_max.load(Ordering::Relaxed);
+        if note.len() > most {
+            return Err(Error::TooLong { what: "the note of a parked client", bytes: note.len(), most });
         }
         channel::send(self.socket.as_fd(), &FromWorker::Park { id }, &[note], &[client]).map_err(sending)
     }
 
-    /// Says that a parked client was served.
+    /// Reports that a parked client was served.
     ///
     /// # Errors
     /// `QueueFull`.
@@ -280,8 +289,8 @@ impl Link {
         self.send(&FromWorker::Unpark { id })
     }
 
-    /// Says that this worker touches no client of an ended stream any more: the next worker may have them now. What it
-    /// parked itself is given on when it is `done`, or gone.
+    /// Reports that this worker no longer touches clients of ended streams: the next worker may have them now. Clients
+    /// that it parked itself go to the next worker once it is `done`, or gone.
     ///
     /// # Errors
     /// `QueueFull`.
@@ -289,7 +298,7 @@ impl Link {
         self.send(&FromWorker::Release)
     }
 
-    /// Asks the keeper about itself; the answer comes as `Order::Status` with this number.
+    /// Asks the keeper for its status; the answer arrives as `Order::Status` with this number.
     ///
     /// # Errors
     /// `QueueFull`.
@@ -299,7 +308,7 @@ impl Link {
         Ok(id)
     }
 
-    /// The next order, if there is one. What can't be understood is passed over.
+    /// The next order, if one is waiting. Orders that it does not understand are skipped.
     ///
     /// # Errors
     /// `Os`.
@@ -308,6 +317,11 @@ impl Link {
             let order = match received {
                 Received::Closed => Some(Order::KeeperGone),
                 Received::Garbage(_) => None,
+                // Who asks for orders is alive. An answer for which there is no room is one that the keeper has not read.
+                Received::Packet(Packet { head: FromKeeper::Ask, .. }) => {
+                    let _ = self.send(&FromWorker::Alive);
+                    None
+                }
                 Received::Packet(packet) => understand(packet),
             };
             if order.is_some() {
@@ -372,7 +386,7 @@ fn sending(error: io::Error) -> Error {
     }
 }
 
-/// A label is for a table: longer ones would be cut there.
+/// A label is for a table, which would cut longer ones.
 fn shorten(label: &str) -> String {
     label.chars().filter(|letter| !letter.is_control()).take(200).collect()
 }

@@ -1,6 +1,6 @@
-//! Tells systemd where we stand (sd_notify(3)), if it asked.
+//! Tells systemd our state (sd_notify(3)), if it asked.
 //!
-//! It must never matter whether anybody listens.
+//! It must never matter whether the socket has a reader.
 
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with};
 use std::os::unix::ffi::OsStrExt;
@@ -20,7 +20,7 @@ pub(crate) fn notify(lines: &str) {
     }
 }
 
-/// `RELOADING=1` wants the time at which the reload began (systemd 253 and later).
+/// `RELOADING=1` needs the time at which the reload began (systemd 253 and later).
 pub(crate) fn reloading() {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let microseconds = now.tv_sec as i128 * 1_000_000 + i128::from(now.tv_nsec) / 1000;

@@ -1,6 +1,6 @@
-//! What a keeper shall hold and run.
+//! What a keeper should hold and run.
 //!
-//! It must never do anything: these are the words in which `main` tells its wishes.
+//! It must never do anything: it is plain data in which `main` states its wishes.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -13,21 +13,25 @@ use std::time::Duration;
 pub struct Plan {
     /// The sockets to hold.
     pub listeners: Vec<Listener>,
-    /// How a worker is started. The path is looked up at each start, so that a new file there is the next worker.
+    /// By its name, whether a listener's clients are accepted by the keeper itself, so that none is lost with its worker.
+    pub accepts: fn(&str) -> bool,
+    /// How to start a worker. The path is resolved at each start, so that a new file there becomes the next worker.
     pub worker: Program,
     /// How this keeper itself was started; `upgrade --keeper` executes it in place.
     pub keeper: Program,
-    /// Where the lock and the control socket `keeper.sock` are. Created if it is not there.
+    /// The directory of the lock and of the control socket `keeper.sock`. Created if missing.
     pub runtime_dir: PathBuf,
-    /// The time that a worker has from its start until it says that it is ready.
+    /// How long a worker has from its start until it reports ready.
     pub ready_timeout: Duration,
-    /// The longest time that a replaced worker may take for its remaining requests.
+    /// How long a replaced worker may take to finish its requests; its successor resumes the rest.
     pub drain_limit: Duration,
-    /// The time that workers and streams have left when the keeper is told to stop.
+    /// How long a worker may owe an answer before it is killed and replaced; zero means for ever.
+    pub worker_timeout: Duration,
+    /// How long workers and streams have once the keeper is told to stop.
     pub stop_grace: Duration,
     /// This binary's version, for status and logs.
     pub version: String,
-    /// Takes one line of the keeper's log. It must not block for long: all streams wait meanwhile.
+    /// Writes one line to the keeper's log. It must not block for long: all streams wait meanwhile.
     pub log: fn(&str),
 }
 
@@ -36,11 +40,13 @@ impl Plan {
     pub fn new(worker: Program, keeper: Program, runtime_dir: PathBuf) -> Plan {
         Plan {
             listeners: Vec::new(),
+            accepts: |_| false,
             worker,
             keeper,
             runtime_dir,
             ready_timeout: Duration::from_secs(30),
-            drain_limit: Duration::from_secs(3600),
+            drain_limit: Duration::from_secs(10),
+            worker_timeout: Duration::from_secs(5),
             stop_grace: Duration::from_secs(10),
             version: String::new(),
             log: log_to_stderr,
@@ -48,7 +54,7 @@ impl Plan {
     }
 }
 
-/// The default log: a line on stderr. A closed stderr is no reason to end.
+/// The default log: a line on stderr. A closed stderr is no reason to exit.
 pub fn log_to_stderr(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "keeper: {line}");
@@ -66,7 +72,7 @@ pub struct Program {
 /// One socket that workers are given.
 #[derive(Debug)]
 pub struct Listener {
-    /// By this name workers know it.
+    /// The name by which workers know it.
     pub name: String,
     /// What it is.
     pub kind: ListenerKind,
@@ -90,8 +96,9 @@ pub enum ListenerKind {
     Tcp(SocketAddr),
     /// A bound UDP socket. The address need not exist yet.
     Udp(SocketAddr),
-    /// No socket: memory (a memfd) in which a worker writes down what the next one would have to ask others for.
+    /// Not a socket: memory (a memfd) in which a worker saves what its successor would otherwise have to ask others
+    /// for.
     Memory,
-    /// A socket that somebody else has bound: systemd's socket activation.
+    /// A socket that another process bound: systemd's socket activation.
     Given(OwnedFd),
 }

@@ -1,6 +1,6 @@
-//! epoll, with tokens that say what an event is about.
+//! epoll, with tokens that identify the source of an event.
 //!
-//! It must never own a descriptor that it watches: closing one ends the watching by itself.
+//! It must never own a descriptor that it watches: closing a descriptor also ends the watch.
 
 use crate::slots::Key;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-/// What an event is about.
+/// The source of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Token {
     /// A stream's client side.
@@ -25,7 +25,16 @@ pub(crate) enum Token {
     Control,
     /// One requester's connection, by its number.
     Requester(u32),
+    /// A listener whose clients the keeper accepts, by its place.
+    Accept(u32),
+    /// A client that a worker serves, by its number.
+    Held(u64),
+    /// The process of a worker, by the worker's number.
+    Process(u32),
 }
+
+/// Clients are counted up to here.
+const HELD: u64 = (1 << 56) - 1;
 
 impl Token {
     fn pack(self) -> u64 {
@@ -39,6 +48,9 @@ impl Token {
             Token::Stderr(id) => number(4, id),
             Token::Control => number(5, 0),
             Token::Requester(id) => number(6, id),
+            Token::Accept(at) => number(7, at),
+            Token::Held(id) => 8 << 56 | (id & HELD),
+            Token::Process(id) => number(9, id),
         }
     }
 
@@ -53,12 +65,15 @@ impl Token {
             4 => Token::Stderr(number),
             5 => Token::Control,
             6 => Token::Requester(number),
+            7 => Token::Accept(number),
+            8 => Token::Held(data & HELD),
+            9 => Token::Process(number),
             _ => return None,
         })
     }
 }
 
-/// What to be told of. Hang-ups and errors are always told.
+/// Which events to report. Hang-ups and errors are always reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interest {
     /// Edge-triggered: something to read.
@@ -101,7 +116,7 @@ pub(crate) struct Happening {
 /// How many events are fetched at once.
 const BATCH: usize = 256;
 
-/// The epoll descriptor and a fixed place for events.
+/// The epoll descriptor and a fixed buffer for events.
 pub(crate) struct Poller {
     epoll: OwnedFd,
     events: Vec<Event>,
@@ -120,13 +135,13 @@ impl Poller {
         Ok(epoll::modify(&self.epoll, fd, EventData::new_u64(token.pack()), interest.flags())?)
     }
 
-    /// Forgets a descriptor that stays open.
+    /// Stops watching a descriptor that stays open.
     pub(crate) fn remove(&self, fd: impl AsFd) {
-        // It was added; nothing else can fail.
+        // It was added; no other failure is possible.
         let _ = epoll::delete(&self.epoll, fd);
     }
 
-    /// Waits, and gives the number of events to be had from `event`.
+    /// Waits, and returns the number of events available from `event`.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         // The kernel counts in milliseconds here: rounding down would spin through the last one.
         let timeout = timeout.map(|time| rustix::event::Timespec {
@@ -156,14 +171,14 @@ impl Poller {
 
 #[cfg(test)]
 mod tests {
-    use super::Token;
+    use super::{HELD, Token};
     use crate::slots::Key;
 
     #[test]
     fn tokens_survive_the_trip_through_the_kernel() {
         let key = Key { index: u32::MAX, generation: 0x00ff_ffff };
         for token in
-            [Token::Client(key), Token::Upstream(key), Token::Signals, Token::Worker(7), Token::Stderr(9)]
+            [Token::Client(key), Token::Upstream(key), Token::Signals, Token::Worker(7), Token::Held(HELD)]
         {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }

@@ -1,16 +1,18 @@
-//! How far a stream has come: what a worker needs to know to go on with it over another connection.
+//! How far a stream has come: what a worker needs to know to resume it over another connection.
 //!
 //! It must never change a byte, and never keep one: it only counts what passes by.
 
 use serde::{Deserialize, Serialize};
 
-/// What a client has got so far of a stream that can be resumed.
+/// What the client of a resumable stream has received so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Position {
     /// Bytes that were written to the client.
     pub moved: u64,
-    /// Where it stands in Docker's frames, if the stream consists of such.
+    /// Bytes of the answer's head that come before the stream, and are not counted.
+    pub head: u64,
+    /// The position in Docker's frames, if the stream consists of frames.
     pub frames: Option<Frames>,
 }
 
@@ -21,33 +23,47 @@ pub struct Position {
 pub struct Frames {
     /// Payload bytes of each kind: stdin, stdout, stderr.
     pub passed: [u64; 3],
-    /// The kind of the present frame.
+    /// The kind of the current frame.
     pub kind: u8,
-    /// Bytes that are still to come of the present frame.
+    /// Bytes of the current frame that are still to come.
     pub left: u32,
-    /// The header of the present frame as far as it has passed; all 8 bytes while its payload passes.
+    /// The header of the current frame as far as it has passed; all 8 bytes while its payload passes.
     header: [u8; 8],
     have: u8,
-    /// There was something that is no frame.
+    /// Bytes passed that are not a frame.
     pub lost: bool,
 }
 
 impl Position {
     /// The start of a stream, of frames or of plain bytes.
     pub fn new(framed: bool) -> Position {
-        Position { moved: 0, frames: framed.then(Frames::default) }
+        Position { moved: 0, head: 0, frames: framed.then(Frames::default) }
     }
 
-    /// So many bytes were written to the client that nobody saw. Of a stream of frames they are all of one payload.
+    /// The start of a stream that comes behind `head` bytes which are no part of it.
+    pub fn behind(head: usize, framed: bool) -> Position {
+        Position { head: head as u64, ..Position::new(framed) }
+    }
+
+    /// Takes the rest of the head off so many bytes.
+    fn past_head(&mut self, bytes: usize) -> usize {
+        let head = usize::try_from(self.head).unwrap_or(usize::MAX).min(bytes);
+        self.head -= head as u64;
+        head
+    }
+
+    /// Counts bytes that were spliced to the client unseen. In a framed stream they all belong to one payload.
     pub(crate) fn pass_unseen(&mut self, bytes: usize) {
+        let bytes = bytes - self.past_head(bytes);
         self.moved = self.moved.saturating_add(bytes as u64);
         if let Some(frames) = &mut self.frames {
             frames.count(bytes);
         }
     }
 
-    /// Those bytes were written to the client.
+    /// Counts these bytes as written to the client.
     pub(crate) fn pass(&mut self, bytes: &[u8]) {
+        let bytes = &bytes[self.past_head(bytes.len())..];
         self.moved = self.moved.saturating_add(bytes.len() as u64);
         if let Some(frames) = &mut self.frames {
             frames.pass(bytes);
@@ -56,7 +72,7 @@ impl Position {
 }
 
 impl Frames {
-    /// In the midst of a header: nobody can say how to go on.
+    /// Within a header: there is no place to resume from.
     pub fn is_torn(&self) -> bool {
         self.lost || (1..8).contains(&self.have)
     }
@@ -76,14 +92,14 @@ impl Frames {
 
     fn count(&mut self, bytes: usize) {
         self.left = self.left.saturating_sub(bytes as u32);
-        // Another kind is no frame's, or a worker's mistake: neither may end the keeper.
+        // An unknown kind means bytes that are not a frame, or a worker's mistake: neither may end the keeper.
         if let Some(passed) = self.passed.get_mut(usize::from(self.kind)) {
             *passed = passed.saturating_add(bytes as u64);
         }
     }
 
-    /// How much of a header is still to come, behind a frame that was at least so long: where frames are long, the next
-    /// one is long too.
+    /// How much of a header is still to come, after a frame of at least that length: where frames are long, the next
+    /// one is probably long too.
     pub(crate) fn header_left(&self, long: usize) -> Option<usize> {
         let [.., a, b, c, d] = self.header;
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
@@ -125,6 +141,16 @@ mod tests {
             let frames = position.frames.expect("framed");
             assert_eq!((position.moved, frames.passed), (bytes.len() as u64, [0, 306, 2]));
             assert!(frames.left == 0 && !frames.is_torn());
+        }
+    }
+
+    #[test]
+    fn the_head_of_an_answer_is_no_part_of_the_stream() {
+        let bytes = [&b"HTTP/1.1 200 OK"[..], &frame(1, b"hello")].concat();
+        for cut in 1..bytes.len() {
+            let mut position = Position::behind(15, true);
+            bytes.chunks(cut).for_each(|piece| position.pass(piece));
+            assert_eq!((position.moved, position.frames.expect("framed").passed), (13, [0, 5, 0]));
         }
     }
 

@@ -1,32 +1,41 @@
 //! All streams in flight, and moving their bytes: fairly, with bounded memory, half-close included.
 //!
-//! It must never change a byte, look at no more of them than where frames end, and never wait: what can't be moved now is moved when epoll says so.
+//! It must never change a byte, inspect more of them than frame boundaries, or wait: what cannot be moved now is moved
+//! when epoll says so.
 
+pub(crate) mod end;
 pub(crate) mod flow;
 pub(crate) mod pipes;
+pub(crate) mod record;
 pub(crate) mod stream;
 
 use crate::poller::{Happening, Interest, Poller, Token};
 use crate::position::Position;
 use crate::pump::flow::Tools;
 use crate::pump::stream::Stream;
+use crate::records::{pending_key, stream_key};
+use crate::shared::Shared;
+use crate::shared::slots::Place;
 use crate::slots::{Key, Slots};
+use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 /// All streams.
 pub(crate) struct Pump {
     streams: Slots<Stream>,
-    /// Streams that have something to do now; each at most once (`Stream::queued`).
+    /// Streams with work to do now; each at most once (`Stream::queued`).
     queue: VecDeque<Key>,
     tools: Tools,
     finished: u64,
-    ended: Vec<EndedStream>,
+    /// With the upstream, which is open for as long as the record of that index counts.
+    ended: Vec<(EndedStream, OwnedFd, u32)>,
 }
 
-/// A stream whose upstream is over and whose client is to be parked.
+/// A stream whose upstream has ended and whose client is to be parked.
 pub(crate) struct EndedStream {
     pub(crate) client: OwnedFd,
     pub(crate) note: Vec<u8>,
@@ -36,11 +45,11 @@ pub(crate) struct EndedStream {
 }
 
 impl Pump {
-    pub(crate) fn new() -> Pump {
+    pub(crate) fn new(shared: Rc<Shared>) -> Pump {
         Pump {
             streams: Slots::new(),
             queue: VecDeque::new(),
-            tools: Tools::new(),
+            tools: Tools::new(shared),
             finished: 0,
             ended: Vec::new(),
         }
@@ -50,17 +59,17 @@ impl Pump {
         self.streams.len()
     }
 
-    /// Goes on counting from there.
+    /// Continues the count from this number.
     pub(crate) fn set_finished(&mut self, finished: u64) {
         self.finished = finished;
     }
 
-    /// How many streams came to their end.
+    /// How many streams have ended.
     pub(crate) fn finished(&self) -> u64 {
         self.finished
     }
 
-    /// True if `run` has something to do without any new event.
+    /// True if `run` has work to do without any new event.
     pub(crate) fn has_work(&self) -> bool {
         !self.queue.is_empty()
     }
@@ -73,19 +82,26 @@ impl Pump {
     pub(crate) fn add(&mut self, poller: &Poller, mut stream: Stream) -> io::Result<()> {
         let key = self.streams.next_key();
         stream.prepare()?;
+        if !self.tools.shared.has_slot(key.index) {
+            return Err(Errno::NOSPC.into());
+        }
         for _ in stream.flows.iter().filter(|flow| flow.pipe().is_some()) {
             self.tools.pipes.adopt();
         }
         poller.add(stream.client(), Token::Client(key), Interest::ReadEdge)?;
         poller.add(stream.upstream(), Token::Upstream(key), Interest::ReadEdge)?;
-        // There may be pending bytes, and adding to epoll tells the rest.
+        // There may be pending bytes, and adding to epoll reports the rest.
         stream.queued = true;
+        for (flow, direction) in stream.flows.iter_mut().zip(0..) {
+            flow.settle(Place { index: key.index, direction }, &self.tools.shared);
+        }
+        record::put(&self.tools.shared, key.index, &stream);
         let key = self.streams.insert(stream);
         self.queue.push_back(key);
         Ok(())
     }
 
-    /// Takes note of an event; the moving is done by `run`.
+    /// Records an event; `run` does the moving.
     pub(crate) fn note(&mut self, happening: Happening) {
         let (key, end) = match happening.token {
             Token::Client(key) => (key, 0),
@@ -99,8 +115,10 @@ impl Pump {
         }
     }
 
-    /// Moves a bounded number of bytes of each stream that has something to do.
+    /// Moves a bounded number of bytes of each stream that has work to do.
     pub(crate) fn run(&mut self, poller: &Poller) {
+        // No byte of a stream is moved before its record counts.
+        self.tools.shared.commit();
         for _ in 0..self.queue.len() {
             let Some(key) = self.queue.pop_front() else { return };
             self.advance(poller, key);
@@ -125,27 +143,48 @@ impl Pump {
     fn finish(&mut self, key: Key) {
         if let Some(mut stream) = self.streams.remove(key) {
             self.finished += 1;
-            stream.close(&mut self.tools);
+            stream.release(&mut self.tools);
+            self.forget(key.index);
+            // A record that counts names descriptors that are open.
+            self.tools.shared.commit();
+            stream.close();
         }
+    }
+
+    /// Drops the records of a stream.
+    fn forget(&self, index: u32) {
+        for direction in 0..2 {
+            self.tools.shared.remove(pending_key(Place { index, direction }));
+        }
+        self.tools.shared.remove(stream_key(index));
     }
 
     fn set_aside(&mut self, poller: &Poller, key: Key) {
         let Some(mut stream) = self.streams.remove(key) else { return };
         self.finished += 1;
-        // The descriptor lives on, so closing it would not take it out.
+        // The descriptor stays open, so epoll would keep watching it.
         poller.remove(stream.client());
         let position = stream.flows[1].position();
         let note = stream.resume.take().map(|resume| resume.note).unwrap_or_default();
         stream.release(&mut self.tools);
         let [client, upstream] = stream.ends;
-        // A client that reads slowly has its last bytes long after the end.
-        let at = upstream.gone_at.unwrap_or_else(stream::now);
-        self.ended.push(EndedStream { client: client.fd, note, position, at });
+        // A slow client receives its last bytes long after the upstream's end.
+        let at = upstream.gone_at.unwrap_or_else(end::now);
+        let (client, upstream, index) = (client.fd, upstream.fd, key.index);
+        self.ended.push((EndedStream { client, note, position, at }, upstream, index));
     }
 
-    /// Streams that ended since the last call, and can be resumed.
+    /// Resumable streams that ended since the last call. They are forgotten with the next commit, until which each must
+    /// have a record of another kind.
     pub(crate) fn take_ended(&mut self) -> Vec<EndedStream> {
-        mem::take(&mut self.ended)
+        let ended = mem::take(&mut self.ended).into_iter();
+        ended
+            .map(|(stream, upstream, index)| {
+                self.forget(index);
+                self.tools.shared.bury([upstream]);
+                stream
+            })
+            .collect()
     }
 
     /// Cuts all streams.

@@ -1,4 +1,4 @@
-//! The pump by itself, without workers: for measuring it, and for tests.
+//! The pump by itself, without workers: for benchmarks and tests.
 //!
 //! It must never be used by the keeper.
 
@@ -6,9 +6,14 @@ use crate::poller::{Interest, Poller, Token};
 use crate::position::Position;
 use crate::pump::Pump;
 use crate::pump::stream::{Resume, Stream};
+use crate::shared::Shared;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::Duration;
+
+/// More than any test or benchmark has at once.
+const STREAMS: usize = 100_000;
 
 /// A pump with an epoll of its own.
 pub struct Relay {
@@ -20,43 +25,44 @@ impl Relay {
     /// A pump without streams.
     ///
     /// # Errors
-    /// If there is no epoll to be had.
+    /// If epoll is not available.
     pub fn new() -> io::Result<Relay> {
-        Ok(Relay { poller: Poller::new()?, pump: Pump::new() })
+        let shared = Rc::new(Shared::new(STREAMS)?);
+        Ok(Relay { poller: Poller::new()?, pump: Pump::new(shared) })
     }
 
-    /// Has `turn` end when there is something to read here.
+    /// Makes `turn` return when there is something to read here.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// The kernel's error.
     pub fn watch(&self, fd: impl AsFd) -> io::Result<()> {
         self.poller.add(fd, Token::Control, Interest::Read)
     }
 
-    /// Takes a stream over; `pending` is what was read already: for the upstream, for the client.
+    /// Takes a stream over; `pending` is what was already read: for the upstream, for the client.
     ///
     /// # Errors
-    /// If one of them is no stream socket.
+    /// If either is not a stream socket.
     pub fn give(&mut self, client: OwnedFd, upstream: OwnedFd, pending: [Vec<u8>; 2]) -> io::Result<()> {
         self.pump.add(&self.poller, Stream::new("relay", client, upstream, pending))
     }
 
-    /// Takes a stream over whose upstream sends frames, and whose client is set aside when it ends.
+    /// Takes over a stream whose upstream sends frames, and whose client is set aside when the upstream ends.
     ///
     /// # Errors
-    /// If one of them is no stream socket.
+    /// If either is not a stream socket.
     pub fn follow(&mut self, client: OwnedFd, upstream: OwnedFd) -> io::Result<()> {
         let stream = Stream::new("relay", client, upstream, [Vec::new(), Vec::new()]);
         let resume = Resume { note: Vec::new(), hold_upstream: false };
         self.pump.add(&self.poller, stream.resumable(resume, Position::new(true)))
     }
 
-    /// Where the streams stood that were set aside since the last call; their clients are let go.
+    /// The positions of the streams set aside since the last call; their clients are closed.
     pub fn ended(&mut self) -> Vec<Position> {
         self.pump.take_ended().into_iter().map(|ended| ended.position).collect()
     }
 
-    /// One turn of the loop. True if there is something to read from what `watch` was told of.
+    /// One turn of the loop. True if a descriptor given to `watch` is readable.
     ///
     /// # Errors
     /// If epoll fails.

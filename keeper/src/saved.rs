@@ -3,17 +3,24 @@
 //! The memfd holds the length of a JSON text (u64, little endian), that text, and then the bytes of all streams and
 //! connections in the order in which the text names their lengths.
 //!
-//! It must never be changed so that an older image's state can't be read: new fields have defaults, a new meaning has a
-//! new `FORMAT`.
+//! It must never change so that an older image's state becomes unreadable: new fields have defaults, a new meaning has
+//! a new `FORMAT`.
+
+mod clients;
+mod recorded;
+
+pub(crate) use self::clients::{SavedClient, SavedConn, SavedEstate, SavedParked};
 
 use crate::error::Error;
-use crate::keeper::Counts;
+use crate::liveness::Liveness;
 use crate::plan::Program;
 use crate::position::Position;
-use crate::protocol::{Ended, FromKeeper, PROTOCOL};
+use crate::protocol::{FromKeeper, PROTOCOL};
 use crate::pump::flow::{Flow, Phase as FlowPhase};
 use crate::pump::pipes::Pipe;
 use crate::pump::stream::{Resume, Stream};
+use crate::shared::Shared;
+use crate::status::Counts;
 use crate::worker::{Outgoing, Phase, Worker};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
@@ -26,13 +33,14 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// The number of the memfd for an image that takes over.
+/// Holds the memfd's number, for an image that takes over.
 pub(crate) const STATE_ENV: &str = "SELVEDGE_KEEPER_STATE";
-/// The number of the memfd for a child that only tries whether it could.
+/// Holds the memfd's number, for a child that only checks whether it could take over.
 pub(crate) const TRIAL_ENV: &str = "SELVEDGE_KEEPER_TRIAL";
-/// What such a child says if it could.
+/// What such a child prints if it could.
 pub(crate) const TRIAL_OK: &str = "selvedge keeper trial: the state can be taken over";
 
 const FORMAT: u32 = 1;
@@ -43,7 +51,7 @@ const FORMAT: u32 = 1;
 pub(crate) struct Saved {
     format: u32,
     pub(crate) version: String,
-    /// What the workers speak.
+    /// The protocol that the workers speak.
     pub(crate) protocol: u32,
     pub(crate) lock: RawFd,
     pub(crate) control: RawFd,
@@ -53,6 +61,9 @@ pub(crate) struct Saved {
     pub(crate) workers: Vec<SavedWorker>,
     pub(crate) conns: Vec<SavedConn>,
     pub(crate) parked: Vec<SavedParked>,
+    pub(crate) clients: Vec<SavedClient>,
+    pub(crate) estates: Vec<SavedEstate>,
+    pub(crate) next_client: u64,
     pub(crate) serving: Option<u32>,
     pub(crate) next_worker: u32,
     pub(crate) worker_exe: Option<PathBuf>,
@@ -62,43 +73,49 @@ pub(crate) struct Saved {
     pub(crate) up_ms: u64,
     pub(crate) finished: u64,
     pub(crate) counts: Counts,
+    /// The worker on trial, of a keeper that was killed.
+    pub(crate) upgrade: Option<u32>,
+    /// The keeper that was killed tried its next image.
+    pub(crate) tries_image: bool,
+    /// The second of the former image.
+    pub(crate) second: Option<(i32, RawFd)>,
     #[serde(skip)]
     bytes: Vec<u8>,
     #[serde(skip)]
     kept: Vec<RawFd>,
 }
 
-/// A stream; its pending bytes are among the bytes.
+/// A stream; its pending bytes are in the byte part.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SavedStream {
-    label: String,
-    age_ms: u64,
-    ends: [RawFd; 2],
-    flows: [SavedFlow; 2],
+    pub(crate) label: String,
+    pub(crate) age_ms: u64,
+    pub(crate) ends: [RawFd; 2],
+    pub(crate) flows: [SavedFlow; 2],
     #[serde(default)]
-    resume: Option<SavedResume>,
+    pub(crate) resume: Option<SavedResume>,
 }
 
-/// How to go on with a stream; the note is among the bytes.
+/// How to resume a stream; the note is in the byte part.
 #[derive(Debug, Serialize, Deserialize)]
-struct SavedResume {
-    note: usize,
-    position: Position,
-    hold_upstream: bool,
+pub(crate) struct SavedResume {
+    pub(crate) note: usize,
+    pub(crate) position: Position,
+    pub(crate) hold_upstream: bool,
     #[serde(default)]
-    upstream_gone_at: Option<u64>,
+    pub(crate) upstream_gone_at: Option<u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct SavedFlow {
-    pending: usize,
-    /// Reading end, writing end, bytes in it.
-    pipe: Option<(RawFd, RawFd, usize)>,
-    phase: FlowPhase,
-    moved: u64,
+pub(crate) struct SavedFlow {
+    pub(crate) pending: usize,
+    /// Read end, write end, bytes in it.
+    pub(crate) pipe: Option<(RawFd, RawFd, usize)>,
+    pub(crate) phase: FlowPhase,
+    pub(crate) moved: u64,
 }
 
-/// A worker; the bytes of its orders are among the bytes.
+/// A worker; the bytes of its orders are in the byte part.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SavedWorker {
     id: u32,
@@ -114,26 +131,13 @@ pub(crate) struct SavedWorker {
     refusal: Option<String>,
     declined: bool,
     kill_in_ms: Option<u64>,
-    outbox: Vec<(FromKeeper, usize, Vec<RawFd>)>,
-}
-
-/// An idle connection on its way; what was read from it is among the bytes.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct SavedConn {
-    pub(crate) listener: String,
-    pub(crate) client: RawFd,
-    pub(crate) read: usize,
-}
-
-/// A parked client; its note is among the bytes.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct SavedParked {
-    pub(crate) id: u64,
-    pub(crate) client: RawFd,
-    pub(crate) note: usize,
-    pub(crate) holder: Option<u32>,
     #[serde(default)]
-    pub(crate) ended: Option<Ended>,
+    alive: bool,
+    #[serde(default)]
+    has_memory: bool,
+    #[serde(default)]
+    settled: bool,
+    outbox: Vec<(FromKeeper, usize, Vec<RawFd>)>,
 }
 
 /// Milliseconds since then.
@@ -146,13 +150,13 @@ pub(crate) fn until(then: Instant) -> u64 {
     then.saturating_duration_since(Instant::now()).as_millis() as u64
 }
 
-/// The moment so many milliseconds ago.
+/// The instant that many milliseconds ago.
 pub(crate) fn ago(ms: u64) -> Instant {
     let now = Instant::now();
     now.checked_sub(Duration::from_millis(ms)).unwrap_or(now)
 }
 
-/// The moment in so many milliseconds.
+/// The instant in that many milliseconds.
 pub(crate) fn ahead(ms: u64) -> Instant {
     Instant::now() + Duration::from_millis(ms)
 }
@@ -162,18 +166,18 @@ impl Saved {
         Saved { format: FORMAT, version: version.to_owned(), protocol: PROTOCOL, ..Saved::default() }
     }
 
-    /// Notes a descriptor that the next image shall have.
+    /// Marks a descriptor for the next image to inherit.
     pub(crate) fn keep(&mut self, fd: &impl AsRawFd) -> RawFd {
         self.kept.push(fd.as_raw_fd());
         fd.as_raw_fd()
     }
 
-    /// All descriptors that were noted.
+    /// All marked descriptors.
     pub(crate) fn kept(&self) -> Vec<RawFd> {
         self.kept.clone()
     }
 
-    /// Adds bytes, and gives their length.
+    /// Adds bytes, and returns their length.
     pub(crate) fn add_bytes(&mut self, bytes: &[u8]) -> usize {
         self.bytes.extend_from_slice(bytes);
         bytes.len()
@@ -200,34 +204,17 @@ impl Saved {
 
     pub(crate) fn add_worker(&mut self, worker: &Worker) {
         let mut outbox = Vec::new();
-        for order in &worker.outbox {
+        // A question is asked afresh, and a keeper of before would not know it.
+        for order in worker.outbox.iter().filter(|order| !matches!(order.head, FromKeeper::Ask)) {
             let fds = order.fds.iter().map(|fd| self.keep(fd)).collect();
             outbox.push((order.head.clone(), self.add_bytes(&order.bytes), fds));
         }
-        let stderr = worker.capture.as_ref().and_then(|capture| capture.fd());
-        let saved = SavedWorker {
-            id: worker.id,
-            pid: worker.pid.as_raw_nonzero().get(),
-            exe: worker.program.exe.clone(),
-            args: worker.program.args.clone(),
-            socket: worker.socket.as_ref().map(|fd| self.keep(fd)),
-            stderr: stderr.map(|fd| self.keep(&fd)),
-            leaving: worker.phase == Phase::Leaving,
-            ready_ms: match worker.phase {
-                Phase::Ready(then) => Some(since(then)),
-                _ => None,
-            },
-            age_ms: since(worker.since),
-            version: worker.version.clone(),
-            refusal: worker.refusal.clone(),
-            declined: worker.declined,
-            kill_in_ms: worker.kill_at.map(until),
-            outbox,
-        };
+        let saved = SavedWorker { outbox, ..SavedWorker::of(worker) };
+        self.kept.extend(saved.socket.iter().chain(&saved.stderr));
         self.workers.push(saved);
     }
 
-    /// Writes everything into a memfd (close-on-exec, as all that is ours).
+    /// Writes everything into a memfd (close-on-exec, like all our descriptors).
     ///
     /// # Errors
     /// If the kernel has no room for it.
@@ -251,13 +238,13 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// Reads the state whose memfd's number is in that environment variable's value.
+    /// Reads the state from the memfd whose number is given, as the environment variable holds it.
     ///
     /// # Errors
-    /// `State` if it can't be understood.
+    /// `State` if it cannot be understood.
     pub(crate) fn read(number: &str) -> Result<Loaded, Error> {
         let bad = |what: &str| Error::State(what.to_owned());
-        let number: RawFd = number.parse().map_err(|_| bad("no descriptor"))?;
+        let number: RawFd = number.parse().map_err(|_| bad("not a descriptor"))?;
         let file = File::from(take(number)?);
         let size = file.metadata().map_err(Error::os("the state"))?.len();
         let mut all = vec![0; usize::try_from(size).map_err(|_| bad("too large"))?];
@@ -266,22 +253,35 @@ impl Loaded {
         let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| bad("too large"))?;
         let (text, bytes) = rest.split_at_checked(length).ok_or_else(|| bad("cut off"))?;
         let saved: Saved = serde_json::from_slice(text).map_err(|error| Error::State(error.to_string()))?;
+        Loaded::new(saved, bytes.to_vec())
+    }
+
+    /// A state with the bytes that it names.
+    ///
+    /// # Errors
+    /// `State` if the two do not fit, or this binary cannot understand it.
+    pub(crate) fn new(saved: Saved, bytes: Vec<u8>) -> Result<Loaded, Error> {
         if saved.format != FORMAT {
             return Err(Error::State(format!("it has format {}, this binary {FORMAT}", saved.format)));
         }
         if saved.bytes_named() != bytes.len() {
-            return Err(bad("not as many bytes as it tells"));
+            return Err(Error::State("its lengths do not match its size".to_owned()));
         }
-        Ok(Loaded { saved, bytes: VecDeque::from(bytes.to_vec()), taken: BTreeSet::new() })
+        Ok(Loaded { saved, bytes: VecDeque::from(bytes), taken: BTreeSet::new() })
     }
 
-    /// Takes a descriptor over; each only once.
+    /// Whether that descriptor has an owner by now.
+    pub(crate) fn has_taken(&self, number: RawFd) -> bool {
+        self.taken.contains(&number)
+    }
+
+    /// Takes ownership of a descriptor; each only once.
     ///
     /// # Errors
-    /// `State` if it is not open, or taken already.
+    /// `State` if it is not open, or already taken.
     pub(crate) fn own(&mut self, number: RawFd) -> Result<OwnedFd, Error> {
         if !self.taken.insert(number) {
-            return Err(Error::State(format!("descriptor {number} is there twice")));
+            return Err(Error::State(format!("descriptor {number} appears twice")));
         }
         take(number)
     }
@@ -313,16 +313,16 @@ impl Loaded {
             }
             None => None,
         };
-        Ok(Flow::resume(pending, pipe, saved.phase, Position { moved: saved.moved, frames: None }))
+        Ok(Flow::resume(pending, pipe, saved.phase, Position { moved: saved.moved, ..Position::default() }))
     }
 
-    pub(crate) fn worker(&mut self, saved: SavedWorker) -> Result<Worker, Error> {
+    pub(crate) fn worker(&mut self, saved: SavedWorker, shared: &Rc<Shared>) -> Result<Worker, Error> {
         let pid = Pid::from_raw(saved.pid).filter(|_| saved.pid > 0);
         let pid = pid.ok_or_else(|| Error::State("a worker without a pid".to_owned()))?;
         let program = Program { exe: saved.exe, args: saved.args };
         let socket = saved.socket.map(|number| self.own(number)).transpose()?;
         let stderr = saved.stderr.map(|number| self.own(number)).transpose()?;
-        let mut worker = Worker::resume((saved.id, pid), program, socket, stderr);
+        let mut worker = Worker::resume((saved.id, pid), program, (socket, stderr), shared);
         for (head, length, fds) in saved.outbox {
             let bytes = self.bytes(length);
             let fds = fds.into_iter().map(|number| self.own(number)).collect::<Result<_, Error>>()?;
@@ -338,28 +338,37 @@ impl Loaded {
         worker.refusal = saved.refusal;
         worker.declined = saved.declined;
         worker.kill_at = saved.kill_in_ms.map(ahead);
+        (worker.has_memory, worker.settled) = (saved.has_memory, saved.settled);
+        worker.liveness = saved.alive.then(|| Liveness::new(Instant::now()));
         Ok(worker)
     }
 }
 
 impl Saved {
-    /// How many bytes all parts together have.
+    /// How many bytes all parts have together.
     fn bytes_named(&self) -> usize {
         let flows = self.streams.iter().flat_map(|stream| &stream.flows).map(|flow| flow.pending);
         let orders = self.workers.iter().flat_map(|worker| &worker.outbox).map(|(_, length, _)| *length);
         let notes = self.streams.iter().filter_map(|stream| stream.resume.as_ref()).map(|resume| resume.note);
         let conns = self.conns.iter().map(|conn| conn.read);
         let parked = self.parked.iter().map(|parked| parked.note);
-        flows.chain(notes).chain(orders).chain(conns).chain(parked).fold(0, usize::saturating_add)
+        let clients = self.clients.iter().map(|client| client.read);
+        flows
+            .chain(notes)
+            .chain(orders)
+            .chain(conns)
+            .chain(parked)
+            .chain(clients)
+            .fold(0, usize::saturating_add)
     }
 }
 
-/// A descriptor that this process has inherited, close-on-exec again.
-fn take(number: RawFd) -> Result<OwnedFd, Error> {
+/// A descriptor that this process inherited, made close-on-exec again.
+pub(crate) fn take(number: RawFd) -> Result<OwnedFd, Error> {
     if number < 3 {
-        return Err(Error::State(format!("descriptor {number} is none of ours")));
+        return Err(Error::State(format!("descriptor {number} is not ours")));
     }
-    // SAFETY: only borrowed to ask whether it is open, which is safe to ask of any number.
+    // SAFETY: only borrowed to check that it is open, which is safe for any number.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     fcntl_getfd(borrowed).map_err(|_| Error::State(format!("descriptor {number} is not open")))?;
     // SAFETY: it is open, the former image left it for us, and `Loaded::own` takes each number only once.

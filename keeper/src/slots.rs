@@ -1,9 +1,9 @@
-//! A table whose places are used again, each with a generation, so that an epoll event that was fetched
-//! before its stream ended is never taken for one of the stream that has its place now.
+//! A table that reuses its slots, each with a generation, so that an epoll event fetched before its stream ended is
+//! never mistaken for an event of the stream that now has the slot.
 //!
 //! It must never hand out a value for a key of an earlier generation.
 
-/// Where a value is: its place and the generation of that place.
+/// The address of a value: its slot and the generation of that slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) index: u32,

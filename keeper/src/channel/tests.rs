@@ -29,6 +29,21 @@ fn small_and_large_bytes_arrive_with_their_descriptors() {
 }
 
 #[test]
+fn the_last_words_of_a_peer_that_had_words_unread_are_heard() {
+    let (a, b) = pair().unwrap();
+    send(b.as_fd(), &json!({"never": "read"}), &[], &[]).unwrap();
+    for number in 0..3 {
+        send(a.as_fd(), &json!({"n": number}), &[], &[]).unwrap();
+    }
+    drop(a);
+    for number in 0..3 {
+        let Some(Received::Packet(packet)) = get(&b) else { panic!("{number} is lost") };
+        assert_eq!(packet.head["n"], number);
+    }
+    assert!(matches!(get(&b), Some(Received::Closed)));
+}
+
+#[test]
 fn garbage_is_told_and_its_descriptors_are_closed() {
     let (a, b) = pair().unwrap();
     let long = vec![b'x'; PACKET_MAX + 1];

@@ -1,5 +1,5 @@
-//! SIGQUIT: the keeper ends, and the streams that are left go on in a process of their own, which ends with the last
-//! of them. So a restart of the service cuts none.
+//! SIGQUIT: the keeper exits, and the remaining streams continue in a process of their own, which exits with the last
+//! of them. So a restart of the service cuts no stream.
 //!
 //! It must never keep anything but streams: sockets, lock and control socket are for the next keeper.
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// What `ps -o comm` shows of such a process.
 const NAME: &std::ffi::CStr = c"selvedge:last";
 
-/// Streams that have nobody but themselves.
+/// Streams without a keeper.
 pub(super) struct Lingering {
     poller: Poller,
     pump: Pump,
@@ -23,7 +23,7 @@ pub(super) struct Lingering {
 }
 
 impl Keeper {
-    /// Lets go of all but the streams. Who waits for a worker is cut: there will be none here.
+    /// Drops everything but the streams. Clients that wait for a worker are cut: there will be none here.
     pub(super) fn into_lingering(self) -> Lingering {
         self.poller.remove(&self.signals);
         Lingering { poller: self.poller, pump: self.pump, log: self.plan.log }
@@ -31,13 +31,14 @@ impl Keeper {
 }
 
 impl Lingering {
-    /// Forks: the keeper comes back at once, the new process when the last stream has ended.
+    /// Forks: returns in the keeper at once, and in the new process when the last stream has ended.
     ///
     /// # Errors
-    /// If there can be no such process; the streams are cut then.
+    /// If the fork fails; the streams are cut then.
     pub(super) fn go_on(self) -> Result<(), Error> {
         let count = self.pump.len();
-        // SAFETY: this process has only one thread (see `run`), so nothing is locked or half done in the child.
+        // SAFETY: this process has only one thread (see `run`), so no lock is held and nothing is half done in the
+        // child.
         match unsafe { fork() }.map_err(Error::os("fork"))? {
             ForkResult::Parent { child } => {
                 (self.log)(&format!("stopped; {count} streams go on in process {child} until they end"));
@@ -49,7 +50,7 @@ impl Lingering {
 
     fn pump_to_the_end(mut self) -> Result<(), Error> {
         let _ = nix::sys::prctl::set_name(NAME);
-        // epoll tells of signals to the process that added them: this one's own.
+        // epoll reports signals to the process that added the signalfd, so add this process's own.
         let signals = take_signals()?;
         self.poller.add(&signals, Token::Signals, Interest::Read).map_err(Error::os("signalfd"))?;
         while self.pump.len() > 0 {
@@ -72,13 +73,13 @@ impl Lingering {
             }
         }
         self.pump.run(&self.poller);
-        // No worker will find them another upstream: the end is the end.
+        // No worker will find them another upstream, so nothing can be resumed.
         self.pump.take_ended();
         Ok(())
     }
 }
 
-/// Takes all signals that are there. Upgrades and restarts are the next keeper's.
+/// Reads all pending signals. Upgrades and restarts are for the next keeper.
 fn is_told_to_stop(signals: &SignalFd) -> bool {
     let waiting = std::iter::from_fn(|| signals.read_signal().ok().flatten());
     let stops = [Signal::SIGTERM as u32, Signal::SIGINT as u32];

@@ -1,24 +1,29 @@
-//! What workers say, and what is done about it.
+//! What workers say, and how the keeper responds.
 //!
-//! It must never end the keeper: a message that makes no sense is counted, told, and forgotten.
+//! It must never end the keeper: a message that makes no sense is counted, logged, and dropped.
 
 use super::Keeper;
 use super::handover::{Conn, Parked};
 use crate::channel::{FDS_MAX, Packet, Received};
+use crate::liveness::Liveness;
 use crate::poller::Happening;
-use crate::protocol::{FromKeeper, FromWorker, NOTE_MAX, PENDING_MAX, PROTOCOL, ResumeHead};
+use crate::protocol::{FromKeeper, FromWorker, NOTE_MAX, PARKED_NOTE_MAX, PENDING_MAX, PROTOCOL, ResumeHead};
 use crate::pump::stream::{Resume, Stream};
 use crate::worker::{Outgoing, Phase};
+use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// Messages of one worker that are read in one turn: streams must have their turn too.
+/// Messages read from one worker in one turn: streams must have their turn too.
 const TURN: usize = 32;
-/// A worker that said `Done` has so long to leave.
+/// How long a worker that said `Done` has to exit.
 const LEAVE: Duration = Duration::from_secs(5);
 
+/// At most this many unread bytes are drained from a client before its connection is closed.
+const UNREAD_MAX: usize = 1 << 20;
+
 impl Keeper {
-    /// Something happened on a worker's control socket.
+    /// Handles an event on a worker's control socket.
     pub(super) fn on_worker(&mut self, id: u32, happening: Happening) {
         let Some(at) = self.workers.iter().position(|worker| worker.id == id) else { return };
         if happening.writable {
@@ -29,11 +34,11 @@ impl Keeper {
         }
     }
 
-    /// Reads up to so many messages. False if there is certainly no more.
+    /// Reads up to this many messages. False if there is certainly no more.
     pub(super) fn read_messages(&mut self, id: u32, most: usize) -> bool {
         for _ in 0..most {
             let Some(at) = self.workers.iter().position(|worker| worker.id == id) else { return false };
-            match self.workers[at].receive(&mut self.buffer) {
+            match self.workers[at].receive() {
                 Ok(None) => return false,
                 Ok(Some(Received::Packet(packet))) => self.on_message(id, packet),
                 Ok(Some(Received::Garbage(reason))) => self.on_garbage(id, &reason),
@@ -42,19 +47,20 @@ impl Keeper {
                     return false;
                 }
             }
+            self.understood();
         }
         true
     }
 
-    /// A worker that has closed its control socket can't be reached any more: it ends, one way or the other.
+    /// A worker that has closed its control socket is out of reach: it is about to exit, one way or another.
     fn on_closed(&mut self, at: usize) {
         let worker = &mut self.workers[at];
-        worker.socket = None;
+        self.shared.bury(worker.socket.take());
         let soon = Instant::now() + Duration::from_secs(1);
         worker.kill_at = Some(worker.kill_at.map_or(soon, |at| at.min(soon)));
     }
 
-    fn on_garbage(&mut self, id: u32, reason: &str) {
+    pub(super) fn on_garbage(&mut self, id: u32, reason: &str) {
         self.counts.garbled += 1;
         // A flood of garbage must not become a flood of lines.
         if self.counts.garbled <= 10 || self.counts.garbled.is_power_of_two() {
@@ -65,9 +71,14 @@ impl Keeper {
         }
     }
 
-    fn on_message(&mut self, id: u32, packet: Packet<FromWorker>) {
+    pub(super) fn on_message(&mut self, id: u32, packet: Packet<FromWorker>) {
         match packet.head {
-            FromWorker::Hello { protocol, ref version, .. } => self.on_hello(id, protocol, version),
+            FromWorker::Hello { protocol, ref version, alive, .. } => {
+                if let Some(worker) = self.worker(id).filter(|_| alive) {
+                    worker.liveness = Some(Liveness::new(Instant::now()));
+                }
+                self.on_hello(id, protocol, version);
+            }
             FromWorker::Ready => self.on_ready(id),
             FromWorker::Refuse { ref reason } => {
                 if let Some(worker) = self.worker(id) {
@@ -80,15 +91,25 @@ impl Keeper {
             FromWorker::Conn { listener } => self.on_conn(id, listener, packet.bytes, packet.fds),
             FromWorker::Park { id: number } => self.on_park(id, number, packet.bytes, packet.fds),
             FromWorker::Unpark { id: number } => {
-                // Without an end it is a connection that goes on with its worker.
-                if let Some(parked) = self.handover.parked.remove(&number)
-                    && parked.ended.is_some()
-                {
-                    self.let_go(&parked.client);
+                // Without `ended` it is a connection that its worker still serves.
+                if let Some(parked) = self.handover.parked.remove(number) {
+                    parked.ended.is_some().then(|| self.let_go(&parked.client));
+                    self.shared.bury([parked.client]);
                 }
             }
             FromWorker::Release => self.handover.release_ended(id),
+            FromWorker::Memory => self.on_memory(id, packet.fds),
+            FromWorker::Hold { key } => self.on_hold(id, key, packet.fds),
+            FromWorker::Drop { key } => self.clients.drop_held(id, key),
+            FromWorker::Taken { client } => self.clients.taken(client, id),
+            FromWorker::GiveBack { client } => self.clients.give_back(client, id, packet.bytes),
+            FromWorker::End { client } => self.end_client(client),
             FromWorker::Done => self.on_done(id),
+            FromWorker::Alive => {
+                if let Some(liveness) = self.worker(id).and_then(|worker| worker.liveness.as_mut()) {
+                    liveness.answered();
+                }
+            }
         }
     }
 
@@ -102,7 +123,7 @@ impl Keeper {
             worker.declined = true;
             worker.kill_at = Some(Instant::now() + Duration::from_secs(1));
             let head = FromKeeper::Refused { reason, protocol: PROTOCOL };
-            worker.send(Outgoing { head, bytes: Vec::new(), fds: Vec::new() }, &self.poller);
+            worker.send(Outgoing { head, bytes: Vec::new(), fds: Vec::new() });
             return;
         }
         self.upgrade_progress(id, &format!("worker {id} is version {}", one_line(version)));
@@ -110,10 +131,10 @@ impl Keeper {
             Ok(parts) => {
                 let Some(worker) = self.workers.iter_mut().find(|worker| worker.id == id) else { return };
                 for part in parts {
-                    worker.send(part, &self.poller);
+                    worker.send(part);
                 }
             }
-            Err(error) => self.log(&format!("worker {id} can't be given its sockets: {error}")),
+            Err(error) => self.log(&format!("worker {id} could not be given its sockets: {error}")),
         }
     }
 
@@ -135,6 +156,7 @@ impl Keeper {
                 sockets: chunk.iter().map(|(name, _)| name.clone()).collect(),
                 stderr: last,
                 more: !last,
+                note_max: PARKED_NOTE_MAX,
             };
             parts.push(Outgoing { head, bytes: Vec::new(), fds });
         }
@@ -142,9 +164,14 @@ impl Keeper {
     }
 
     fn on_stream(&mut self, id: u32, packet: Packet<FromWorker>) {
-        let FromWorker::Stream { label, to_upstream, resume, replaces } = packet.head else { return };
+        let FromWorker::Stream { label, to_upstream, resume, replaces, held } = packet.head else { return };
+        if let Some(held) = held {
+            let former = self.clients.remove(held, &self.poller);
+            self.shared.bury(former.map(|client| client.socket));
+        }
         if let Some(parked) = replaces {
-            self.handover.parked.remove(&parked);
+            let former = self.handover.parked.remove(parked);
+            self.shared.bury(former.map(|parked| parked.client));
         }
         let mut to_upstream_bytes = packet.bytes;
         let note = resume.map_or(0, |resume| resume.note);
@@ -152,10 +179,10 @@ impl Keeper {
             && to_upstream <= PENDING_MAX
             && (to_upstream + note..=to_upstream + note + PENDING_MAX).contains(&to_upstream_bytes.len());
         let Ok([client, upstream]) = <[OwnedFd; 2]>::try_from(packet.fds) else {
-            return self.refuse_stream(id, &label, "it came without its two sockets");
+            return self.refuse_stream(id, &label, "it came without two sockets");
         };
         if !fits {
-            return self.refuse_stream(id, &label, "its pending bytes make no sense");
+            return self.refuse_stream(id, &label, "the lengths of its pending bytes are wrong");
         }
         if !self.has_room(2) {
             return self.refuse_stream(id, &label, "no descriptors are left");
@@ -185,25 +212,31 @@ impl Keeper {
         let bytes = serde_json::to_vec(&self.snapshot()).unwrap_or_default();
         let Some(worker) = self.workers.iter_mut().find(|worker| worker.id == id) else { return };
         let head = FromKeeper::Status { id: question };
-        // Who does not read the answers gets none: the outbox is bounded.
-        worker.send(Outgoing { head, bytes, fds: Vec::new() }, &self.poller);
+        // A requester that does not read its answers loses them: the outbox is bounded.
+        worker.send(Outgoing { head, bytes, fds: Vec::new() });
     }
 
     fn on_conn(&mut self, id: u32, listener: String, read: Vec<u8>, mut fds: Vec<OwnedFd>) {
         match fds.pop() {
-            Some(client) if fds.is_empty() && read.len() <= PENDING_MAX && self.has_room(1) => {
-                self.handover.conns.push_back(Conn { listener, client, read });
+            // From a worker of an earlier release, which accepted it itself.
+            Some(client) if (self.plan.accepts)(&listener) => {
+                self.clients.admit(client, listener.into(), read, &self.poller);
             }
-            _ => self.on_garbage(id, "a connection that can't be handed over"),
+            Some(client) if fds.is_empty() && read.len() <= PENDING_MAX && self.has_room(1) => {
+                self.handover.push(Conn { listener, client, read });
+            }
+            _ => self.on_garbage(id, "a connection that cannot be handed over"),
         }
     }
 
     fn on_park(&mut self, id: u32, number: u64, note: Vec<u8>, mut fds: Vec<OwnedFd>) {
         match fds.pop() {
-            Some(client) if fds.is_empty() && note.len() <= NOTE_MAX && self.has_room(1) => {
+            // Its descriptor is here already: turning it away for want of room would drop a client that its worker
+            // believes is kept.
+            Some(client) if fds.is_empty() && note.len() <= PARKED_NOTE_MAX => {
                 self.handover.parked.insert(number, Parked { client, note, holder: Some(id), ended: None });
             }
-            _ => self.on_garbage(id, "a client that can't be parked"),
+            _ => self.on_garbage(id, "a client that cannot be parked"),
         }
     }
 
@@ -218,22 +251,38 @@ impl Keeper {
     pub(super) fn deliver(&mut self) {
         let Some(id) = self.serving else { return };
         let Some(worker) = self.workers.iter_mut().find(|worker| worker.id == id) else { return };
-        if !matches!(worker.phase, Phase::Ready(_)) || worker.socket.is_none() {
+        if worker.socket.is_none() {
             return;
+        }
+        if !matches!(worker.phase, Phase::Ready(_)) {
+            return self.deliver_clients(id);
         }
         while worker.outbox.is_empty() {
             let Some(order) = self.handover.next_for(id) else { break };
-            worker.send(order, &self.poller);
+            worker.send(order);
         }
+        self.deliver_clients(id);
         let crowded = self.handover.is_crowded();
         for leaving in self.workers.iter_mut().filter(|worker| worker.phase == Phase::Leaving) {
             leaving.paused = crowded;
             leaving.adjust(&self.poller);
         }
     }
+
+    /// Ends a client's connection as the end of a stream does: closing a socket with unread bytes would send the client
+    /// a reset, which discards what it has not read yet.
+    pub(super) fn let_go(&mut self, client: &OwnedFd) {
+        let _ = shutdown(client, Shutdown::Both);
+        let mut left = UNREAD_MAX;
+        while left > 0
+            && let Ok((read @ 1.., _)) = recv(client, &mut self.buffer[..], RecvFlags::DONTWAIT)
+        {
+            left = left.saturating_sub(read);
+        }
+    }
 }
 
-/// What a worker says becomes one line of ours.
+/// Turns what a worker says into one line of our log.
 pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(500).collect()
 }

@@ -1,34 +1,28 @@
-//! Replacing the keeper itself: a trial child reads our state first; then execve in place, with all descriptors.
+//! Replaces the keeper itself: a trial child reads our state first; then execve in place, with all descriptors.
 //!
-//! It must never change anything before execve that can't be taken back: if that fails, this image goes on.
+//! It must never make an irreversible change before execve: if that fails, this image keeps running.
 
 use super::Keeper;
+use super::clients::Client;
+use super::handover::Parked;
+use super::recording::estate_record;
+use super::trial::Successor;
 use crate::child::{self, Capture};
 use crate::control::UpgradeRequest;
 use crate::error::Error;
+use crate::image::Image;
 use crate::plan::Program;
 use crate::poller::{Interest, Token};
-use crate::saved::{self, STATE_ENV, Saved, TRIAL_ENV, TRIAL_OK};
+use crate::saved::{self, Saved, SavedClient, SavedConn, SavedParked, TRIAL_ENV, TRIAL_OK};
+use crate::second::Seconds;
 use rustix::fd::AsRawFd;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Pid;
-use std::ffi::{CString, OsStr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
-/// The number under which epoll tells of the trial's stderr; workers do not count so far.
+/// The epoll number of the trial's stderr; workers never count this far.
 const STDERR_ID: u32 = u32::MAX;
-
-/// A trial of the next image, under way.
-pub(super) struct Successor {
-    pid: Pid,
-    capture: Capture,
-    program: Program,
-    requester: Option<u32>,
-    pub(super) kill_at: Option<Instant>,
-    overdue: bool,
-}
 
 impl Keeper {
     pub(super) fn begin_succession(&mut self, request: &UpgradeRequest, requester: Option<u32>) {
@@ -40,7 +34,7 @@ impl Keeper {
                 let kill_at = Some(Instant::now() + limit);
                 self.successor =
                     Some(Successor { pid, capture, program, requester, kill_at, overdue: false });
-                self.say(requester, "the new keeper is tried on a copy of the state");
+                self.say(requester, "trying the new keeper on a copy of the state");
             }
             Err(error) => self.say_failed(requester, &format!("{}: {error}", program.exe.display())),
         }
@@ -50,21 +44,21 @@ impl Keeper {
         let memfd = self.save(None).0.into_memfd()?;
         let env = [(TRIAL_ENV, memfd.as_raw_fd().to_string())];
         let (pid, capture) =
-            child::spawn(program, &env, memfd.as_fd()).map_err(Error::os("it can't be started"))?;
+            child::spawn(program, &env, memfd.as_fd()).map_err(Error::os("cannot start it"))?;
         if let Some(fd) = capture.fd() {
             self.poller.add(fd, Token::Stderr(STDERR_ID), Interest::Read).map_err(Error::os("epoll"))?;
         }
         Ok((pid, capture))
     }
 
-    /// The trial said something.
+    /// The trial printed something.
     pub(super) fn on_successor_stderr(&mut self, id: u32) {
         if let Some(successor) = self.successor.as_mut().filter(|_| id == STDERR_ID) {
             successor.capture.read();
         }
     }
 
-    /// SIGCHLD: has the trial ended?
+    /// SIGCHLD: has the trial exited?
     pub(super) fn on_successor_child(&mut self) {
         let Some(how) = self.successor.as_ref().and_then(|successor| child::ended(successor.pid)) else {
             return;
@@ -77,7 +71,7 @@ impl Keeper {
         }
         let reason = match (successor.overdue, last.is_empty()) {
             (true, _) => "the new keeper took too long to read the state".to_owned(),
-            (_, true) => format!("the new keeper {how}, and did not say that it can take over"),
+            (_, true) => format!("the new keeper {how} without reporting that it can take over"),
             _ => format!("the new keeper {how}: {last}"),
         };
         self.say_failed(successor.requester, &reason);
@@ -98,7 +92,7 @@ impl Keeper {
         }
     }
 
-    /// Executes the new image. Comes back only if that failed.
+    /// Executes the new image. Returns only if that failed.
     fn succeed(&mut self, successor: &Successor) {
         self.say(successor.requester, "the new keeper can take over: replacing this one in place");
         let error = match self.execute(successor) {
@@ -112,30 +106,38 @@ impl Keeper {
         let (saved, mut kept) = self.save(successor.requester);
         let memfd = saved.into_memfd()?;
         kept.push(memfd.as_raw_fd());
-        let path = c_string(successor.program.exe.as_os_str())?;
-        let mut args = vec![path.clone()];
-        for arg in &successor.program.args {
-            args.push(c_string(arg)?);
-        }
-        let env = environment(&memfd)?;
+        let image = Image::new(&successor.program, memfd.as_raw_fd())?;
         inherit(&kept, FdFlags::empty());
-        let error = nix::unistd::execve(&path, &args, &env);
+        let error = nix::unistd::execve(&image.path, &image.args, &image.env);
         inherit(&kept, FdFlags::CLOEXEC);
-        error.map_err(Error::os("the new keeper can't be executed"))
+        error.map_err(Error::os("cannot execute the new keeper"))
     }
 
     /// All state as it is now, and the descriptors that belong to it.
     fn save(&self, requester: Option<u32>) -> (Saved, Vec<RawFd>) {
-        let mut saved = Saved::new(&self.plan.version);
-        saved.lock = saved.keep(&self.lock);
-        saved.control = saved.keep(&self.requests.listener);
-        saved.requester = self.requests.fd(requester).map(|fd| saved.keep(fd));
+        let mut saved = self.base(requester);
+        if let Some(second) = self.seconds.as_ref().and_then(Seconds::pid) {
+            let board = saved.keep(&self.shared.board().fd());
+            saved.second = Some((second.as_raw_nonzero().get(), board));
+        }
         for (name, fd) in &self.listeners {
             let number = saved.keep(fd);
             saved.listeners.push((name.clone(), number));
         }
         self.pump.iter().for_each(|stream| saved.add_stream(stream));
         self.workers.iter().for_each(|worker| saved.add_worker(worker));
+        self.save_handover(&mut saved);
+        self.save_clients(&mut saved);
+        let kept = saved.kept();
+        (saved, kept)
+    }
+
+    /// What is there once.
+    pub(super) fn base(&self, requester: Option<u32>) -> Saved {
+        let mut saved = Saved::new(&self.plan.version);
+        saved.lock = saved.keep(&self.lock);
+        saved.control = saved.keep(&self.requests.listener);
+        saved.requester = self.requests.fd(requester).map(|fd| saved.keep(fd));
         saved.serving = self.serving;
         saved.next_worker = self.next_worker;
         saved.failures = self.failures;
@@ -144,32 +146,38 @@ impl Keeper {
         saved.respawn_in_ms = self.respawn_at.map(saved::until);
         saved.up_ms = saved::since(self.since);
         saved.finished = self.pump.finished();
-        saved.counts = self.counts.clone();
-        self.save_handover(&mut saved);
-        let kept = saved.kept();
-        (saved, kept)
+        saved.counts = self.counts;
+        saved
     }
-}
 
-/// Our own environment, with the state's number.
-fn environment(memfd: &OwnedFd) -> Result<Vec<CString>, Error> {
-    let mut env = Vec::new();
-    for (name, value) in std::env::vars_os() {
-        // systemd's sockets are in the state; taking them twice would close them once too often.
-        let ours = name == STATE_ENV || name == TRIAL_ENV || name.as_bytes().starts_with(b"LISTEN_");
-        if !ours {
-            let mut pair = name;
-            pair.push("=");
-            pair.push(value);
-            env.push(c_string(&pair)?);
+    /// Saves all waiting clients for the next image.
+    fn save_handover(&self, saved: &mut Saved) {
+        for conn in self.handover.conns.values() {
+            let (client, read) = (saved.keep(&conn.client), saved.add_bytes(&conn.read));
+            saved.conns.push(SavedConn { listener: conn.listener.clone(), client, read });
+        }
+        for (&id, parked) in self.handover.parked.iter() {
+            let (client, note) = (saved.keep(&parked.client), saved.add_bytes(&parked.note));
+            let Parked { holder, ended, .. } = *parked;
+            saved.parked.push(SavedParked { id, client, note, holder, ended });
         }
     }
-    env.push(c_string(OsStr::new(&format!("{STATE_ENV}={}", memfd.as_raw_fd())))?);
-    Ok(env)
-}
 
-fn c_string(text: &OsStr) -> Result<CString, Error> {
-    CString::new(text.as_bytes()).map_err(|_| Error::State("a zero byte in the command line".to_owned()))
+    /// Saves all clients that workers serve, and what dead ones have left, for the next image.
+    fn save_clients(&self, saved: &mut Saved) {
+        saved.next_client = self.clients.next;
+        for (&id, client) in self.clients.all.iter() {
+            let (socket, read) = (saved.keep(&client.socket), saved.add_bytes(&client.read));
+            let Client { ref listener, holder, estate, .. } = *client;
+            let listener = listener.to_string();
+            saved.clients.push(SavedClient { id, socket, listener, holder, estate, read });
+        }
+        for (&worker, estate) in self.clients.estates.iter() {
+            let record = estate_record(worker, estate);
+            record.fds().for_each(|fd| _ = saved.keep(&fd));
+            saved.estates.push(record);
+        }
+    }
 }
 
 /// Sets the descriptor flags of all of them.

@@ -1,8 +1,9 @@
-//! Replacing the worker: the new one must be ready before the old one is told anything.
+//! Replaces the worker: the new one must be ready before the old one is told anything.
 //!
 //! It must never touch the old worker when the new one fails.
 
 use super::Keeper;
+use super::trial::Upgrade;
 use crate::control::UpgradeRequest;
 use crate::notify::{notify, reloading};
 use crate::plan::Program;
@@ -12,13 +13,6 @@ use std::time::{Duration, Instant};
 
 /// A worker that never became ready has nothing to finish.
 const AT_ONCE: Duration = Duration::from_secs(1);
-
-/// An upgrade under way.
-pub(super) struct Upgrade {
-    /// The worker that is being tried.
-    pub(super) worker: u32,
-    requester: Option<u32>,
-}
 
 impl Keeper {
     pub(super) fn begin_upgrade(&mut self, request: &UpgradeRequest, requester: Option<u32>) {
@@ -37,18 +31,18 @@ impl Keeper {
 
     fn fail_upgrade(&mut self, requester: Option<u32>, reason: &str) {
         self.say_failed(requester, reason);
-        // Nothing has changed, and systemd shall know that we are not reloading any more.
+        // Nothing has changed; tell systemd that the reload is over.
         notify("READY=1");
     }
 
-    /// True if that worker's death is the end of an upgrade.
+    /// True if that worker's death ends an upgrade.
     pub(super) fn upgrade_died(&mut self, worker: u32, why: &str) -> bool {
         let Some(upgrade) = self.upgrade.take_if(|upgrade| upgrade.worker == worker) else { return false };
         self.fail_upgrade(upgrade.requester, why);
         true
     }
 
-    /// A line for who asked for this upgrade, if that worker is one on trial.
+    /// Sends a line to the requester of this upgrade, if that worker is the one on trial.
     pub(super) fn upgrade_progress(&mut self, worker: u32, line: &str) {
         if let Some(upgrade) = self.upgrade.as_ref().filter(|upgrade| upgrade.worker == worker) {
             let requester = upgrade.requester;
@@ -68,7 +62,7 @@ impl Keeper {
         self.program = program;
         if let Some(old) = old {
             self.send_away(old);
-            self.say(upgrade.requester, &format!("worker {old} finishes what it has, and leaves"));
+            self.say(upgrade.requester, &format!("worker {old} finishes its requests and leaves"));
         }
         self.say_ok(upgrade.requester, &format!("worker {worker} serves, version {version}"));
         notify("READY=1");
@@ -81,6 +75,6 @@ impl Keeper {
         old.phase = Phase::Leaving;
         old.kill_at = Some(Instant::now() + limit);
         let head = FromKeeper::Drain { limit_ms: limit.as_millis() as u64 };
-        old.send(Outgoing { head, bytes: Vec::new(), fds: Vec::new() }, &self.poller);
+        old.send(Outgoing { head, bytes: Vec::new(), fds: Vec::new() });
     }
 }

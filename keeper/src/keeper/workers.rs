@@ -1,27 +1,28 @@
-//! Starting workers, and what their lives and deaths mean.
+//! Starts workers, and decides what their readiness and their deaths mean.
 //!
 //! It must never leave the keeper without a worker for longer than the pause, nor with two that serve.
 
 use super::{Keeper, Stopping};
 use crate::child;
 use crate::error::Error;
+use crate::liveness::Look;
 use crate::notify::notify;
 use crate::protocol::FromKeeper;
 use crate::worker::{Outgoing, Phase, Worker};
 use std::time::{Duration, Instant};
 
-/// Milliseconds to wait before a worker is started again, by how many died in a row.
-const PAUSES_MS: [u64; 7] = [0, 100, 200, 500, 1000, 2000, 5000];
-/// A worker that was ready for so long was a good one: the pauses begin anew.
-const GOOD_AFTER: Duration = Duration::from_secs(10);
-/// How many messages are read from a worker that is dead: all that its socket can hold.
+/// How many workers that die in a row before they are ready are started again at once.
+const AT_ONCE: usize = 10;
+/// Milliseconds to wait before a worker is started again, by how many died in a row after those.
+const PAUSES_MS: [u64; 6] = [100, 200, 500, 1000, 2000, 5000];
+/// How many messages are read from a dead worker: all that its socket can hold.
 const LAST_WORDS: usize = 1_000_000;
 
 impl Keeper {
     /// Starts the first worker.
     ///
     /// # Errors
-    /// If it can't be executed.
+    /// If it cannot be executed.
     pub(super) fn start_first(&mut self) -> Result<(), Error> {
         let program = self.plan.worker.clone();
         let worker = self
@@ -37,7 +38,7 @@ impl Keeper {
         limit: Duration,
     ) -> std::io::Result<u32> {
         let id = self.next_worker;
-        let worker = Worker::start(id, program, limit, &self.poller)?;
+        let worker = Worker::start(id, program, limit, (&self.poller, &self.shared))?;
         self.next_worker = self.next_worker.wrapping_add(1);
         self.log(&format!("worker {id} started: pid {}, {}", worker.pid, program.exe.display()));
         self.workers.push(worker);
@@ -48,7 +49,7 @@ impl Keeper {
         let Some(worker) = self.worker(id).filter(|worker| worker.phase == Phase::Starting) else { return };
         worker.phase = Phase::Ready(Instant::now());
         worker.kill_at = None;
-        // From here on its stderr is ours: it was sent along with the sockets.
+        // From here on its stderr is ours: we sent it along with the sockets.
         worker.capture = None;
         let line = format!("worker {id} is ready: pid {}, version {}", worker.pid, worker.version);
         self.log(&line);
@@ -59,16 +60,16 @@ impl Keeper {
         self.was_ready = true;
     }
 
-    /// SIGCHLD: looks which of our children have ended.
+    /// SIGCHLD: checks which of our children have exited.
     pub(super) fn on_child(&mut self) -> Result<(), Error> {
         let ids: Vec<u32> = self.workers.iter().map(|worker| worker.id).collect();
         for id in ids {
-            let Some(pid) = self.worker(id).map(|worker| worker.pid) else { continue };
-            if let Some(how) = child::ended(pid) {
+            if let Some(how) = self.worker(id).and_then(|worker| worker.ended()) {
                 self.on_death(id, &how)?;
             }
         }
         self.on_successor_child();
+        self.on_second_child();
         Ok(())
     }
 
@@ -79,7 +80,9 @@ impl Keeper {
         let mut worker = self.workers.remove(at);
         worker.listen();
         self.handover.release(id);
-        self.handover.take_back(std::mem::take(&mut worker.outbox));
+        self.clients.on_death(id);
+        self.handover.take_back(worker.take_orders());
+        self.shared.bury(worker.socket.take());
         let why = worker.obituary(how);
         self.log(&format!(
             "worker {id} {}: {why}",
@@ -103,7 +106,8 @@ impl Keeper {
             return Err(Error::Worker(why));
         }
         self.counts.worker_deaths += 1;
-        if matches!(worker.phase, Phase::Ready(since) if since.elapsed() >= GOOD_AFTER) {
+        // One that was ready has served: a pause would only keep all clients from the next one.
+        if matches!(worker.phase, Phase::Ready(_)) {
             self.failures = 0;
         }
         self.respawn_later();
@@ -111,7 +115,10 @@ impl Keeper {
     }
 
     fn respawn_later(&mut self) {
-        let pause = PAUSES_MS[self.failures.min(PAUSES_MS.len() - 1)];
+        let pause = match self.failures.checked_sub(AT_ONCE) {
+            Some(more) => PAUSES_MS[more.min(PAUSES_MS.len() - 1)],
+            None => 0,
+        };
         self.failures = self.failures.saturating_add(1);
         self.respawn_at = Some(Instant::now() + Duration::from_millis(pause));
     }
@@ -124,6 +131,8 @@ impl Keeper {
             self.respawn();
         }
         self.check_successor(now);
+        self.check_second(now);
+        self.look_after_workers(now);
         for worker in self.workers.iter_mut().filter(|worker| worker.kill_at.is_some_and(|at| at <= now)) {
             worker.kill_at = None;
             if worker.phase == Phase::Starting && worker.refusal.is_none() && worker.socket.is_some() {
@@ -136,16 +145,42 @@ impl Keeper {
         Ok(())
     }
 
+    /// Asks those that serve whether they are alive, and ends those that do not answer.
+    fn look_after_workers(&mut self, now: Instant) {
+        let limit = self.plan.worker_timeout;
+        for at in 0..self.workers.len() {
+            let worker = &mut self.workers[at];
+            if worker.look_at().is_none_or(|due| due > now) {
+                continue;
+            }
+            match worker.liveness.as_mut().map(|liveness| liveness.look(now, limit)) {
+                Some(Look::Ask) => {
+                    let ask = Outgoing { head: FromKeeper::Ask, bytes: Vec::new(), fds: Vec::new() };
+                    // One whose queue is full does not read: that is seen by the answer that it owes.
+                    worker.send(ask);
+                }
+                Some(Look::Hung) => {
+                    let line = format!("worker {} has not answered for {limit:?}: killed", worker.id);
+                    // Its death arrives as SIGCHLD.
+                    worker.liveness = None;
+                    child::kill(worker.pid);
+                    self.log(&line);
+                }
+                Some(Look::Wait) | None => {}
+            }
+        }
+    }
+
     fn respawn(&mut self) {
         let limit = self.plan.ready_timeout;
         let (last, planned) = (self.program.clone(), self.plan.worker.clone());
-        // The last one that served; if its file is gone, the one that we were started with.
+        // The last one that served; if its file is gone, the one we were started with.
         let started = self.start_worker(&last, limit).or_else(|_| self.start_worker(&planned, limit));
         match started {
             Ok(id) => self.serving = Some(id),
             Err(error) => {
                 let program = planned;
-                self.log(&format!("no worker can be started from {}: {error}", program.exe.display()));
+                self.log(&format!("cannot start a worker from {}: {error}", program.exe.display()));
                 self.respawn_later();
             }
         }
@@ -158,7 +193,7 @@ impl Keeper {
             worker.phase = Phase::Leaving;
             worker.kill_at = kill_at;
             let head = FromKeeper::Stop { grace_ms: grace.as_millis() as u64 };
-            worker.send(Outgoing { head, bytes: Vec::new(), fds: Vec::new() }, &self.poller);
+            worker.send(Outgoing { head, bytes: Vec::new(), fds: Vec::new() });
         }
     }
 

@@ -1,43 +1,53 @@
-//! One direction of a stream: from one socket to the other, until the end of the first or the death of the second.
+//! One direction of a stream: from one socket to the other, until the first ends or the second dies.
 //!
-//! It must never read what it has no place for: one buffer full (or one pipe) is all that is held per direction.
+//! It must never read what it has no room for: each direction holds at most one buffer (or one pipe) of bytes. And it must
+//! never hold bytes that a successor would not find after a kill at any instant: they are in a socket, in a pipe, in the
+//! shared buffer of the operation under way, or in a record.
+
+mod keeping;
+mod moving;
 
 use crate::position::Position;
+use crate::pump::end::End;
 use crate::pump::pipes::{Pipe, Pipes};
-use crate::pump::stream::End;
+use crate::shared::Shared;
+use crate::shared::board::Doing;
+use crate::shared::slots::Place;
 use rustix::io::Errno;
-use rustix::net::{SendFlags, Shutdown, send, shutdown};
+use rustix::net::{Shutdown, shutdown};
 use std::os::fd::AsFd;
+use std::rc::Rc;
 
-/// Bytes per read when copying.
-const BUFFER: usize = 64 << 10;
-/// A read of so many bytes is bulk: from then on splice(2).
+/// A read of this many bytes is bulk: from then on splice(2).
 const BULK_FROM: usize = 16 << 10;
-/// A splice of fewer bytes is not bulk any more.
+/// A splice of fewer bytes is no longer bulk.
 const BULK_UNTIL: usize = 4 << 10;
 /// Bytes that one direction may move before the others have their turn.
 const TURN: usize = 256 << 10;
 
+/// Bytes read at once of those that no side gets.
+const SCRATCH: usize = 16 << 10;
+
 /// What all streams share.
 pub(crate) struct Tools {
-    buffer: Box<[u8]>,
+    pub(crate) shared: Rc<Shared>,
     pub(crate) pipes: Pipes,
 }
 
 impl Tools {
-    pub(crate) fn new() -> Tools {
-        Tools { buffer: vec![0; BUFFER].into_boxed_slice(), pipes: Pipes::new() }
+    pub(crate) fn new(shared: Rc<Shared>) -> Tools {
+        Tools { shared, pipes: Pipes::new() }
     }
 }
 
-/// Where a direction stands.
+/// The state of a direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Phase {
     /// Bytes may come.
     Open,
-    /// The end was read; what is held must still be written.
+    /// The source has ended; held bytes must still be written.
     Ending,
-    /// All is written and the end is passed on, or nobody is there to take it.
+    /// Everything is written and the end passed on, or the target is gone.
     Done,
 }
 
@@ -48,7 +58,7 @@ enum Way {
     Splice,
     /// The kernel refused splice(2) for one of the sockets.
     CopyOnly,
-    /// Frames are followed: what is spliced must lie within one.
+    /// Frames are tracked: a splice must stay within one.
     Watch,
 }
 
@@ -61,29 +71,47 @@ enum Outcome {
 
 /// One direction.
 pub(crate) struct Flow {
-    /// Bytes read and not yet written, from `start` on. Comes before what is in the pipe.
+    /// Bytes read and not yet written, from `start` on. They precede those in the pipe.
     pending: Vec<u8>,
     start: usize,
+    /// The number of the record that holds them, too.
+    record: u64,
     pipe: Option<Pipe>,
     phase: Phase,
     way: Way,
     position: Position,
     manners: Manners,
+    place: Place,
+    /// The last operation that the position counts.
+    seq: u64,
+    /// The last read took less than there was room for: nothing is likely to be left.
+    is_short: bool,
 }
 
-/// What the two sockets are not told. By default they are told all.
+/// What to withhold from the two sockets. By default they are told everything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Manners {
-    /// The source's end is not passed on to the target.
+    /// Do not pass the source's end on to the target.
     pub(crate) keep_target: bool,
-    /// That the target is gone is not passed on to the source.
+    /// Do not tell the source that the target is gone.
     pub(crate) keep_source: bool,
 }
 
 impl Flow {
     pub(crate) fn new(pending: Vec<u8>) -> Flow {
-        let (position, manners) = (Position::default(), Manners::default());
-        Flow { pending, start: 0, pipe: None, phase: Phase::Open, way: Way::Copy, position, manners }
+        Flow {
+            pending,
+            start: 0,
+            record: 0,
+            pipe: None,
+            phase: Phase::Open,
+            way: Way::Copy,
+            position: Position::default(),
+            manners: Manners::default(),
+            place: Place { index: 0, direction: 0 },
+            seq: 0,
+            is_short: false,
+        }
     }
 
     /// A direction that another image of this keeper began.
@@ -91,7 +119,7 @@ impl Flow {
         Flow { pipe, phase, ..Flow::new(pending).counting_from(position) }
     }
 
-    /// Counts on from there.
+    /// Continues counting from there.
     pub(crate) fn counting_from(self, position: Position) -> Flow {
         let way = if position.frames.is_some() { Way::Watch } else { Way::Copy };
         Flow { position, way, ..self }
@@ -106,7 +134,7 @@ impl Flow {
         self.position
     }
 
-    /// The bytes that were read and not written, without those in the pipe.
+    /// The bytes that were read and not yet written, without those in the pipe.
     pub(crate) fn pending(&self) -> &[u8] {
         &self.pending[self.start..]
     }
@@ -128,20 +156,21 @@ impl Flow {
         self.position.moved
     }
 
-    /// True while this direction is in the midst of bulk data.
+    /// True while this direction moves bulk data.
     pub(crate) fn is_bulk(&self) -> bool {
         self.splice_at_most() > 0
     }
 
-    /// Moves what can be moved now, at most a turn's worth. True if there is more to do without a new event.
+    /// Moves what can be moved now, at most one turn's worth. True if there is more to do without a new event.
     pub(crate) fn advance(&mut self, from: &mut End, to: &mut End, tools: &mut Tools) -> bool {
         let mut left = TURN;
+        self.is_short = false;
         while self.phase != Phase::Done {
             if to.gone {
                 self.give_up(from, tools);
                 return false;
             }
-            match self.flush(to) {
+            match self.flush(to, &tools.shared) {
                 Outcome::Moved(_) | Outcome::End => {}
                 Outcome::WouldBlock => return false,
                 Outcome::Dead => continue,
@@ -162,7 +191,7 @@ impl Flow {
                 Outcome::WouldBlock => from.readable = false,
                 Outcome::End => self.phase = Phase::Ending,
                 Outcome::Dead => {
-                    // A reset: nothing can be written there either.
+                    // A reset: writing there is impossible too.
                     from.gone = true;
                     self.phase = Phase::Ending;
                 }
@@ -178,141 +207,42 @@ impl Flow {
         self.phase = Phase::Done;
     }
 
-    /// Writes what is held.
-    fn flush(&mut self, to: &mut End) -> Outcome {
+    /// Writes held bytes.
+    fn flush(&mut self, to: &mut End, shared: &Shared) -> Outcome {
         while self.start < self.pending.len() {
-            match write(to, &self.pending[self.start..]) {
+            let seq = shared.arm(Doing::Flush(self.place));
+            match write(to, &self.pending[self.start..], shared) {
                 Outcome::Moved(bytes) => {
                     self.position.pass(&self.pending[self.start..self.start + bytes]);
                     self.start += bytes;
+                    self.publish(shared, seq);
                 }
                 other => return other,
             }
         }
-        self.pending = Vec::new();
-        self.start = 0;
-        while let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held > 0) {
-            if !to.writable {
-                return Outcome::WouldBlock;
-            }
-            match pipe.empty_into(to.fd.as_fd()) {
-                Ok(bytes) => self.position.pass_unseen(bytes),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    to.writable = false;
-                    return Outcome::WouldBlock;
-                }
-                Err(Errno::INVAL) => return self.unsplice(),
-                Err(_) => {
-                    to.gone = true;
-                    return Outcome::Dead;
-                }
+        self.hold_nothing(shared);
+        while self.pipe.as_ref().is_some_and(|pipe| pipe.held > 0) {
+            match self.drain(to, shared) {
+                Outcome::Moved(_) => {}
+                other => return other,
             }
         }
         Outcome::Moved(0)
     }
 
-    /// The target can't be spliced to: takes the bytes out of the pipe again.
-    fn unsplice(&mut self) -> Outcome {
-        self.way = Way::CopyOnly;
-        if let Some(pipe) = self.pipe.as_mut() {
-            let mut bytes = vec![0; pipe.held];
-            let read = rustix::io::read(&pipe.reader, &mut bytes).unwrap_or(0);
-            bytes.truncate(read);
-            pipe.held = pipe.held.saturating_sub(read);
-            self.pending = bytes;
-        }
-        Outcome::Moved(0)
-    }
-
-    fn fill(&mut self, from: &mut End, to: &mut End, tools: &mut Tools) -> Outcome {
-        let most = self.splice_at_most();
-        let pipe = if most > 0 { tools.pipes.take() } else { None };
-        if let Some(mut pipe) = pipe {
-            let result = pipe.fill(from.fd.as_fd(), most);
-            self.pipe = Some(pipe);
-            return self.judge_splice(result);
-        }
-        self.copy(from, to, tools)
-    }
-
-    /// How many bytes may be spliced now. All that was read has been written by now, so the position is where the
-    /// next byte will be read.
-    fn splice_at_most(&self) -> usize {
-        match (self.way, self.position.frames) {
-            (Way::Splice, _) => usize::MAX,
-            (Way::Watch, Some(frames)) if frames.left as usize >= BULK_FROM => frames.left as usize,
-            _ => 0,
-        }
-    }
-
-    /// How many bytes may be copied now: between long frames only a header, so that their payload can be spliced.
-    fn copy_at_most(&self) -> usize {
-        let frames = self.position.frames.filter(|_| self.way == Way::Watch);
-        frames.and_then(|frames| frames.header_left(BULK_FROM)).unwrap_or(BUFFER)
-    }
-
-    fn judge_splice(&mut self, result: Result<usize, Errno>) -> Outcome {
-        match result {
-            Ok(0) => Outcome::End,
-            Ok(bytes) => {
-                if bytes < BULK_UNTIL && self.way == Way::Splice {
-                    self.way = Way::Copy;
-                }
-                Outcome::Moved(bytes)
-            }
-            Err(Errno::INTR) => Outcome::Moved(0),
-            Err(Errno::AGAIN) => Outcome::WouldBlock,
-            Err(Errno::INVAL) => {
-                self.way = Way::CopyOnly;
-                Outcome::Moved(0)
-            }
-            Err(_) => Outcome::Dead,
-        }
-    }
-
-    fn copy(&mut self, from: &mut End, to: &mut End, tools: &mut Tools) -> Outcome {
-        let most = self.copy_at_most();
-        let read = match rustix::io::read(&from.fd, &mut tools.buffer[..most]) {
-            Ok(0) => return Outcome::End,
-            Ok(read) => read,
-            Err(Errno::INTR) => return Outcome::Moved(0),
-            Err(Errno::AGAIN) => return Outcome::WouldBlock,
-            Err(_) => return Outcome::Dead,
-        };
-        if read >= BULK_FROM && self.way == Way::Copy {
-            self.way = Way::Splice;
-        }
-        let mut written = 0;
-        while written < read {
-            match write(to, &tools.buffer[written..read]) {
-                Outcome::Moved(bytes) => written += bytes,
-                _ => break,
-            }
-        }
-        self.position.pass(&tools.buffer[..written]);
-        if self.way == Way::Watch && self.position.frames.is_some_and(|frames| frames.lost) {
-            // These are no frames; there is nothing to watch.
-            self.way = Way::Copy;
-        }
-        if written < read {
-            self.pending = tools.buffer[written..read].to_vec();
-        }
-        Outcome::Moved(read)
-    }
-
-    /// Gives an empty pipe back: an idle stream holds none.
+    /// Returns an empty pipe: an idle stream holds none.
     fn release_pipe(&mut self, tools: &mut Tools) {
         if let Some(pipe) = self.pipe.take() {
+            // It may be another's next.
+            self.publish(&tools.shared, self.seq);
             tools.pipes.give_back(pipe);
         }
     }
 
-    /// Nobody takes these bytes any more. The other side is told the way the kernel would have told it without
-    /// us between them: on a unix socket its next write fails with EPIPE.
+    /// The target takes no more bytes. Tells the source as the kernel would have done without us in between: on a unix
+    /// socket its next write fails with EPIPE.
     fn give_up(&mut self, from: &mut End, tools: &mut Tools) {
-        self.pending = Vec::new();
-        self.start = 0;
+        self.hold_nothing(&tools.shared);
         self.release_pipe(tools);
         self.phase = Phase::Done;
         if !self.manners.keep_source {
@@ -320,17 +250,18 @@ impl Flow {
         }
     }
 
-    /// Gives back what is held, at the end of the stream.
+    /// Returns what is held, at the end of the stream.
     pub(crate) fn close(&mut self, tools: &mut Tools) {
         self.release_pipe(tools);
     }
 
-    /// Reads and forgets what waits in the socket of a finished stream: closing it with unread bytes would make
-    /// TCP send a reset, which may overtake the last bytes that we wrote.
-    pub(crate) fn discard(from: &mut End, tools: &mut Tools) {
+    /// Reads and discards what waits in the socket of a finished stream: closing it with unread bytes would make TCP
+    /// send a reset, which may overtake the last bytes that we wrote.
+    pub(crate) fn discard(from: &End) {
         let mut left = TURN;
+        let mut buffer = [0; SCRATCH];
         while left > 0 {
-            match rustix::io::read(&from.fd, &mut tools.buffer[..]) {
+            match rustix::io::read(&from.fd, &mut buffer) {
                 Ok(0) | Err(_) => return,
                 Ok(read) => left = left.saturating_sub(read),
             }
@@ -338,26 +269,23 @@ impl Flow {
     }
 }
 
-/// Writes without raising SIGPIPE.
-fn write(to: &mut End, bytes: &[u8]) -> Outcome {
+/// Writes what there is room for.
+fn write(to: &mut End, bytes: &[u8], shared: &Shared) -> Outcome {
     if to.gone {
         return Outcome::Dead;
     }
     if !to.writable {
         return Outcome::WouldBlock;
     }
-    loop {
-        return match send(&to.fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(written) => Outcome::Moved(written),
-            Err(Errno::INTR) => continue,
-            Err(Errno::AGAIN) => {
-                to.writable = false;
-                Outcome::WouldBlock
-            }
-            Err(_) => {
-                to.gone = true;
-                Outcome::Dead
-            }
-        };
+    match shared.send(to.fd.as_fd(), bytes) {
+        Ok(written) => Outcome::Moved(written),
+        Err(Errno::AGAIN) => {
+            to.writable = false;
+            Outcome::WouldBlock
+        }
+        Err(_) => {
+            to.gone = true;
+            Outcome::Dead
+        }
     }
 }

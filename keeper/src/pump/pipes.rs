@@ -6,11 +6,11 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-/// Bytes that a pipe should hold: the default limit for anybody (/proc/sys/fs/pipe-max-size).
+/// The pipe size to ask for: the kernel's default limit for unprivileged users (/proc/sys/fs/pipe-max-size).
 const PIPE_SIZE: usize = 1 << 20;
-/// How many may be in use at once: a stream beyond that is moved by copying.
+/// How many may be in use at once: streams beyond that are copied.
 const MOST_IN_USE: usize = 64;
-/// How many empty ones are kept for the next.
+/// How many empty ones are kept for reuse.
 const MOST_KEPT: usize = 8;
 
 /// A pipe, and how many bytes are in it.
@@ -21,7 +21,7 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    /// Moves at most so many bytes from a socket into the empty pipe; 0 is the socket's end.
+    /// Moves at most this many bytes from a socket into the empty pipe; 0 means end of file.
     pub(crate) fn fill(&mut self, from: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
         let moved = splice_now(from, &self.writer, most.min(PIPE_SIZE))?;
         self.held += moved;
@@ -51,7 +51,7 @@ impl Pipes {
         Pipes { kept: Vec::with_capacity(MOST_KEPT), in_use: 0 }
     }
 
-    /// An empty pipe, or none if there are no more to be had.
+    /// An empty pipe; none when the limit is reached.
     pub(crate) fn take(&mut self) -> Option<Pipe> {
         if self.in_use >= MOST_IN_USE {
             return None;
@@ -63,17 +63,17 @@ impl Pipes {
 
     fn create() -> Option<Pipe> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
-        // Refused to users above their share of pipe pages: then it is a small pipe.
+        // Refused to users above their share of pipe pages: the pipe stays small.
         let _ = fcntl_setpipe_size(&writer, PIPE_SIZE);
         Some(Pipe { reader, writer, held: 0 })
     }
 
-    /// A pipe of a stream that another image of this keeper began counts like one taken here.
+    /// Counts a pipe of a stream that another image of this keeper began like one taken here.
     pub(crate) fn adopt(&mut self) {
         self.in_use += 1;
     }
 
-    /// Takes a pipe back; with bytes in it, it is closed.
+    /// Takes a pipe back; closes it if it still has bytes in it.
     pub(crate) fn give_back(&mut self, pipe: Pipe) {
         self.in_use = self.in_use.saturating_sub(1);
         if pipe.held == 0 && self.kept.len() < MOST_KEPT {

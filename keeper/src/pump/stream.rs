@@ -1,72 +1,23 @@
 //! A stream: a client, an upstream, and the two directions between them.
 //!
-//! It must never be closed while bytes that somebody can still receive are held.
+//! It must never be closed while it holds bytes that a side can still receive.
 
-use crate::poller::{Happening, Interest, Poller, Token};
+use crate::poller::{Poller, Token};
 use crate::position::Position;
+use crate::pump::end::End;
 use crate::pump::flow::{Flow, Manners, Tools};
 use crate::slots::Key;
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-/// One of the two sockets, and what epoll told of it.
-pub(crate) struct End {
-    pub(crate) fd: OwnedFd,
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
-    /// Nothing that is written here can arrive any more.
-    pub(crate) gone: bool,
-    /// When it was first seen that the peer is gone, in nanoseconds of the Unix epoch.
-    pub(crate) gone_at: Option<u64>,
-    watches_room: bool,
-}
-
-/// Nanoseconds of the Unix epoch.
-pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
-}
-
-impl End {
-    fn new(fd: OwnedFd) -> End {
-        End { fd, readable: false, writable: true, gone: false, gone_at: None, watches_room: false }
-    }
-
-    pub(crate) fn note(&mut self, happening: Happening) {
-        self.readable |= happening.readable;
-        self.writable |= happening.writable;
-        // For a unix socket: the peer has closed, or each direction was shut down by one of us. For TCP: both
-        // directions are shut down, or the connection was reset.
-        self.gone |= happening.hung_up;
-        if happening.hung_up {
-            self.gone_at.get_or_insert_with(now);
-        }
-    }
-
-    /// Asks epoll for "room to write" only while that is what we wait for: each byte that the peer takes would
-    /// wake us otherwise.
-    /// In the midst of bulk data the wish stays, as it would come back with the next full buffer.
-    fn arm(&mut self, poller: &Poller, token: Token, bulk: bool) {
-        let wanted = !self.writable || (bulk && self.watches_room);
-        if wanted == self.watches_room {
-            return;
-        }
-        let interest = if wanted { Interest::BothEdge } else { Interest::ReadEdge };
-        match poller.modify(&self.fd, token, interest) {
-            Ok(()) => self.watches_room = wanted,
-            // Without memory for this in the kernel the stream would hang for ever.
-            Err(_) => self.gone = true,
-        }
-    }
-}
-
-/// What makes a stream one that can go on with another upstream.
+/// Makes a stream resumable over another upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Resume {
     /// For the worker that finds another upstream.
     pub(crate) note: Vec<u8>,
-    /// The client's half-close is not passed on: the upstream would take it for the client's leave.
+    /// Do not pass on the client's half-close: the upstream would take it for the client leaving.
     pub(crate) hold_upstream: bool,
 }
 
@@ -95,7 +46,7 @@ impl Stream {
         }
     }
 
-    /// Makes it one whose client is parked when the upstream ends.
+    /// Makes it a stream whose client is parked when the upstream ends.
     pub(crate) fn resumable(mut self, resume: Resume, position: Position) -> Stream {
         self.flows[1] = std::mem::replace(&mut self.flows[1], Flow::new(Vec::new())).counting_from(position);
         self.with_resume(Some(resume))
@@ -112,12 +63,12 @@ impl Stream {
         Stream { resume, ..self }
     }
 
-    /// The upstream is over, and the client is there and has got all of it.
+    /// The upstream has ended, and the client is still there and has received everything.
     pub(crate) fn is_to_be_parked(&self) -> bool {
         self.resume.is_some() && self.flows[1].is_done() && !self.ends[0].gone
     }
 
-    /// A stream that another image of this keeper began. What epoll told of it, it will tell again.
+    /// A stream that another image of this keeper began. epoll will report its state again.
     pub(crate) fn resume(label: &str, since: Instant, ends: [OwnedFd; 2], flows: [Flow; 2]) -> Stream {
         Stream { label: label.into(), since, ends: ends.map(End::new), flows, queued: false, resume: None }
     }
@@ -130,14 +81,14 @@ impl Stream {
         self.ends[1].fd.as_fd()
     }
 
-    /// Refuses what is no stream socket: reading a file or a terminal could block the whole keeper.
+    /// Refuses anything but a stream socket: reading a file or a terminal could block the whole keeper.
     pub(crate) fn prepare(&mut self) -> io::Result<()> {
         for end in &self.ends {
             if rustix::net::sockopt::socket_type(&end.fd)? != rustix::net::SocketType::STREAM {
                 return Err(Errno::PROTOTYPE.into());
             }
             rustix::io::ioctl_fionbio(&end.fd, true)?;
-            // So that a TCP peer which vanished without a word is noticed; unix sockets don't mind.
+            // Keepalive notices a TCP peer that vanished silently; unix sockets don't mind.
             let _ = rustix::net::sockopt::set_socket_keepalive(&end.fd, true);
         }
         Ok(())
@@ -150,7 +101,7 @@ impl Stream {
         let gone = (client.gone, upstream.gone);
         let more_up = to_upstream.advance(client, upstream, tools);
         let more_down = to_client.advance(upstream, client, tools);
-        // What one direction finds out about an end concerns the other direction too.
+        // What one direction learns about an end concerns the other direction too.
         more_up || more_down || gone != (client.gone, upstream.gone)
     }
 
@@ -165,7 +116,7 @@ impl Stream {
         self.flows.iter().all(Flow::is_done)
     }
 
-    /// Gives back what both directions hold.
+    /// Returns what both directions hold.
     pub(crate) fn release(&mut self, tools: &mut Tools) {
         for flow in &mut self.flows {
             flow.close(tools);
@@ -173,10 +124,7 @@ impl Stream {
     }
 
     /// Closes both ends.
-    pub(crate) fn close(&mut self, tools: &mut Tools) {
-        self.release(tools);
-        for end in &mut self.ends {
-            Flow::discard(end, tools);
-        }
+    pub(crate) fn close(self) {
+        self.ends.iter().for_each(Flow::discard);
     }
 }

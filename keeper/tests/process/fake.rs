@@ -2,6 +2,7 @@
 //!
 //! It must never do by itself what a test could ask it to do.
 
+use crate::held::Held;
 use rustix::event::{PollFd, PollFlags, poll};
 use selvedge_keeper::link::{Link, Order, Resume, Stream};
 use selvedge_keeper::plan::{Listener, ListenerKind, Plan, Program};
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// `role-keeper DIR EXTRA`: one API socket, one UDP socket, and `EXTRA` more sockets.
+/// `role-keeper DIR EXTRA`: one API socket, one whose clients the keeper accepts, and `EXTRA` more sockets.
 pub(crate) fn keeper(args: Vec<String>) -> ExitCode {
     let dir = PathBuf::from(&args[0]);
     let exe = std::env::current_exe().unwrap();
@@ -26,12 +27,15 @@ pub(crate) fn keeper(args: Vec<String>) -> ExitCode {
     );
     let unix = |path: PathBuf| ListenerKind::UnixStream { path, mode: 0o600, uid: 0, gid: 0 };
     plan.listeners.push(Listener { name: "api".into(), kind: unix(dir.join("api.sock")) });
+    plan.listeners.push(Listener { name: "held".into(), kind: unix(dir.join("held.sock")) });
+    plan.accepts = |name| name == "held";
     for number in 0..args[1].parse().unwrap() {
         let kind = ListenerKind::Udp("127.0.0.1:0".parse().unwrap());
         plan.listeners.push(Listener { name: format!("extra{number}"), kind });
     }
     plan.ready_timeout = Duration::from_secs(3);
     plan.stop_grace = Duration::from_millis(1500);
+    plan.worker_timeout = Duration::from_secs(2);
     plan.version = "keeper-1".into();
     match std::fs::read_to_string(dir.join("keeper-mode")).unwrap_or_default().trim() {
         "broken" => {
@@ -58,6 +62,7 @@ struct Worker {
     parked: Vec<(u64, UnixStream)>,
     sockets: usize,
     asked: Vec<(u64, UnixStream)>,
+    held: Held,
 }
 
 /// `role-worker DIR`: a file `mode` in DIR tells it to misbehave.
@@ -89,8 +94,9 @@ pub(crate) fn worker(args: Vec<String>) -> ExitCode {
         _ => {}
     }
     let welcome = link.hello(&format!("worker-{}", mode.trim())).unwrap();
+    let held = Held::new(&link);
     let mut listener = None;
-    let sockets = welcome.sockets.len();
+    let sockets = welcome.sockets.len() - 1;
     for (name, fd) in welcome.sockets {
         if name == "api" {
             listener = Some(UnixListener::from(fd));
@@ -100,7 +106,7 @@ pub(crate) fn worker(args: Vec<String>) -> ExitCode {
     if mode.trim() == "die-after-ready" {
         return ExitCode::FAILURE;
     }
-    let mut worker = Worker { link, listener, clients: vec![], parked: vec![], sockets, asked: vec![] };
+    let mut worker = Worker { link, listener, clients: vec![], parked: vec![], sockets, asked: vec![], held };
     while worker.turn() {}
     ExitCode::SUCCESS
 }
@@ -111,7 +117,11 @@ impl Worker {
         let mut polled = vec![PollFd::new(&self.link, PollFlags::IN)];
         polled.extend(self.listener.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         polled.extend(self.clients.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        let clients = polled.len();
+        polled.extend(self.held.sockets().map(|fd| PollFd::new(fd, PollFlags::IN)));
         poll(&mut polled, None).unwrap();
+        let spoke: Vec<bool> = polled[clients..].iter().map(|fd| !fd.revents().is_empty()).collect();
+        polled.truncate(clients);
         let orders = !polled[0].revents().is_empty();
         let first = 1 + usize::from(self.listener.is_some());
         let mut ready: Vec<usize> = (first..polled.len())
@@ -119,6 +129,7 @@ impl Worker {
             .map(|at| at - first)
             .collect();
         ready.reverse();
+        self.held.serve(&self.link, &spoke);
         for at in ready {
             let client = self.clients.remove(at);
             self.serve(client);
@@ -132,7 +143,8 @@ impl Worker {
                 return false;
             }
         }
-        true
+        // Drained, and nothing is left to do.
+        !(self.listener.is_none() && self.clients.is_empty() && self.asked.is_empty())
     }
 
     fn obey(&mut self, order: Order) -> bool {
@@ -161,16 +173,20 @@ impl Worker {
                 let mut client = UnixStream::from(client);
                 let pid = std::process::id();
                 let note = String::from_utf8(note).unwrap();
+                let (by, long) = note.split_once(' ').unwrap();
+                let note = format!("{by} with a note of {}", long.len());
                 client.write_all(format!("parked by {note}, now with {pid}\n").as_bytes()).unwrap();
                 self.parked.push((id, client));
             }
+            order => self.held.obey(&self.link, order),
         }
-        !(self.listener.is_none() && self.clients.is_empty())
+        true
     }
 
     fn drain(&mut self) {
         self.listener = None;
         self.link.release().unwrap();
+        self.held.give_back(&self.link);
         for client in std::mem::take(&mut self.clients) {
             self.hand_over(client);
         }
@@ -205,7 +221,8 @@ impl Worker {
             }
             "status" => return self.asked.push((self.link.ask_status().unwrap(), client)),
             "park" => {
-                let note = std::process::id().to_string();
+                let long = "x".repeat(rest.parse().unwrap_or(0));
+                let note = format!("{} {long}", std::process::id());
                 let id = self.link.park(client.as_fd(), note.as_bytes()).unwrap();
                 client.write_all(b"parked\n").unwrap();
                 return self.parked.push((id, client));
@@ -229,7 +246,7 @@ impl Worker {
         let (to_upstream, to_client) = (pending.as_bytes(), b"begin ");
         let client = client.into();
         let (label, resume, replaces) = ("test stream", None, None);
-        let stream = Stream { label, client, upstream, to_upstream, to_client, resume, replaces };
+        let stream = Stream { label, client, upstream, to_upstream, to_client, resume, replaces, held: None };
         self.link.give_stream(stream).unwrap();
     }
 
@@ -240,7 +257,16 @@ impl Worker {
         let upstream: OwnedFd = UnixStream::connect(path).unwrap().into();
         let resume = Some(Resume { note, position, hold_upstream: false });
         let (label, client) = ("resumable", client.into());
-        let stream = Stream { label, client, upstream, to_upstream: b"", to_client: b"", resume, replaces };
+        let stream = Stream {
+            label,
+            client,
+            upstream,
+            to_upstream: b"",
+            to_client: b"",
+            resume,
+            replaces,
+            held: None,
+        };
         self.link.give_stream(stream).unwrap();
     }
 

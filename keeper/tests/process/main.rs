@@ -3,10 +3,14 @@
 //! It must never touch a socket or process that a scene did not make itself.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on shall say where")]
 
+mod custody;
 mod fake;
+mod held;
+mod killed;
 mod life;
 mod measure;
 mod scene;
+mod stepped;
 mod succession;
 mod upgrade;
 
@@ -29,7 +33,8 @@ fn run(filter: &str) -> ExitCode {
     let cases = if measure {
         measure::CASES.to_vec()
     } else {
-        [life::CASES, upgrade::CASES, succession::CASES].concat()
+        [life::CASES, upgrade::CASES, succession::CASES, custody::CASES, killed::CASES, stepped::CASES]
+            .concat()
     };
     for (name, case) in cases.iter().filter(|(name, _)| name.contains(filter)) {
         let start = std::time::Instant::now();

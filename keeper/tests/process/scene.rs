@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -29,7 +29,9 @@ impl Scene {
         symlink(std::env::current_exe().unwrap(), dir.path().join("worker-exe")).unwrap();
         let keeper = start(&dir, mode, extra);
         let scene = Scene { dir, keeper };
-        until("the API socket is there", || scene.api().exists() || scene.log().contains("ended"));
+        let sockets = [scene.api(), scene.dir.path().join("held.sock")];
+        let are_there = || sockets.iter().all(|socket| socket.exists());
+        until("its sockets are there", || are_there() || scene.log().contains("ended"));
         scene
     }
 
@@ -86,6 +88,14 @@ impl Scene {
         signal(self.keeper.id(), name);
     }
 
+    /// Ends the keeper and its second, as when the power fails.
+    pub(crate) fn end_both(&mut self) {
+        end_all(self.dir.path());
+        self.end();
+        // Until then it may accept a connection at the same path.
+        until("the worker leaves", || running("role-worker", self.dir.path()).is_empty());
+    }
+
     /// Waits for the keeper's end.
     pub(crate) fn end(&mut self) -> ExitStatus {
         let mut status = None;
@@ -115,8 +125,49 @@ impl Drop for Scene {
         if std::thread::panicking() {
             eprintln!("--- the keeper's log:\n{}", self.log());
         }
-        let _ = self.keeper.kill();
+        end_all(self.dir.path());
         let _ = self.keeper.wait();
+    }
+}
+
+/// The keeper of that directory and its second.
+pub(crate) fn keepers(dir: &Path) -> Vec<u32> {
+    running("role-keeper", dir)
+}
+
+fn running(role: &str, dir: &Path) -> Vec<u32> {
+    let wanted = format!("{role}\0{}\0", dir.display());
+    let all =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let is_it = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&wanted) && alive(*pid)
+    };
+    all.filter(is_it).collect()
+}
+
+/// Whether a keeper or a second of one is there.
+fn is_locked(dir: &Path) -> bool {
+    let Ok(lock) = fs::File::open(dir.join("keeper.lock")) else { return false };
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err()
+}
+
+/// Ends both at once: each alone would be replaced.
+pub(crate) fn end_all(dir: &Path) {
+    let mut found = keepers(dir);
+    // One that is being executed has no command line for a moment, but it has the lock.
+    while !found.is_empty() || is_locked(dir) {
+        for name in ["STOP", "KILL"] {
+            for pid in &found {
+                let _ = Command::new("kill")
+                    .arg(format!("-{name}"))
+                    .arg(pid.to_string())
+                    .stderr(Stdio::null())
+                    .status();
+            }
+        }
+        // One of them may just have started another one.
+        found = keepers(dir);
     }
 }
 

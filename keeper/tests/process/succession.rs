@@ -69,23 +69,33 @@ fn in_place() {
 }
 
 /// Writes a known pattern until told to end, and tells how much.
-fn pour(mut to: &UnixStream, over: &AtomicBool, chunk: usize) -> u64 {
+pub(crate) fn pour(mut to: &UnixStream, over: &AtomicBool, chunk: usize) -> u64 {
     let bytes: Vec<u8> = (0..251_u32 * 1000).map(|at| (at % 251) as u8).collect();
     let mut sent = 0;
     while !over.load(Ordering::Relaxed) {
         let start = (sent % 251) as usize;
-        sent += to.write(&bytes[start..start + chunk]).unwrap() as u64;
+        sent += again(|| to.write(&bytes[start..start + chunk])) as u64;
     }
     to.shutdown(std::net::Shutdown::Write).unwrap();
     sent
 }
 
+/// A call on a socket with a time limit ends when this process hears of the end of a child.
+pub(crate) fn again(mut call: impl FnMut() -> std::io::Result<usize>) -> usize {
+    loop {
+        match call() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            result => return result.unwrap(),
+        }
+    }
+}
+
 /// Reads that pattern to its end, and tells how much it was.
-fn check(mut from: &UnixStream) -> u64 {
+pub(crate) fn check(mut from: &UnixStream) -> u64 {
     let mut buffer = vec![0; 100_000];
     let mut got = 0_u64;
     loop {
-        let read = from.read(&mut buffer).unwrap();
+        let read = again(|| from.read(&mut buffer));
         if read == 0 {
             return got;
         }
@@ -140,7 +150,7 @@ fn cannot() {
     let mode = |text: &str| fs::write(scene.dir.path().join("keeper-mode"), text).unwrap();
     for (path, reason) in [
         ("/nowhere", "No such file"),
-        ("/bin/true", "did not say that it can take over"),
+        ("/bin/true", "without reporting that it can take over"),
         ("/etc/passwd", "Exec format error"),
     ] {
         let error = scene.upgrade(&UpgradeRequest { keeper: true, ..binary(path.into()) }).unwrap_err();

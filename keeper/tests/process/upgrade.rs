@@ -33,7 +33,7 @@ impl Scene {
         Ok(lines)
     }
 
-    fn one_worker(&self) {
+    pub(crate) fn one_worker(&self) {
         until("one worker is left", || self.status().workers.len() == 1);
     }
 }
@@ -184,7 +184,7 @@ fn wrong_binaries() {
     }
     for (mode, reason) in [
         ("refuse", "line 7 of the configuration is wrong"),
-        ("protocol", "it speaks protocol 99, the keeper 2"),
+        ("protocol", "it speaks protocol 99, the keeper 3"),
         ("crash", "the reason is here"),
         ("hang", "was not ready within"),
     ] {

@@ -1,0 +1,150 @@
+//! Records as the next worker finds them.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use super::*;
+use crate::ledger::Ledger;
+
+struct Scene {
+    ledger: Arc<Ledger>,
+    memory: OwnedFd,
+    client: UnixStream,
+    socket: UnixStream,
+}
+
+fn scene() -> Scene {
+    let (ledger, memory) = Ledger::create().unwrap();
+    let (client, socket) = UnixStream::pair().unwrap();
+    Scene { ledger, memory, client, socket }
+}
+
+impl Scene {
+    /// What the next worker finds.
+    fn left(&self) -> Vec<Entry> {
+        Ledger::read(self.memory.try_clone().unwrap()).unwrap()
+    }
+
+    fn takes_over(&self, left: &Entry) -> Entry {
+        let (ledger, _memory) = Ledger::create().unwrap();
+        let entry = ledger.open(left.client()).unwrap();
+        entry.take_over(left, 99).unwrap();
+        entry
+    }
+}
+
+#[test]
+fn a_request_that_was_read_is_there_for_the_next_worker() {
+    let mut scene = scene();
+    let entry = scene.ledger.open(7).unwrap();
+    let mut read = b"from before ".to_vec();
+    entry.receive_before(&read).unwrap();
+    for part in ["GET /_ping ", "HTTP/1.1\r\n\0\0"] {
+        scene.client.write_all(part.as_bytes()).unwrap();
+        assert_eq!(entry.receive(scene.socket.as_fd(), &mut read).unwrap(), part.len());
+    }
+    let empty = entry.receive(scene.socket.as_fd(), &mut read).unwrap_err();
+    assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(read, b"from before GET /_ping HTTP/1.1\r\n\0\0");
+    std::mem::forget(entry);
+    let left = scene.left();
+    assert_eq!((left.len(), left[0].client(), left[0].phase()), (1, 7, Phase::Reading));
+    assert_eq!(scene.takes_over(&left[0]).asked(), read);
+}
+
+#[test]
+fn the_end_of_a_stream_is_no_bytes() {
+    let scene = scene();
+    let entry = scene.ledger.open(1).unwrap();
+    scene.client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(entry.receive(scene.socket.as_fd(), &mut Vec::new()).unwrap(), 0);
+}
+
+#[test]
+fn an_answer_goes_on_from_the_very_byte() {
+    let mut scene = scene();
+    let entry = scene.ledger.open(1).unwrap();
+    scene.client.write_all(b"one two").unwrap();
+    entry.receive(scene.socket.as_fd(), &mut Vec::new()).unwrap();
+    let answer: Vec<u8> = (0..3 << 20).map(|n: u32| (n >> 3) as u8).collect();
+    entry.answer(&answer, 4, true).unwrap();
+    scene.socket.set_nonblocking(true).unwrap();
+    assert!(!entry.write(scene.socket.as_fd()).unwrap_or(false), "more than a socket takes at once");
+    std::mem::forget(entry);
+    let left = scene.left().remove(0);
+    let next = scene.takes_over(&left);
+    assert_eq!(next.phase(), Phase::Answering { keep: true });
+    let (mut client, socket) = (scene.client, scene.socket);
+    let reader = std::thread::spawn(move || {
+        let mut got = vec![0; answer.len()];
+        client.read_exact(&mut got).unwrap();
+        assert!(got == answer, "every byte once");
+        client
+    });
+    loop {
+        match next.write(socket.as_fd()) {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    reader.join().unwrap();
+    next.next();
+    assert_eq!((next.phase(), next.asked().as_slice()), (Phase::Reading, &b" two"[..]));
+}
+
+#[test]
+fn what_was_asked_of_the_engine_is_sent_once() {
+    let mut scene = scene();
+    let entry = scene.ledger.open(1).unwrap();
+    entry.receive_before(b"POST").unwrap();
+    let (mut engine, ours) = UnixStream::pair().unwrap();
+    entry.ask(3, b"{note}", b"create it").unwrap();
+    assert!(!entry.is_told() && entry.tell(ours.as_fd()).unwrap() && entry.tell(ours.as_fd()).unwrap());
+    engine.write_all(b"HTTP/1.1 201 Cre").unwrap();
+    entry.hear(ours.as_fd(), &mut Vec::new()).unwrap();
+    std::mem::forget(entry);
+    engine.write_all(b"ated").unwrap();
+    let left = scene.left().remove(0);
+    assert_eq!((left.phase(), left.engine()), (Phase::Asking, 3));
+    let next = scene.takes_over(&left);
+    assert_eq!((next.engine(), next.note().as_slice()), (99, &b"{note}"[..]));
+    assert!(next.tell(ours.as_fd()).unwrap(), "all has been sent");
+    let mut heard = next.heard();
+    next.hear(ours.as_fd(), &mut heard).unwrap();
+    assert_eq!(heard, b"HTTP/1.1 201 Created");
+    let mut told = [0; 64];
+    let got = engine.read(&mut told).unwrap();
+    assert_eq!(&told[..got], b"create it");
+    next.take_back();
+    assert_eq!((next.phase(), next.asked().as_slice()), (Phase::Reading, &b"POST"[..]));
+    scene.client.flush().unwrap();
+}
+
+#[test]
+fn places_are_used_again_and_nothing_of_the_last_request_is_in_them() {
+    let scene = scene();
+    for number in 0..100 {
+        let entry = scene.ledger.open(number).unwrap();
+        assert_eq!((entry.asked().len(), entry.heard().len(), entry.note().len()), (0, 0, 0));
+        entry.receive_before(&vec![1; 1 << 20]).unwrap();
+        entry.ask(1, b"n", &[2; 100]).unwrap();
+        entry.answer(&[3; 100], 0, false).unwrap();
+    }
+    assert!(scene.left().is_empty());
+    let file = std::fs::File::from(scene.memory.try_clone().unwrap());
+    let blocks = std::os::unix::fs::MetadataExt::blocks(&file.metadata().unwrap());
+    assert!(blocks * 512 < 1 << 20, "what a large request took is given back: {blocks}");
+}
+
+#[test]
+fn what_is_too_large_is_refused_and_nothing_of_it_counts() {
+    let scene = scene();
+    let entry = scene.ledger.open(1).unwrap();
+    let large = vec![0; 65 << 20];
+    assert_eq!(entry.answer(&large, 0, true).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    assert_eq!(entry.ask(1, b"", &large).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    assert_eq!(entry.phase(), Phase::Reading);
+}
