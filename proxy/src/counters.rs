@@ -3,36 +3,37 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use serde::Serialize;
-
-use crate::route::Route;
+use selvedge_engine::route::Route;
+use serde::{Deserialize, Serialize};
 
 /// Counts since the worker began.
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
+pub struct Counters {
     connections: Arc<AtomicU64>,
+    /// Those on the admin socket.
+    questions: Arc<AtomicU64>,
     short: AtomicU64,
     streams: AtomicU64,
     rewritten: AtomicU64,
-    serial: AtomicU64,
 }
 
 /// A moment's counts.
-#[derive(Debug, Serialize)]
-pub(crate) struct Counts {
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
     /// Client connections that the worker holds now.
-    connections: u64,
+    pub connections: u64,
     /// Requests relayed with keep-alive.
-    short: u64,
+    pub short: u64,
     /// Requests handed to the keeper.
-    streams: u64,
+    pub streams: u64,
     /// Requests read and changed.
-    rewritten: u64,
+    pub rewritten: u64,
 }
 
 /// Counts a connection while it lives.
 #[derive(Debug)]
-pub(crate) struct Connection(Arc<AtomicU64>);
+pub struct Connection(Arc<AtomicU64>);
 
 impl Drop for Connection {
     fn drop(&mut self) {
@@ -42,18 +43,29 @@ impl Drop for Connection {
 
 impl Counters {
     /// Counts a connection until the guard is dropped.
-    pub(crate) fn connection(&self) -> Connection {
+    pub fn connection(&self) -> Connection {
         self.connections.fetch_add(1, Relaxed);
         Connection(Arc::clone(&self.connections))
     }
 
+    /// Counts a question on the admin socket until the guard is dropped.
+    pub fn question(&self) -> Connection {
+        self.questions.fetch_add(1, Relaxed);
+        Connection(Arc::clone(&self.questions))
+    }
+
     /// Connections that are open now.
-    pub(crate) fn open_connections(&self) -> u64 {
+    pub fn open_connections(&self) -> u64 {
         self.connections.load(Relaxed)
     }
 
+    /// Questions on the admin socket that are not answered yet.
+    pub fn open_questions(&self) -> u64 {
+        self.questions.load(Relaxed)
+    }
+
     /// Counts a request.
-    pub(crate) fn request(&self, route: &Route) {
+    pub fn request(&self, route: &Route) {
         let counter = match route {
             Route::Short => &self.short,
             Route::Stream => &self.streams,
@@ -62,13 +74,8 @@ impl Counters {
         counter.fetch_add(1, Relaxed);
     }
 
-    /// A number that no other call gets.
-    pub(crate) fn next(&self) -> u64 {
-        self.serial.fetch_add(1, Relaxed)
-    }
-
     /// The counts of this moment.
-    pub(crate) fn now(&self) -> Counts {
+    pub fn now(&self) -> Counts {
         Counts {
             connections: self.connections.load(Relaxed),
             short: self.short.load(Relaxed),

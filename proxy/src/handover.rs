@@ -1,11 +1,13 @@
 //! The worker's end of the link to the keeper, for tasks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use selvedge_custody::{Closer, Entry};
 use selvedge_keeper::error::Error;
 use selvedge_keeper::link::{Link, NotGiven, Order, Resume, Stream};
 use selvedge_keeper::position::Position;
@@ -17,39 +19,72 @@ use tokio::sync::oneshot;
 
 /// A stream to be handed over.
 #[derive(Debug)]
-pub(crate) struct Pair {
+pub struct Pair {
     /// What people see in `selvedge status`.
-    pub(crate) label: String,
+    pub label: String,
     /// The client's socket.
-    pub(crate) client: UnixStream,
+    pub client: UnixStream,
     /// The engine's socket.
-    pub(crate) engine: UnixStream,
+    pub engine: UnixStream,
     /// Bytes for the engine that come before what is read from the client.
-    pub(crate) to_upstream: Vec<u8>,
+    pub to_upstream: Vec<u8>,
     /// Bytes for the client that come before what is read from the engine.
-    pub(crate) to_client: Vec<u8>,
+    pub to_client: Vec<u8>,
     /// For a stream that can go on with another engine.
-    pub(crate) resume: Option<Resumable>,
+    pub resume: Option<Resumable>,
+    /// The client's number, if the keeper accepted it.
+    pub held: Option<u64>,
+    /// The parked client that this is.
+    pub replaces: Option<u64>,
 }
 
 /// What makes a stream one that can go on with another engine.
 #[derive(Debug)]
-pub(crate) struct Resumable {
+pub struct Resumable {
     /// For the worker that finds the rest of it.
-    pub(crate) note: Vec<u8>,
+    pub note: Vec<u8>,
     /// What the client has got so far.
-    pub(crate) position: Position,
+    pub position: Position,
     /// The client's half-close is not passed on.
-    pub(crate) hold_upstream: bool,
-    /// The parked client that this is.
-    pub(crate) replaces: Option<u64>,
+    pub hold_upstream: bool,
 }
 
 /// The keeper, as the worker's tasks see it.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub struct Keeper {
     link: AsyncFd<Control>,
     asked: Mutex<HashMap<u64, oneshot::Sender<Box<Snapshot>>>>,
+    /// What is to be said of clients and connections as soon as there is room in the queue.
+    owed: Mutex<VecDeque<Owed>>,
+    next: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Owed {
+    /// A client is to be ended; its record stays until that is said.
+    End { client: u64, _record: Option<Arc<Entry>> },
+    /// A connection is needed no longer.
+    Drop(u64),
+}
+
+/// A connection that the keeper holds as well, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    keeper: Arc<Keeper>,
+    /// Its number.
+    pub(crate) key: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.keeper.owe(Owed::Drop(self.key));
+    }
+}
+
+impl Closer for Keeper {
+    fn end(&self, client: u64, record: Option<Arc<Entry>>) {
+        self.owe(Owed::End { client, _record: record });
+    }
 }
 
 #[derive(Debug)]
@@ -68,13 +103,14 @@ impl Keeper {
     ///
     /// # Errors
     /// There is no keeper, or one of another protocol.
-    pub(crate) fn join(link: Link, version: &str) -> Result<(Self, Vec<(String, OwnedFd)>), Error> {
+    pub fn join(link: Link, version: &str) -> Result<(Self, Vec<(String, OwnedFd)>), Error> {
         let welcome = link.hello(version)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         // SAFETY: the link owns its socket, gives no way to take it out, and is not changed while it is in here.
         let link = unsafe { AsyncFd::register_with_interest(Control(link), interest) }
             .map_err(|error| Error::NoKeeper(error.to_string()))?;
-        Ok((Self { link, asked: Mutex::default() }, welcome.sockets))
+        let (asked, owed, next) = (Mutex::default(), Mutex::default(), AtomicU64::new(1));
+        Ok((Self { link, asked, owed, next }, welcome.sockets))
     }
 
     fn control(&self) -> &Link {
@@ -85,12 +121,71 @@ impl Keeper {
     ///
     /// # Errors
     /// The keeper is gone.
-    pub(crate) fn ready(&self) -> Result<(), Error> {
+    pub fn ready(&self) -> Result<(), Error> {
         self.control().ready()
     }
 
+    /// Gives the keeper the memory of our records, for the next worker.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn remember(&self, memory: BorrowedFd<'_>) -> Result<(), Error> {
+        self.control().memory(memory)
+    }
+
+    /// Has the keeper hold a connection as well.
+    pub(crate) async fn hold(self: &Arc<Self>, connection: BorrowedFd<'_>) -> Held {
+        let key = self.next.fetch_add(1, Relaxed);
+        self.say(|link| link.hold(key, connection)).await;
+        Held { keeper: Arc::clone(self), key }
+    }
+
+    /// What came along with a client is on our own record.
+    pub(crate) async fn taken(&self, client: u64) {
+        self.say(|link| link.taken(client)).await;
+    }
+
+    /// Gives a client to the worker that comes after this one.
+    pub(crate) async fn give_back(&self, client: u64, read: &[u8]) {
+        loop {
+            match self.control().give_back(client, read) {
+                Err(Error::QueueFull) => self.writable().await,
+                Err(error) => {
+                    tracing::warn!(%error, "an idle client could not be handed over");
+                    return self.end(client, None);
+                }
+                Ok(()) => return,
+            }
+        }
+    }
+
+    fn owed(&self) -> MutexGuard<'_, VecDeque<Owed>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn owe(&self, owed: Owed) {
+        self.owed().push_back(owed);
+        self.pay();
+    }
+
+    /// Says what is owed, as far as there is room. Whether all is said.
+    fn pay(&self) -> bool {
+        let mut owed = self.owed();
+        while let Some(first) = owed.front() {
+            let said = match first {
+                Owed::End { client, .. } => self.control().end(*client),
+                Owed::Drop(key) => self.control().drop_held(*key),
+            };
+            if matches!(said, Err(Error::QueueFull)) {
+                return false;
+            }
+            owed.pop_front();
+        }
+        true
+    }
+
     /// Says that no connection is left here.
-    pub(crate) fn done(&self) {
+    pub fn done(&self) {
         // A keeper that is gone needs not be told.
         let _ = self.control().release();
         let _ = self.control().done();
@@ -100,8 +195,8 @@ impl Keeper {
     ///
     /// # Errors
     /// Gives the client back, to be told.
-    pub(crate) async fn give(&self, pair: Pair) -> Result<(), (UnixStream, io::Error)> {
-        let Pair { label, client, engine, to_upstream, to_client, resume } = pair;
+    pub async fn give(&self, pair: Pair) -> Result<(), (UnixStream, io::Error)> {
+        let Pair { label, client, engine, to_upstream, to_client, resume, held, replaces } = pair;
         // What cannot be turned into a descriptor is closed, and the client sees that.
         let (Ok(mut client), Ok(mut upstream)) = (into_fd(client), into_fd(engine)) else { return Ok(()) };
         loop {
@@ -116,7 +211,8 @@ impl Keeper {
                     position: resume.position,
                     hold_upstream: resume.hold_upstream,
                 }),
-                replaces: resume.as_ref().and_then(|resume| resume.replaces),
+                replaces,
+                held,
             };
             let Err(NotGiven { error, mut fds }) = self.control().give_stream(stream) else { return Ok(()) };
             let (Some(last), Some(first)) = (fds.pop(), fds.pop()) else { return Ok(()) };
@@ -129,36 +225,19 @@ impl Keeper {
         }
     }
 
-    /// Gives an idle client to the worker that comes after this one.
-    pub(crate) async fn give_client(&self, listener: &str, client: UnixStream, read: &[u8]) {
-        let Ok(mut fd) = into_fd(client) else { return };
-        loop {
-            let Err(NotGiven { error, mut fds }) = self.control().give_conn(listener, fd, read) else {
-                return;
-            };
-            let (Error::QueueFull, Some(again)) = (&error, fds.pop()) else {
-                return tracing::warn!(%error, "an idle client could not be handed over");
-            };
-            fd = again;
-            self.writable().await;
-        }
-    }
-
-    /// Leaves a client with the keeper while we work for it; `None` when that cannot be.
-    pub(crate) fn park(&self, client: BorrowedFd<'_>, note: &[u8]) -> Option<u64> {
-        self.control().park(client, note).ok()
-    }
-
     /// A parked client was served.
-    pub(crate) async fn unpark(&self, id: u64) {
-        while matches!(self.control().unpark(id), Err(Error::QueueFull)) {
-            self.writable().await;
-        }
+    pub async fn unpark(&self, id: u64) {
+        self.say(|link| link.unpark(id)).await;
     }
 
     /// No parked client is touched here any more.
-    pub(crate) async fn release(&self) {
-        while matches!(self.control().release(), Err(Error::QueueFull)) {
+    pub async fn release(&self) {
+        self.say(|link| link.release()).await;
+    }
+
+    /// Says something as soon as there is room in the queue. A keeper that is gone needs not be told.
+    async fn say(&self, what: impl Fn(&Link) -> Result<(), Error>) {
+        while matches!(what(self.control()), Err(Error::QueueFull)) {
             self.writable().await;
         }
     }
@@ -170,7 +249,7 @@ impl Keeper {
     }
 
     /// The keeper at this moment; `None` when it does not answer.
-    pub(crate) async fn status(&self) -> Option<Box<Snapshot>> {
+    pub async fn status(&self) -> Option<Box<Snapshot>> {
         let (told, answer) = oneshot::channel();
         let id = self.control().ask_status().ok()?;
         self.asked().insert(id, told);
@@ -184,12 +263,13 @@ impl Keeper {
     }
 
     /// The next order that is for the worker itself.
-    pub(crate) async fn order(&self) -> Order {
+    pub async fn order(&self) -> Order {
         loop {
             match self.control().try_recv() {
                 Ok(Some(Order::Status { id, snapshot })) => self.answered(id, snapshot),
                 Ok(Some(order)) => return order,
-                Ok(None) => self.readable().await,
+                Ok(None) if self.pay() => self.readable().await,
+                Ok(None) => tokio::select! { () = self.readable() => {}, () = self.writable() => {} },
                 Err(error) => {
                     tracing::error!(%error, "the link to the keeper is broken");
                     return Order::KeeperGone;

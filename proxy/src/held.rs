@@ -8,14 +8,14 @@
 pub(crate) mod begin;
 mod catch_up;
 mod frames;
-pub(crate) mod resume;
+pub mod resume;
+mod verdict;
 
+use selvedge_engine::http::framing::BodyLength;
+use selvedge_engine::http::head::RequestHead;
+use selvedge_engine::lifetime;
+use selvedge_engine::route::{path_of, percent_decode, query_of, query_value, split_version};
 use serde::{Deserialize, Serialize};
-
-use crate::docker::life;
-use crate::front::framing::BodyLength;
-use crate::front::head::{self, RequestHead};
-use crate::route::{path_of, percent_decode, query_of, query_value, split_version};
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,18 +51,18 @@ pub(crate) struct Note {
 impl Note {
     /// The note of a request; `None` for one that is not held.
     pub(crate) fn of(head: &RequestHead, bytes: &[u8]) -> Option<Self> {
-        if head.body != BodyLength::Fixed(0) || head::is_http_1_0(bytes) {
+        if head.body != BodyLength::Fixed(0) || head.http_1_0 {
             return None;
         }
         let path = percent_decode(path_of(&head.target))?;
         let (version, bare) = split_version(&path);
         let query = query_of(&head.target);
         let (kind, container) = kind_of(&head.method, bare, query, head.upgrade)?;
-        if kind == Kind::Wait && api(version).is_some_and(|version| version < (1, 30)) {
+        if kind == Kind::Wait && api_version(version).is_some_and(|version| version < (1, 30)) {
             return None;
         }
         let head = String::from_utf8(bytes.to_vec()).ok().filter(|head| head.len() < LONGEST_HEAD)?;
-        Some(Self { kind, head, container, began: life::now(), counted: true })
+        Some(Self { kind, head, container, began: lifetime::now(), counted: true })
     }
 
     /// The request's target as the client wrote it.
@@ -96,7 +96,7 @@ fn kind_of(method: &str, path: &str, query: &str, upgrade: bool) -> Option<(Kind
     let kind = match (method, verb, upgrade) {
         ("POST", "wait", false) => Kind::Wait,
         ("GET", "logs", false) if endless && truth(value("follow")) => Kind::Logs,
-        // With `logs` the past comes first, and nobody knows how much of it.
+        // With `logs` the past comes first, and its length is unknown.
         ("POST", "attach", true) if truth(value("stream")) && !truth(value("logs")) => Kind::Attach,
         _ => return None,
     };
@@ -111,7 +111,7 @@ pub(crate) fn truth(value: Option<String>) -> bool {
 }
 
 /// `/v1.41` as two numbers.
-pub(crate) fn api(version: &str) -> Option<(u32, u32)> {
+pub(crate) fn api_version(version: &str) -> Option<(u32, u32)> {
     let (major, minor) = version.strip_prefix("/v")?.split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
@@ -119,6 +119,7 @@ pub(crate) fn api(version: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use selvedge_engine::http::head;
 
     fn note(line: &str, fields: &str) -> Option<Note> {
         let bytes = format!("{line} HTTP/1.1\r\nHost: x\r\n{fields}\r\n");

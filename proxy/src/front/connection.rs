@@ -1,59 +1,83 @@
 //! One client's connection from its first byte to its hand-over or end.
 
-use std::io;
 use std::sync::Arc;
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::UnixStream;
-use tracing::debug;
+use selvedge_engine::http::framing::BodyLength;
+use selvedge_engine::http::head::{self, Expect, Growing, HeadError, RequestHead};
+use selvedge_engine::http::message::{self, Answer, Buffered, Framing, MessageError, Record, SILENCE};
+use selvedge_engine::http::relay::{self, After, RelayError};
+use selvedge_engine::refusal::Refusal;
+use selvedge_engine::route::{self, Endpoint, Route};
+use tracing::{debug, info};
 
-use super::framing::BodyLength;
-use super::head::{self, RequestHead};
-use super::message::{self, Answer, Buffered, MessageError, SILENCE};
+use super::durable::{self, Begun, Whole};
 use super::parting;
-use super::promise::{self, Whole};
-use super::relay::{self, After, RelayError};
 use super::stream;
-use crate::docker::error::Refusal;
+use crate::api::Api;
+use crate::exchange::{self, Exchange};
 use crate::held::{Note, begin};
-use crate::route::{self, Endpoint, Route};
-use crate::worker::Worker;
+use crate::then::{Order, Then};
 
-/// Serves a client until it leaves, its sockets are the keeper's, or it is the next worker's. `read` is what
-/// an earlier worker has read from it; `listener` names the socket that it came in by.
-pub(crate) async fn serve(worker: Arc<Worker>, socket: UnixStream, read: Vec<u8>, listener: Arc<str>) {
-    let mut client = Buffered { io: socket, unread: read };
-    let mut leaving = worker.leaving();
+/// Serves a client until it leaves, its sockets are the keeper's, or it is the next worker's. `listener` names the socket
+/// that it came in by.
+pub(crate) async fn serve(api: Arc<Api>, mut client: Buffered, listener: Arc<str>) {
+    // What an earlier worker has read may follow a request that it saw.
+    let mut blank = if client.unread.is_empty() { 0 } else { BLANK };
+    let mut leaving = api.leaving();
     loop {
+        let waiting = api.silent.wait();
         let next = tokio::select! {
             biased;
-            next = next_head(&mut client) => next,
+            next = next_head(&mut client, blank) => next,
             () = async { drop(leaving.wait_for(|leaving| *leaving).await) } => {
-                return worker.keeper.give_client(&listener, client.io, &client.unread).await;
+                return give_back(&api, client).await;
             }
+            () = waiting.ended() => return,
         };
+        drop(waiting);
         let head = match next {
             Ok(Some(head)) => head,
             Ok(None) | Err(MessageError::Gone(_)) => return,
-            Err(MessageError::Refused(refusal)) => return refuse(client, &refusal).await,
+            Err(error) => return refuse(&api, client, error).await,
         };
-        match one(&worker, client, head, &listener).await {
+        blank = if head.method == "POST" { BLANK } else { 0 };
+        debug!(method = head.method, target = head.target, listener = &*listener, "request");
+        match one(&api, client, head).await {
             Some(next) => client = next,
             None => return,
         }
     }
 }
 
-async fn next_head(client: &mut Buffered) -> Result<Option<RequestHead>, MessageError> {
+/// Gives a client that has asked for nothing to the next worker.
+async fn give_back(api: &Api, client: Buffered) {
+    let Buffered { unread, record, .. } = client;
+    if let Record::Client(incoming) = record {
+        api.keeper.give_back(incoming.client(), &unread).await;
+        incoming.given();
+    }
+}
+
+/// Go's server passes over so many bytes of blank lines behind a POST, for the sake of old browsers (net/http).
+const BLANK: usize = 4;
+
+/// Reads the next head; `blank` bytes of line ends may come before it.
+async fn next_head(client: &mut Buffered, mut blank: usize) -> Result<Option<RequestHead>, MessageError> {
     if client.unread.is_empty() && !client.fill().await? {
         return Ok(None);
     }
+    let mut growing = Growing::default();
     let rest = async {
         loop {
-            // Go's server passes over blank lines between requests; so do we.
-            let blank = client.unread.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
-            client.used(blank);
-            if let Some(head) = head::request(&client.unread)? {
+            let ends = client.unread.iter().take(blank).take_while(|b| matches!(b, b'\r' | b'\n')).count();
+            client.used(ends);
+            blank -= ends;
+            if matches!(client.unread.first(), Some(b'\r' | b'\n')) {
+                return Err(HeadError::Malformed.into());
+            }
+            if growing.is_worth_parsing(&client.unread)
+                && let Some(head) = head::request(&client.unread)?
+            {
                 return Ok(Some(head));
             }
             if !client.fill().await? {
@@ -67,106 +91,185 @@ async fn next_head(client: &mut Buffered) -> Result<Option<RequestHead>, Message
 }
 
 /// Serves one request; gives the client back when another may follow.
-async fn one(
-    worker: &Arc<Worker>,
-    mut client: Buffered,
-    head: RequestHead,
-    listener: &str,
-) -> Option<Buffered> {
-    let route = route::classify(&head.method, &head.target, worker.config.compat_mesos());
-    worker.counters.request(&route);
-    parting::before(worker, &client, &head, listener).await;
+async fn one(api: &Arc<Api>, mut client: Buffered, head: RequestHead) -> Option<Buffered> {
+    let route = route::classify(&head.method, &head.target, api.settings.compat_mesos);
+    api.counters.request(&route);
+    if head.expect == Expect::Other {
+        // Go's server looks at this before anything else (net/http, `conn.serve`).
+        refuse_expectation(client).await;
+        return None;
+    }
+    parting::before(api, &head).await;
     if route == Route::Stream
         && let Some(note) = Note::of(&head, &client.unread[..head.len])
     {
-        return Box::pin(held(worker, client, head, note)).await;
+        return Box::pin(held(api, client, head, note)).await;
     }
     match route {
-        Route::Rewritten(endpoint) => Box::pin(rewritten(worker, client, (head, endpoint), listener)).await,
-        Route::Short if is_whole(&client, &head) => short(worker, client, &head).await,
-        Route::Short | Route::Stream if head.upgrade => Box::pin(upgrade(worker, client, head)).await,
+        Route::Rewritten(endpoint) => Box::pin(rewritten(api, client, (head, endpoint), None)).await,
+        Route::Short if is_relayed(&head) => short(api, client, &head).await,
+        Route::Short | Route::Stream if head.upgrade => Box::pin(upgrade(api, client, head)).await,
         Route::Short | Route::Stream => {
             let bytes = take_head(&mut client, &head);
-            if let Err((client, refusal)) =
-                stream::plain(client, &worker.keeper, &worker.upstream, (&head, &bytes)).await
-            {
-                refuse(client, &refusal).await;
-            }
-            None
+            let given = stream::plain(client, &api.keeper, &api.upstream, (&head, &bytes)).await;
+            handed(api, given).await
+        }
+        Route::Http2 => {
+            let given = stream::http2(client, &api.keeper, &api.upstream, &head).await;
+            handed(api, given).await
         }
         Route::Redirect(path) => redirect(client, &head, &path).await,
         Route::Malformed => {
-            refuse(client, &Refusal::new(400, "malformed escape in the request path")).await;
+            refuse(api, client, HeadError::Malformed.into()).await;
             None
         }
     }
 }
 
-/// A request that can be relayed as it is: complete, of an HTTP/1.1 client that keeps the connection.
-fn is_whole(client: &Buffered, head: &RequestHead) -> bool {
-    let BodyLength::Fixed(body) = head.body else { return false };
-    head.keep_alive
-        && !head.upgrade
-        && !head.expects_continue
-        && client.unread.len() as u64 >= head.len as u64 + body
+/// The keeper has the client, or it is told why not.
+async fn handed(api: &Api, given: Result<(), (Buffered, Refusal)>) -> Option<Buffered> {
+    if let Err((client, refusal)) = given {
+        refuse(api, client, refusal.into()).await;
+    }
+    None
 }
 
-async fn short(worker: &Worker, mut client: Buffered, head: &RequestHead) -> Option<Buffered> {
+/// A longer body goes with its client to the keeper.
+const SHORT_BODY: u64 = 64 * 1024;
+
+/// A request that can be relayed as it is, of a client that keeps its connection and sends its body unasked.
+fn is_relayed(head: &RequestHead) -> bool {
+    let BodyLength::Fixed(body) = head.body else { return false };
+    head.keep_alive && !head.upgrade && !head.waits_for_continue() && body <= SHORT_BODY
+}
+
+async fn short(api: &Api, mut client: Buffered, head: &RequestHead) -> Option<Buffered> {
     let BodyLength::Fixed(body) = head.body else { return None };
     let len = head.len + usize::try_from(body).ok()?;
+    if let Err(error) = message::fill_to(&mut client, len).await {
+        refuse(api, client, error).await;
+        return None;
+    }
     let request = match client.unread.len() == len {
         true => std::mem::take(&mut client.unread),
         false => client.unread.drain(..len).collect(),
     };
-    match relay::short(&mut client, &worker.upstream, head, &request).await {
+    if !matches!(head.method.as_str(), "GET" | "HEAD") {
+        return ordered(api, client, &request).await;
+    }
+    match relay::short(&mut client, &api.upstream, head, &request).await {
         Ok(After::Keep) => Some(client),
         Ok(After::Close) | Err(RelayError::Broken(_)) => None,
         Err(RelayError::Engine(error)) => {
-            refuse(client, &message::away(&error)).await;
+            refuse(api, client, message::away(&error).into()).await;
             None
         }
     }
 }
 
-async fn held(worker: &Worker, mut client: Buffered, head: RequestHead, note: Note) -> Option<Buffered> {
+/// What changes something is asked once, whatever dies meanwhile.
+async fn ordered(api: &Api, mut client: Buffered, request: &[u8]) -> Option<Buffered> {
+    let entry = exchange::record(&mut client)?;
+    match Exchange::begin(api, &entry, request, &Order::now(Then::Relay)).await {
+        Ok(exchange) => relayed(api, client, exchange).await,
+        Err(error) => {
+            refuse(api, client, error.into()).await;
+            None
+        }
+    }
+}
+
+/// The engine's answer goes to the client as it came.
+async fn relayed(api: &Api, mut client: Buffered, mut exchange: Exchange) -> Option<Buffered> {
+    match exchange.raw(false).await {
+        Ok((bytes, keep)) => (client.answer(&bytes, keep).await.is_ok() && keep).then_some(client),
+        Err(gone) => {
+            refuse(api, client, gone.into()).await;
+            None
+        }
+    }
+}
+
+/// Goes on with a request that an earlier worker asked of the engine; `client.unread` begins with it.
+pub(super) async fn resume(api: &Arc<Api>, mut client: Buffered, begun: Begun) -> Option<Buffered> {
+    let Ok(Some(head)) = head::request(&client.unread) else { return None };
+    info!(method = head.method, target = head.target, "an earlier worker's request is brought to its end");
+    let fixed = |head: &RequestHead| match head.body {
+        BodyLength::Fixed(length) => usize::try_from(length).unwrap_or(usize::MAX),
+        _ => 0,
+    };
+    match begun.order.then {
+        Then::Relay => {
+            client.used(head.len.saturating_add(fixed(&head)));
+            relayed(api, client, begun.exchange).await
+        }
+        Then::Upgrade => {
+            client.used(head.len.saturating_add(fixed(&head)));
+            after(api, stream::agreed(client, &api.keeper, &head, begun.exchange).await).await
+        }
+        Then::Attach => {
+            let note = Note::of(&head, &client.unread[..head.len])?;
+            client.used(head.len);
+            after(api, begin::agreed(api, client, &head, (note, begun.exchange)).await).await
+        }
+        _ => match route::classify(&head.method, &head.target, api.settings.compat_mesos) {
+            Route::Rewritten(endpoint) => rewritten(api, client, (head, endpoint), Some(begun)).await,
+            _ => None,
+        },
+    }
+}
+
+async fn held(api: &Api, mut client: Buffered, head: RequestHead, note: Note) -> Option<Buffered> {
     take_head(&mut client, &head);
-    after(begin::begin(worker, client, &head, note).await).await
+    after(api, begin::begin(api, client, &head, note).await).await
 }
 
 /// The client again, when the engine left it an ordinary connection that stays.
-async fn after(given: stream::Given) -> Option<Buffered> {
+async fn after(api: &Api, given: stream::Given) -> Option<Buffered> {
     match given {
         Ok(Some((client, After::Keep))) => Some(client),
-        Ok(_) | Err((_, MessageError::Gone(_))) => None,
-        Err((client, MessageError::Refused(refusal))) => {
-            refuse(client, &refusal).await;
+        Ok(_) => None,
+        Err((client, error)) => {
+            refuse(api, client, error).await;
             None
         }
     }
 }
 
-async fn upgrade(worker: &Worker, mut client: Buffered, head: RequestHead) -> Option<Buffered> {
+async fn upgrade(api: &Api, mut client: Buffered, head: RequestHead) -> Option<Buffered> {
     let bytes = take_head(&mut client, &head);
-    after(stream::upgrade(client, &worker.keeper, &worker.upstream, (&head, &bytes)).await).await
+    after(api, stream::upgrade(api, client, (&head, &bytes)).await).await
 }
 
 async fn rewritten(
-    worker: &Arc<Worker>,
+    api: &Arc<Api>,
     mut client: Buffered,
     (head, endpoint): (RequestHead, Endpoint),
-    listener: &str,
+    begun: Option<Begun>,
 ) -> Option<Buffered> {
     let bytes = take_head(&mut client, &head);
-    let body = match message::request_body(&mut client, &head).await {
+    // A body that the engine does not read is not asked for.
+    let unread = head.waits_for_continue() && client.unread.is_empty() && !endpoint.reads_body(&bytes);
+    let body = match unread {
+        true => Ok(Vec::new()),
+        false => message::request_body(&mut client, &head).await,
+    };
+    let mut keep = head.keep_alive;
+    let body = match body {
         Ok(body) => body,
-        Err(MessageError::Gone(_)) => return None,
-        Err(MessageError::Refused(refusal)) => {
-            refuse(client, &refusal).await;
+        // A body that the engine does not read is not judged either; but where it ends is unknown.
+        Err(MessageError::Refused(_)) if !endpoint.may_read_body() && !endpoint.reads_body(&bytes) => {
+            keep = false;
+            Vec::new()
+        }
+        Err(error) => {
+            refuse(api, client, error).await;
             return None;
         }
     };
-    let keep = head.keep_alive;
-    let answer = promise::perform(worker, &client, Whole { head, bytes, body, endpoint }, listener).await;
+    let entry = exchange::record(&mut client)?;
+    let whole = Whole { head, bytes, body, endpoint, entry };
+    let answer = durable::perform(api, whole, begun).await;
     answered(client, &answer, keep).await
 }
 
@@ -174,16 +277,15 @@ async fn redirect(mut client: Buffered, head: &RequestHead, path: &str) -> Optio
     take_head(&mut client, head);
     let query = route::query_of(&head.target);
     let mark = if query.is_empty() { "" } else { "?" };
-    let line = format!(
-        "HTTP/1.1 301 Moved Permanently\r\nLocation: {}{mark}{query}\r\n\r\n",
-        route::percent_encode(path)
-    );
-    let answer = Answer { head: line.into_bytes(), status: 301, body: Vec::new(), has_body: true };
+    let location = format!("Location: {}{mark}{query}\r\n", route::percent_encode(path));
+    // By the engine's router, before its middleware introduces it.
+    let answer = Answer::own(301, &location, Framing::Length, Vec::new());
     answered(client, &answer, head.body == BodyLength::Fixed(0) && head.keep_alive).await
 }
 
 pub(super) async fn answered(mut client: Buffered, answer: &Answer, keep: bool) -> Option<Buffered> {
-    let written = client.io.write_all(&answer.to_bytes(!keep)).await;
+    let keep = keep && answer.keep_alive;
+    let written = client.answer(&answer.to_bytes(!keep), keep).await;
     if written.is_err() || !keep {
         message::linger(&mut client.io).await;
         return None;
@@ -197,10 +299,26 @@ fn take_head(client: &mut Buffered, head: &RequestHead) -> Vec<u8> {
     bytes
 }
 
-async fn refuse(mut client: Buffered, refusal: &Refusal) {
-    debug!(status = refusal.status, reason = refusal.message, "refused");
-    let sent: io::Result<()> = client.io.write_all(&Answer::refusal(refusal).to_bytes(true)).await;
-    if sent.is_ok() {
+/// Tells a client that its request is not served, and closes: what follows cannot be understood without it.
+async fn refuse(api: &Api, client: Buffered, error: MessageError) {
+    let identity = api.containers.engine.identity();
+    let answer = match &error {
+        MessageError::Gone(_) => return,
+        MessageError::Head(error) => error.answer(identity),
+        MessageError::Refused(refusal) => Answer::refusal(identity, refusal).to_bytes(true),
+        MessageError::EngineGone(gone) => Answer::refusal(identity, &gone.clone().into()).to_bytes(true),
+    };
+    debug!(reason = %error, "refused");
+    farewell(client, &answer).await;
+}
+
+async fn refuse_expectation(client: Buffered) {
+    let answer = Answer::own(417, "", Framing::Length, Vec::new()).to_bytes(true);
+    farewell(client, &answer).await;
+}
+
+async fn farewell(mut client: Buffered, answer: &[u8]) {
+    if client.answer(answer, false).await.is_ok() {
         message::linger(&mut client.io).await;
     }
 }

@@ -5,103 +5,122 @@
 use std::io;
 use std::time::Duration;
 
+use selvedge_engine::client::EngineError;
+use selvedge_engine::gone::EngineGone;
+use selvedge_engine::http::framing::BodyLength;
+use selvedge_engine::http::head::{self, RequestHead, ResponseHead};
+use selvedge_engine::http::message::{Buffered, MessageError, away, final_head};
+use selvedge_engine::http::pool::{RETRY, Upstream};
+use selvedge_engine::model::Container;
 use selvedge_keeper::position::Position;
 use tokio::io::AsyncWriteExt;
-use tokio::net::UnixStream;
 use tokio::time::Instant;
 
-use super::{Kind, Note, api};
-use crate::docker::engine::EngineError;
-use crate::docker::error::Refusal;
-use crate::docker::model::Container;
-use crate::front::framing::BodyLength;
-use crate::front::head::{self, RequestHead, ResponseHead};
-use crate::front::message::{Buffered, MessageError, away, response_head};
+use super::{Kind, Note, api_version};
+use crate::api::Api;
+use crate::exchange::Exchange;
 use crate::front::stream::{self, Given};
-use crate::front::upstream::{RETRY, Upstream};
 use crate::handover::Resumable;
-use crate::worker::Worker;
+use crate::then::Then;
 
 /// Asks the engine, and hands over. Gives the client back when the engine left it an ordinary connection.
 ///
 /// # Errors
 /// A refusal to be answered, or the client is gone.
-pub(crate) async fn begin(worker: &Worker, client: Buffered, head: &RequestHead, note: Note) -> Given {
+pub(crate) async fn begin(api: &Api, client: Buffered, head: &RequestHead, note: Note) -> Given {
     match note.kind {
-        Kind::Attach => attach(worker, client, head, note).await,
-        _ => plain(worker, client, head, note).await,
+        Kind::Attach => attach(api, client, head, note).await,
+        _ => plain(api, client, head, note).await,
     }
 }
 
-async fn attach(worker: &Worker, mut client: Buffered, head: &RequestHead, mut note: Note) -> Given {
+async fn attach(api: &Api, mut client: Buffered, head: &RequestHead, note: Note) -> Given {
     let bytes = note.head.clone().into_bytes();
-    let ask = ask_for_attach(&mut client, &worker.upstream, head, &bytes);
-    let (asked, seen) = tokio::join!(ask, look(worker, &note));
-    let (mut engine, answer) = match asked {
-        Ok(answered) => answered,
-        Err(error) => return Err((client, error)),
-    };
-    let framed = framed(&engine.unread[..answer.len], seen, &mut note);
-    let (101, Some(framed)) = (answer.status, framed) else {
-        return stream::settle(client, &worker.keeper, head, (engine, answer)).await;
-    };
-    // Written here, so that the keeper's count is of the stream alone.
-    if let Err(error) = client.io.write_all(&engine.unread[..answer.len]).await {
-        return Err((client, error.into()));
+    let ask = ask_for_attach(api, &mut client, head, &bytes);
+    let (asked, seen) = tokio::join!(ask, look(api, &note));
+    match asked {
+        Ok(answered) => settle(api, client, head, (answered, seen, note)).await,
+        Err(error) => Err((client, error)),
     }
-    engine.used(answer.len);
-    give(worker, head, (client, engine), Some((note, Position::new(framed)))).await
+}
+
+/// Goes on with an attach that was asked of the engine.
+///
+/// # Errors
+/// A refusal to be answered, or the client is gone.
+pub(crate) async fn agreed(
+    api: &Api,
+    client: Buffered,
+    head: &RequestHead,
+    (note, exchange): (Note, Exchange),
+) -> Given {
+    let (answered, seen) = tokio::join!(stream::answered(exchange), look(api, &note));
+    match answered {
+        Ok(answered) => settle(api, client, head, (answered, seen, note)).await,
+        Err(gone) => Err((client, gone.into())),
+    }
+}
+
+async fn settle(
+    api: &Api,
+    client: Buffered,
+    head: &RequestHead,
+    (mut answered, seen, mut note): (stream::Answered, Option<Seen>, Note),
+) -> Given {
+    let len = answered.head.len;
+    let framed = framed(&answered.engine.unread[..len], seen, &mut note);
+    let (101, Some(framed)) = (answered.head.status, framed) else {
+        return stream::settle(client, &api.keeper, head, answered).await;
+    };
+    let before = answered.interim.len() + len;
+    answered.engine.unread.splice(..0, std::mem::take(&mut answered.interim));
+    give(api, head, (client, answered.engine), Some((note, Position::behind(before, framed)))).await
 }
 
 /// An engine that ends takes connections for a moment, and answers none: then nothing has happened.
 async fn ask_for_attach(
+    api: &Api,
     client: &mut Buffered,
-    upstream: &Upstream,
     head: &RequestHead,
     bytes: &[u8],
-) -> Result<(Buffered, ResponseHead), MessageError> {
-    let end = Instant::now() + upstream.patience();
+) -> Result<stream::Answered, MessageError> {
+    let end = Instant::now() + api.upstream.patience();
     loop {
-        match stream::ask_for_upgrade(client, upstream, head, bytes).await {
-            Err(MessageError::Refused(refusal)) if refusal.status == 502 && Instant::now() < end => {
-                tokio::time::sleep(RETRY).await;
-            }
+        match stream::ask_for_upgrade(api, client, (head, bytes), Then::Attach).await {
+            Err(MessageError::EngineGone(_)) if Instant::now() < end => tokio::time::sleep(RETRY).await,
             asked => return asked,
         }
     }
 }
 
-async fn plain(worker: &Worker, client: Buffered, head: &RequestHead, mut note: Note) -> Given {
+async fn plain(api: &Api, client: Buffered, head: &RequestHead, mut note: Note) -> Given {
     let question = head::with_fields(
         &as_http_1_0(&note.head, (&head.method, note.target())),
         &["connection", "keep-alive", "upgrade"],
         "",
     );
-    let (asked, seen) = tokio::join!(ask(&worker.upstream, &question), look(worker, &note));
+    let (asked, seen) = tokio::join!(ask(&api.upstream, &question), look(api, &note));
     let (mut engine, answer) = match asked {
         Ok(answered) => answered,
-        Err(refusal) => return Err((client, refusal.into())),
+        Err(error) => return Err((client, error)),
     };
     let Some(answer) = answer else {
         // A log with nothing in it, of an engine that sends its head with the first line.
         note.counted = false;
         let framed = framed(&[], seen, &mut note);
         let held = (note.kind == Kind::Logs && framed.is_some()).then(|| (note, Position::default()));
-        return give(worker, head, (client, engine), held).await;
+        return give(api, head, (client, engine), held).await;
     };
     let framed = framed(&engine.unread[..answer.len], seen, &mut note);
     let ours = as_http_1_1(&engine.unread[..answer.len]);
     let is_held = answer.status == 200 && answer.body == BodyLength::UntilClose;
     let (true, Some(framed)) = (is_held, framed) else {
         engine.unread.splice(..answer.len, ours);
-        return give(worker, head, (client, engine), None).await;
+        return give(api, head, (client, engine), None).await;
     };
-    let mut client = client;
-    if let Err(error) = client.io.write_all(&ours).await {
-        return Err((client, error.into()));
-    }
-    engine.used(answer.len);
-    give(worker, head, (client, engine), Some((note, Position::new(framed)))).await
+    let before = ours.len();
+    engine.unread.splice(..answer.len, ours);
+    give(api, head, (client, engine), Some((note, Position::behind(before, framed)))).await
 }
 
 /// The request as one of HTTP/1.0, whose answer is not chunked.
@@ -121,7 +140,7 @@ fn as_http_1_1(answer: &[u8]) -> Vec<u8> {
 const HEAD: Duration = Duration::from_millis(500);
 
 /// Asks an engine, waiting for one that is away; no head yet is no failure.
-async fn ask(upstream: &Upstream, question: &[u8]) -> Result<(Buffered, Option<ResponseHead>), Refusal> {
+async fn ask(upstream: &Upstream, question: &[u8]) -> Result<(Buffered, Option<ResponseHead>), MessageError> {
     let end = Instant::now() + upstream.patience();
     loop {
         let engine = upstream.connect().await.map_err(|error| away(&error))?;
@@ -130,26 +149,32 @@ async fn ask(upstream: &Upstream, question: &[u8]) -> Result<(Buffered, Option<R
             Ok(answer) => return Ok((engine, answer)),
             // It went away before it said anything: nothing has happened.
             Err(_) if Instant::now() < end && engine.unread.is_empty() => tokio::time::sleep(RETRY).await,
-            Err(error) => return Err(Refusal::new(502, format!("the engine broke off: {error}"))),
+            Err(error) => return Err(EngineGone::new(error).into()),
         }
     }
 }
 
 async fn first_words(engine: &mut Buffered, question: &[u8]) -> io::Result<Option<ResponseHead>> {
     engine.io.write_all(question).await?;
-    tokio::time::timeout(HEAD, response_head(engine, false)).await.ok().transpose()
+    let answer = tokio::time::timeout(HEAD, final_head(engine, false)).await.ok().transpose()?;
+    // Asked by HTTP/1.0, which knows no interim answers.
+    Ok(answer.map(|(_, head)| head))
 }
+
+/// What the engine says of a container.
+type Seen = Result<Container, EngineError>;
 
 /// Looks at the container where the answer's head will not say whether it consists of frames: before API 1.42 only
 /// the container tells.
-async fn look(worker: &Worker, note: &Note) -> Option<Result<Container, EngineError>> {
+async fn look(api: &Api, note: &Note) -> Option<Seen> {
     let says = matches!(note.kind, Kind::Wait | Kind::Events)
-        || (note.kind == Kind::Attach && api(note.version()).is_some_and(|version| version >= (1, 42)));
-    if says { None } else { Some(worker.engine.inspect(&note.container).await) }
+        || (note.kind == Kind::Attach
+            && api_version(note.version()).is_some_and(|version| version >= (1, 42)));
+    if says { None } else { Some(api.containers.engine.inspect(&note.container).await) }
 }
 
 /// Whether what follows is frames; `None` when that cannot be told.
-fn framed(answer: &[u8], seen: Option<Result<Container, EngineError>>, note: &mut Note) -> Option<bool> {
+fn framed(answer: &[u8], seen: Option<Seen>, note: &mut Note) -> Option<bool> {
     match seen {
         None if note.kind == Kind::Attach => {
             let head = answer.to_ascii_lowercase();
@@ -165,7 +190,7 @@ fn framed(answer: &[u8], seen: Option<Result<Container, EngineError>>, note: &mu
 }
 
 async fn give(
-    worker: &Worker,
+    api: &Api,
     head: &RequestHead,
     (client, engine): (Buffered, Buffered),
     held: Option<(Note, Position)>,
@@ -174,9 +199,9 @@ async fn give(
         note: serde_json::to_vec(&note).unwrap_or_default(),
         position,
         hold_upstream: false,
-        replaces: None,
     });
-    let sockets: (UnixStream, UnixStream) = (client.io, engine.io);
-    let given = stream::give(&worker.keeper, head, sockets, (client.unread, engine.unread), resume).await;
+    let (mut client, to_client) = (client, engine.unread);
+    let to_upstream = std::mem::take(&mut client.unread);
+    let given = stream::give(&api.keeper, head, (client, engine.io), (to_upstream, to_client), resume).await;
     given.map(|()| None).map_err(|(client, refusal)| (client, refusal.into()))
 }

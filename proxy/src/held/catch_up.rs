@@ -5,6 +5,10 @@
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Method;
+use selvedge_engine::http::message::{Buffered, response_head};
+use selvedge_engine::lifetime::moment;
+use selvedge_engine::model::Container;
+use selvedge_engine::route::percent_encode;
 use selvedge_keeper::link::Ended;
 use selvedge_keeper::position::{Frames, Position};
 use selvedge_keeper::protocol::PENDING_MAX;
@@ -12,13 +16,9 @@ use tokio::io::AsyncWriteExt;
 use tracing::debug;
 
 use super::frames::{self, Messages, Tally};
-use super::resume::{Rest, Verdict, ask};
+use super::verdict::{Rest, Verdict, ask};
 use super::{Kind, Note};
-use crate::docker::life::moment;
-use crate::docker::model::Container;
-use crate::front::message::{Buffered, response_head};
-use crate::route::percent_encode;
-use crate::worker::Worker;
+use crate::api::Api;
 
 /// Nanoseconds of the Unix epoch as the engine takes them in a query.
 pub(super) fn seconds(nanoseconds: u64) -> String {
@@ -26,12 +26,7 @@ pub(super) fn seconds(nanoseconds: u64) -> String {
 }
 
 /// Goes on with a client's output. `None`: the engine broke off again.
-pub(super) async fn catch_up(
-    worker: &Worker,
-    note: &Note,
-    container: &Container,
-    ended: Ended,
-) -> Option<Verdict> {
+pub(super) async fn catch_up(api: &Api, note: &Note, container: &Container, ended: Ended) -> Option<Verdict> {
     if ended.position.frames.is_some_and(|frames| frames.is_torn()) {
         debug!(request = note.target(), "broke off in the middle of a frame's header; it cannot go on");
         return Some(Verdict::Over);
@@ -41,13 +36,13 @@ pub(super) async fn catch_up(
     // Before a start there is nothing to catch up with; input goes only by an attach.
     let attaches = log.began == 0 || (container.state.running && note.is("stdin"));
     if note.kind == Kind::Attach && attaches {
-        return attach_again(worker, note, &log).await;
+        return attach_again(api, note, &log).await;
     }
-    let logged = if log.exact { log.tally(worker, ended.at).await? } else { [0; 3] };
-    let Some(engine) = ask(worker, note, &log.target(true, false)).await else {
+    let logged = if log.exact { log.tally(api, ended.at).await? } else { [0; 3] };
+    let Some(engine) = ask(api, note, &log.target(true, false)).await else {
         // No log of this driver can be read: what was said meanwhile is lost, what comes is not.
         return if container.state.running {
-            attach_again(worker, note, &log).await
+            attach_again(api, note, &log).await
         } else {
             Some(Verdict::Over)
         };
@@ -77,8 +72,8 @@ async fn follow(mut engine: Buffered, mut rest: frames::Rest, framed: bool) -> O
 }
 
 /// A new attach, for input and for what is to come; what was said in between comes from the log.
-async fn attach_again(worker: &Worker, note: &Note, log: &Log<'_>) -> Option<Verdict> {
-    let mut engine = Buffered::new(worker.upstream.connect_now().await.ok()?);
+async fn attach_again(api: &Api, note: &Note, log: &Log<'_>) -> Option<Verdict> {
+    let mut engine = Buffered::new(api.upstream.connect_now().await.ok()?);
     engine.io.write_all(note.head.as_bytes()).await.ok()?;
     let answer = response_head(&mut engine, false).await.ok()?;
     if answer.status != 101 {
@@ -87,12 +82,12 @@ async fn attach_again(worker: &Worker, note: &Note, log: &Log<'_>) -> Option<Ver
     engine.used(answer.len);
     let mut first = Vec::new();
     if log.exact {
-        let logged = log.tally(worker, log.ended).await?;
+        let logged = log.tally(api, log.ended).await?;
         let mut rest = frames::Rest::new(&log.position, logged);
-        log.read(worker, &log.target(false, false), |kind, message| rest.take(kind, message)).await?;
+        log.read(api, &log.target(false, false), |kind, message| rest.take(kind, message)).await?;
         first = rest.out;
     }
-    // More than this is not held for anybody.
+    // More than this is held for no client.
     if first.len() > PENDING_MAX / 2 {
         first.clear();
     }
@@ -152,16 +147,16 @@ impl<'a> Log<'a> {
     }
 
     /// How much was logged up to that moment.
-    async fn tally(&self, worker: &Worker, until: u64) -> Option<[u64; 3]> {
+    async fn tally(&self, api: &Api, until: u64) -> Option<[u64; 3]> {
         let stamps = self.note.kind == Kind::Logs && self.note.is("timestamps");
         let mut tally = Tally::new(until, stamps);
-        self.read(worker, &self.target(false, true), |kind, message| tally.add(kind, message)).await?;
+        self.read(api, &self.target(false, true), |kind, message| tally.add(kind, message)).await?;
         Some(tally.bytes)
     }
 
     /// Reads all of a log that has an end. One that cannot be read is empty.
-    async fn read(&self, worker: &Worker, target: &str, mut take: impl FnMut(u8, &[u8])) -> Option<()> {
-        let answer = worker.engine.send(Method::GET, target, Vec::new()).await.ok()?;
+    async fn read(&self, api: &Api, target: &str, mut take: impl FnMut(u8, &[u8])) -> Option<()> {
+        let answer = api.containers.engine.send(Method::GET, target, Vec::new()).await.ok()?;
         if answer.status() != 200 {
             return Some(());
         }

@@ -179,7 +179,7 @@ mod tests {
     fn at(passed: [u64; 3], kind: u8, left: u32) -> Position {
         let mut frames = Frames::default();
         (frames.passed, frames.kind, frames.left) = (passed, kind, left);
-        Position { moved: 0, frames: Some(frames) }
+        Position { moved: 0, head: 0, frames: Some(frames) }
     }
 
     #[test]
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_terminals_bytes_are_counted_as_they_are() {
-        let mut rest = Rest::new(&Position { moved: 4, frames: None }, [0, 9, 0]);
+        let mut rest = Rest::new(&Position { moved: 4, head: 0, frames: None }, [0, 9, 0]);
         rest.take(1, b"ab\r\n");
         rest.take(1, b"cd\r\n");
         assert_eq!(rest.out, b"cd\r\n");

@@ -3,25 +3,22 @@
 //! The engine makes mount points on the container's disk whenever it mounts a container's volumes for itself,
 //! as for `docker cp`; also where the container has a tmpfs of its own over it.
 
-use super::Request;
-use super::start::ours;
-use crate::docker::error::Refusal;
-use crate::docker::object::{BodyError, Object};
-use crate::front::message::Answer;
-use crate::worker::Worker;
+use selvedge_containers::find::ours;
+use selvedge_engine::gone::Unanswered;
+use selvedge_engine::http::message::Answer;
+use selvedge_engine::object::{BodyError, Object};
+
+use super::request::Request;
+use crate::api::Api;
 
 /// Answers the question for the changes of the container that the client calls `reference`.
-pub(crate) async fn answer(
-    worker: &Worker,
-    request: &Request<'_>,
-    reference: &str,
-) -> Result<Answer, Refusal> {
-    let mut answer = request.ask(worker, b"").await?;
+pub(crate) async fn answer(api: &Api, request: &Request<'_>, reference: &str) -> Result<Answer, Unanswered> {
+    let mut answer = request.ask(api).await?;
     if answer.status != 200 {
         return Ok(answer);
     }
-    let Some(id) = ours(worker, reference).await else { return Ok(answer) };
-    if let Some(note) = worker.book.note(&id) {
+    let Some(id) = ours(&api.containers, reference).await else { return Ok(answer) };
+    if let Some(note) = api.containers.book.note(&id) {
         match restored(&answer.body, &note.wait) {
             Ok(body) => answer.body = body,
             Err(error) => tracing::warn!(%error, "a list of changes that we cannot read passes as it is"),

@@ -1,165 +1,139 @@
 //! `POST /containers/create`: decides whether the container gets a wire, and writes all that its start needs.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use selvedge_containers::label::{LABEL, Note, Original};
+use selvedge_containers::names;
+use selvedge_containers::place::Place;
+use selvedge_containers::ports;
+use selvedge_containers::tenant;
+use selvedge_containers::wireless;
+use selvedge_engine::gone::{EngineGone, Unanswered};
+use selvedge_engine::http::message::Answer;
+use selvedge_engine::lifetime::moment;
+use selvedge_engine::model::{self, short};
+use selvedge_engine::object::{BodyError, Object};
+use selvedge_engine::refusal::Refusal;
+use selvedge_engine::route::percent_encode;
 use selvedge_registry::allow;
 use selvedge_registry::record::NamedPort;
+use serde::Serialize;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
-use tracing::info;
+use tracing::{info, warn};
 
-use super::labels::{self, Wanted, Wishes};
-use super::{Request, weave};
-use crate::docker::engine::EngineError;
-use crate::docker::error::Refusal;
-use crate::docker::life::moment;
-use crate::docker::model::{self, short};
-use crate::docker::object::{BodyError, Object};
-use crate::front::message::Answer;
-use crate::naming;
-use crate::note::{Kept, LABEL, Note, Original};
-use crate::route::percent_encode;
-use crate::services;
-use crate::tenant;
-use crate::worker::Worker;
+use super::labels::Wanted;
+use super::request::Request;
+use super::{body, weave};
+use crate::api::Api;
+use crate::then::{Created, Then};
 
 mod address;
 mod command;
+mod dns;
+mod image;
+mod seccomp;
+mod sent;
 use address::take_address;
 use command::{Command, without_wait};
-
-const TOP: &[&str] = &[
-    "Image",
-    "Entrypoint",
-    "Cmd",
-    "Env",
-    "Labels",
-    "Hostname",
-    "Domainname",
-    "ExposedPorts",
-    "HostConfig",
-    "NetworkingConfig",
-];
-const HOST: &[&str] =
-    &["NetworkMode", "Dns", "DnsSearch", "DnsOptions", "Mounts", "Binds", "Tmpfs", "UTSMode", "VolumesFrom"];
-
-/// Where `wait` is mounted: /dev is a tmpfs, so nothing of it shows in `docker diff` or in a committed image.
-const WAIT_IN_DEV: &str = "/dev/.selvedge-wait";
-/// With the user's own mount over /dev our mount point would be a file in the host's /dev.
-const WAIT_ELSEWHERE: &str = "/.selvedge-wait";
-
-/// A create's body, understood.
-#[derive(Debug)]
-struct Body {
-    top: Object,
-    host: Object,
-    labels: BTreeMap<String, String>,
-    wishes: Wishes,
-    env: Vec<String>,
-}
+use dns::Rewritten;
+use image::Seen;
+use sent::Body;
 
 /// Answers a create.
-pub(crate) async fn answer(worker: &Worker, request: &Request<'_>) -> Result<Answer, Refusal> {
-    if matches!(request.body.trim_ascii(), b"" | b"null") {
-        return request.ask(worker, request.body).await;
+pub(crate) async fn answer(api: &Api, request: &Request<'_>) -> Result<Answer, Unanswered> {
+    if !body::is_object(request.body) {
+        return request.order(api, request.body, Then::Pass).await;
     }
+    match decided(api, request).await {
+        Err(Unanswered::Refused(refusal)) if refusal.of_body => {
+            body::in_the_engines_words(api, request, refusal).await
+        }
+        result => result,
+    }
+}
+
+async fn decided(api: &Api, request: &Request<'_>) -> Result<Answer, Unanswered> {
     if request.asked.again
-        && let Some(answer) = made_before(worker, request).await?
+        && let Some(answer) = made_before(api, request).await?
     {
         return Ok(answer);
     }
-    let mut body = Body::read(request.body)?;
-    let image = image(worker, &body).await?;
+    begin(api, request).await
+}
+
+async fn begin(api: &Api, request: &Request<'_>) -> Result<Answer, Unanswered> {
+    for _ in 0..ATTEMPTS {
+        if let Some(answer) = attempt(api, request).await? {
+            return Ok(answer);
+        }
+    }
+    let told = "the image comes and goes, or becomes another one, while the container is created";
+    Err(Refusal::new(409, told).into())
+}
+
+/// So often a create is begun again because its image has changed under it.
+const ATTEMPTS: u32 = 64;
+
+/// Tries a create once; `None` when its image changed meanwhile, and nothing is left of it.
+async fn attempt(api: &Api, request: &Request<'_>) -> Result<Option<Answer>, Unanswered> {
+    let mut body = Body::read(body::value(request.body))?;
+    let seen = image::look(api, &body).await?;
     let wanted = wants_wire(&body)?;
     if wanted && let Some(value) = body.env(weave::VARIABLE).map(str::to_owned) {
         let refuse = |why| Refusal::new(400, format!("{}={value:?}: {why}", weave::VARIABLE));
         weave::take_in(&mut body.wishes, &value).map_err(refuse)?;
     }
-    let Some(config) = image else { return request.ask(worker, request.body).await };
-    let command = Command::merge(&body, &config)?;
+    let Some(seen) = seen else { return image::refused(api, request, body).await };
+    let command = Command::merge(&body, &seen.config)?;
     if !wanted || command.is_empty() {
-        return without_wire(worker, request, body, &config, command).await;
+        tell_why_not(request, &body)?;
+        return without_wire(api, request, body, &seen.config, command).await.map(Some);
     }
-    with_wire(worker, request, body, (command, &config)).await
+    with_wire(api, request, body, (command, &seen)).await
 }
 
 /// The answer of a create that is asked again and has been done: by its own number, or, where there is no wire, by a
 /// container of that name which is no older than the request.
-async fn made_before(worker: &Worker, request: &Request<'_>) -> Result<Option<Answer>, Refusal> {
+async fn made_before(api: &Api, request: &Request<'_>) -> Result<Option<Answer>, Unanswered> {
     // What an engine was told by a worker that died may not be done yet.
     tokio::time::sleep(STILL_MADE).await;
-    let broke_off = |error: EngineError| Refusal::new(502, format!("the engine broke off: {error}"));
     let filters = percent_encode(&format!("{{\"label\":[{LABEL:?}]}}"));
     let path = format!("/containers/json?all=1&filters={filters}");
-    let listed: Vec<model::Listed> = worker.engine.get(&path).await.map_err(broke_off)?;
+    let listed: Vec<model::Listed> = api.containers.engine.get(&path).await.map_err(EngineGone::from)?;
     for container in listed {
         let labels = container.labels.clone().unwrap_or_default();
         if Note::read(&labels).is_some_and(|note| note.asked == request.asked.when) {
-            worker.book.learn_labels(&container.id, container.name(), &labels);
-            return Ok(Some(made(&container.id)));
+            api.containers.book.learn_listed(&container);
+            return Ok(Some(made(api, &container.id)));
         }
     }
     let Some(name) = request.query_value("name").filter(|name| !name.is_empty()) else { return Ok(None) };
-    match worker.engine.inspect(&name).await {
+    match api.containers.engine.inspect(&name).await {
+        Ok(found) if has_label(&found, image::UNSEEN) => {
+            image::remove(api, &found.id).await?;
+            Ok(None)
+        }
         Ok(found) if moment(&found.created) >= request.asked.when => {
-            worker.book.learn(&found);
-            Ok(Some(made(&found.id)))
+            api.containers.book.learn(&found);
+            Ok(Some(made(api, &found.id)))
         }
         Ok(_) => Ok(None),
         Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(broke_off(error)),
+        Err(error) => Err(EngineGone::from(error).into()),
     }
+}
+
+fn has_label(container: &model::Container, label: &str) -> bool {
+    container.config.labels.as_ref().is_some_and(|labels| labels.contains_key(label))
 }
 
 const STILL_MADE: Duration = Duration::from_millis(250);
 
-fn made(id: &str) -> Answer {
+fn made(api: &Api, id: &str) -> Answer {
     let body = serde_json::json!({"Id": id, "Warnings": []});
-    Answer::json(201, format!("{body}\n").into_bytes())
-}
-
-impl Body {
-    fn read(bytes: &[u8]) -> Result<Self, Refusal> {
-        let mut top = Object::parse(bytes)?;
-        top.settle(TOP)?;
-        let mut host = top.get::<Object>("HostConfig")?.unwrap_or_default();
-        host.settle(HOST)?;
-        let raw = top.get::<Object>("Labels")?.unwrap_or_default();
-        let mut labels = BTreeMap::new();
-        for (key, _) in raw.iter() {
-            let value = raw.get::<String>(key)?.unwrap_or_default();
-            if labels.insert(key.to_owned(), value).is_some() && key.starts_with("selvedge.") {
-                return Err(BodyError::Twice(key.to_owned()).into());
-            }
-        }
-        let env: Vec<String> = top.get("Env")?.unwrap_or_default();
-        let wishes = labels::read(&labels, &env)?;
-        Ok(Self { top, host, labels, wishes, env })
-    }
-
-    /// The value of an environment variable; the last one counts, as for the program.
-    fn env(&self, key: &str) -> Option<&str> {
-        self.env
-            .iter()
-            .rev()
-            .filter_map(|pair| pair.split_once('='))
-            .find(|(name, _)| *name == key)
-            .map(|(_, value)| value)
-    }
-}
-
-/// The image's config; `None` when there is no such image, which the engine shall say in its own words.
-async fn image(worker: &Worker, body: &Body) -> Result<Option<model::Config>, Refusal> {
-    let Some(name) = body.top.get::<String>("Image")?.filter(|name| !name.is_empty()) else {
-        return Ok(None);
-    };
-    match worker.engine.get::<model::Image>(&format!("/images/{}/json", percent_encode(&name))).await {
-        Ok(image) => Ok(Some(image.config.unwrap_or_default())),
-        Err(EngineError::Refused { .. }) => Ok(None),
-        Err(error) => Err(Refusal::new(502, format!("the engine broke off: {error}"))),
-    }
+    Answer::json(api.containers.engine.identity(), 201, format!("{body}\n").into_bytes())
 }
 
 fn wants_wire(body: &Body) -> Result<bool, Refusal> {
@@ -193,18 +167,29 @@ fn wants_wire(body: &Body) -> Result<bool, Refusal> {
     }
 }
 
+/// Says in the log what `ps` will say: a user who writes labels expects a wire.
+fn tell_why_not(request: &Request<'_>, body: &Body) -> Result<(), BodyError> {
+    let mode = body.host.get::<String>("NetworkMode")?.unwrap_or_default();
+    let labels = body.labels.clone().into_iter().collect();
+    if let Some(reason) = wireless::reason(&mode, &labels) {
+        let name = request.query_value("name").unwrap_or_default();
+        warn!(name, reason, "created without a wire");
+    }
+    Ok(())
+}
+
 /// Passes a create that gets no wire; its body is only touched where the image would make it look like ours.
 async fn without_wire(
-    worker: &Worker,
+    api: &Api,
     request: &Request<'_>,
     mut body: Body,
     image: &model::Config,
     command: Command,
-) -> Result<Answer, Refusal> {
+) -> Result<Answer, Unanswered> {
     let labelled = image.labels.as_ref().is_some_and(|labels| labels.contains_key(LABEL));
     let waits = without_wait(image.entrypoint.clone()) != image.entrypoint;
     if !labelled && !waits {
-        return request.ask(worker, request.body).await;
+        return request.order(api, request.body, Then::Pass).await;
     }
     if labelled {
         body.labels.insert(LABEL.to_owned(), String::new());
@@ -214,48 +199,88 @@ async fn without_wire(
         body.top.set("Entrypoint", &command.entrypoint.unwrap_or_default());
         body.top.set("Cmd", &command.cmd);
     }
-    request.ask(worker, &body.top.to_bytes()).await
+    request.order(api, &body::with_rest(body.top.to_bytes(), request.body), Then::Pass).await
 }
 
 async fn with_wire(
-    worker: &Worker,
+    api: &Api,
     request: &Request<'_>,
     mut body: Body,
-    started: (Command, &model::Config),
-) -> Result<Answer, Refusal> {
+    (command, seen): (Command, &Seen),
+) -> Result<Option<Answer>, Unanswered> {
     let name = request
         .query_value("name")
         .map(|name| name.trim_start_matches('/').to_owned())
         .filter(|name| !name.is_empty());
-    address::allowed(worker, &body.wishes)?;
-    // Until the engine has given an id, the address is held under a name that no container can have.
-    let holder = format!("create {}", worker.counters.next());
-    let address = take_address(worker, &body.wishes, &holder).await?;
-    let note = rewrite(worker, &mut body, name.as_deref(), (address, started));
-    let note = note.map(|note| sign(&mut body, Note { asked: request.asked.when, ..note }));
-    let result = match note {
-        Ok(note) => request.ask(worker, &body.top.to_bytes()).await.map(|answer| (answer, note)),
-        Err(error) => Err(error.into()),
-    };
-    let created = result.as_ref().ok().and_then(|(answer, note)| Some((created(answer)?, note)));
-    match created {
-        Some((id, note)) => {
-            info!(container = %short(&id), %address, names = ?note.names, "created with a wire");
-            worker.book.created(&id, &holder, name.unwrap_or_default(), note.clone());
-        }
-        None => worker.book.free(address, &holder),
+    address::allowed(api, &body.wishes)?;
+    let create = request.asked.when;
+    // What an earlier try took, of this worker or of a dead one, became no container's.
+    for number in [request.entry.number(), create].into_iter().filter(|number| *number != 0) {
+        api.datapath.addresses.give_back_all(number);
     }
-    result.map(|(answer, _)| answer)
+    request.entry.set_number(create);
+    let address = take_address(api, &body.wishes, create).await?;
+    let note = rewrite(api, &mut body, name.as_deref(), (address, (command, &seen.config)));
+    let note = match note {
+        Ok(note) => sign(&mut body, Note { asked: create, ..note }),
+        Err(error) => {
+            api.datapath.addresses.give_back(address, create);
+            return Err(error.into());
+        }
+    };
+    let image = (image::name(&body)?, seen.id.clone());
+    let made = Created { name, note, image };
+    let sent = body::with_rest(body.top.to_bytes(), request.body);
+    let answer = request.order(api, &sent, Then::Created(Box::new(made.clone()))).await;
+    take_in(api, &made, answer).await
 }
 
-fn created(answer: &Answer) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Created {
-        #[serde(rename = "Id")]
-        id: String,
+/// Takes in what the engine says to a create with a wire; `None` when its image changed meanwhile, and nothing is left of it.
+async fn take_in(
+    api: &Api,
+    made: &Created,
+    answer: Result<Answer, Unanswered>,
+) -> Result<Option<Answer>, Unanswered> {
+    let Created { name, note, image } = made;
+    match answer.as_ref().ok().and_then(image::created) {
+        Some(id) => {
+            info!(container = %short(&id), address = %note.address, names = ?note.names, "created with a wire");
+            api.containers.book.created(&id, name.clone().unwrap_or_default(), note.clone());
+            if !image::is_of(api, &id, image).await? {
+                api.containers.book.forget(&id);
+                return Ok(None);
+            }
+        }
+        // The engine may have made it all the same, and broken off before it said so.
+        None if matches!(answer, Err(Unanswered::Gone(_))) => {}
+        None => api.datapath.addresses.give_back(note.address, note.asked),
     }
-    let body = Some(&answer.body).filter(|_| answer.status == 201)?;
-    serde_json::from_slice::<Created>(body).ok().map(|created| created.id)
+    answer.map(Some)
+}
+
+/// Goes on with a create with a wire that was asked of the engine.
+pub(crate) async fn go_on(
+    api: &Api,
+    request: &Request<'_>,
+    made: &Created,
+    answer: Result<Answer, Unanswered>,
+) -> Result<Answer, Unanswered> {
+    match take_in(api, made, answer).await? {
+        Some(answer) => Ok(answer),
+        None => begin(api, request).await,
+    }
+}
+
+/// Goes on with a create whose image was not there.
+pub(crate) async fn go_on_unseen(
+    api: &Api,
+    request: &Request<'_>,
+    answer: Answer,
+) -> Result<Answer, Unanswered> {
+    match image::unseen(api, answer).await? {
+        Some(answer) => Ok(answer),
+        None => begin(api, request).await,
+    }
 }
 
 #[derive(Serialize)]
@@ -269,24 +294,26 @@ struct WaitMount<'a> {
 }
 
 fn rewrite(
-    worker: &Worker,
+    api: &Api,
     body: &mut Body,
     name: Option<&str>,
     granted: (Ipv4Addr, (Command, &model::Config)),
 ) -> Result<Note, BodyError> {
     let (address, (command, image)) = granted;
-    let wait = if covers_dev(&body.host)? { WAIT_ELSEWHERE } else { WAIT_IN_DEV };
-    mount_wait(worker, &mut body.host, wait)?;
-    let upstreams = rewrite_dns(worker, &mut body.host)?;
-    let names = naming::names(&naming::Sources {
+    let bare = body.top.raw("HostConfig").is_none();
+    let silent = seccomp::may_end_wait(&body.host, &api.containers.engine.resolver())?;
+    let wait = Place { in_dev: !covers_dev(&body.host)?, silent }.path();
+    mount_wait(api, &mut body.host, wait)?;
+    let Rewritten { dns, search, upstreams } = dns::rewrite(api, &mut body.host)?;
+    let names = names::names(&names::Sources {
         labels: &body.wishes.names,
         marathon: body.env("MARATHON_APP_ID"),
         compose: body.wishes.compose_service.as_deref(),
         hostname: body.top.get::<String>("Hostname")?.as_deref(),
-        domain: &worker.config.domain,
+        domain: &api.settings.domain,
     });
-    set_hostname(body, &names, name)?;
-    let (dns, dns_search, upstreams) = upstreams;
+    let named = dns::set_hostname((&mut body.top, &body.host), &names, name)?;
+    let unnamed = !named && body.top.get::<String>("Hostname")?.is_some_and(|hostname| !hostname.is_empty());
     let entrypoint: Vec<String> =
         std::iter::once(wait.to_owned()).chain(command.entrypoint.clone().unwrap_or_default()).collect();
     body.top.set("Entrypoint", &entrypoint);
@@ -295,29 +322,37 @@ fn rewrite(
         address,
         fixed: body.wishes.address.is_some(),
         subnet: body.wishes.subnet.filter(|_| body.wishes.address.is_none()),
-        runtime: worker.config.runtime_dir.clone(),
+        runtime: api.settings.runtime_dir.clone(),
         names,
+        named,
         upstreams,
-        tenant: Some(tenant_of(worker, body)),
+        tenant: Some(tenant_of(api, body)),
         app: body.env("MARATHON_APP_ID").filter(|app| app.starts_with('/')).map(str::to_owned),
-        allow: allow::text(&naming::rules(&body.wishes.allow, &worker.config.domain)),
+        allow: allow::text(&names::rules(&body.wishes.allow, &api.settings.domain)),
         ports: ports(body, image)?,
         vips: body.wishes.vips.iter().map(ToString::to_string).collect(),
         exclusive: body.wishes.exclusive,
         wait: wait.to_owned(),
         asked: 0,
-        original: Original { entrypoint: command.entrypoint, cmd: command.cmd, dns, dns_search },
+        original: Original {
+            entrypoint: command.entrypoint,
+            cmd: command.cmd,
+            dns,
+            dns_search: search,
+            unnamed,
+            bare,
+        },
     };
     body.top.set("HostConfig", &body.host);
     Ok(note)
 }
 
-fn tenant_of(worker: &Worker, body: &Body) -> String {
+fn tenant_of(api: &Api, body: &Body) -> String {
     tenant::of(&tenant::Sources {
         label: body.wishes.tenant.as_deref(),
         app: body.env("MARATHON_APP_ID"),
         project: body.wishes.compose_project.as_deref(),
-        depth: worker.config.policy.tenant_depth,
+        depth: api.settings.tenant_depth,
     })
 }
 
@@ -326,7 +361,7 @@ fn ports(body: &Body, image: &model::Config) -> Result<Vec<String>, BodyError> {
     let exposed: Option<BTreeMap<String, IgnoredAny>> = body.top.get("ExposedPorts")?;
     let mut exposed: Vec<String> = exposed.into_iter().flatten().map(|(port, _)| port).collect();
     exposed.extend(image.exposed_ports.iter().flatten().map(|(port, _)| port.clone()));
-    let ports = services::ports(body.wishes.ports.clone(), &body.env, &exposed);
+    let ports = ports::ports(body.wishes.ports.clone(), &body.env, &exposed);
     Ok(ports.iter().map(NamedPort::to_string).collect())
 }
 
@@ -349,50 +384,11 @@ fn covers_dev(host: &Object) -> Result<bool, BodyError> {
     Ok(covered)
 }
 
-fn mount_wait(worker: &Worker, host: &mut Object, target: &str) -> Result<(), BodyError> {
+fn mount_wait(api: &Api, host: &mut Object, target: &str) -> Result<(), BodyError> {
     let mut mounts: Vec<Box<serde_json::value::RawValue>> = host.get("Mounts")?.unwrap_or_default();
-    let wait = WaitMount { kind: "bind", source: &worker.config.wait_path, target, read_only: true };
+    let wait = WaitMount { kind: "bind", source: &api.settings.wait_path, target, read_only: true };
     mounts.extend(serde_json::value::to_raw_value(&wait));
     host.set("Mounts", &mounts);
-    Ok(())
-}
-
-/// Lets the container ask us. Its own servers become its upstreams, unless one is a loopback address: then
-/// it has a resolver of its own inside, which stays what it asks.
-fn rewrite_dns(worker: &Worker, host: &mut Object) -> Result<(Kept, Kept, Vec<IpAddr>), BodyError> {
-    let sent = host.get::<Vec<String>>("Dns")?;
-    let mut upstreams = Vec::new();
-    for server in sent.iter().flatten() {
-        let address: IpAddr = server.parse().map_err(|_| BodyError::Kind {
-            key: "Dns".into(),
-            reason: format!("{server:?} is not an IP address"),
-        })?;
-        upstreams.push(address);
-    }
-    if upstreams.iter().any(IpAddr::is_loopback) {
-        return Ok((Kept::Same, Kept::Same, Vec::new()));
-    }
-    host.set("Dns", &[worker.config.dns_listen.ip()]);
-    let search = host.get::<Vec<String>>("DnsSearch")?;
-    let kept = if search.as_ref().is_none_or(Vec::is_empty) {
-        let domains: Vec<String> =
-            std::iter::once(worker.config.domain.to_string()).chain(naming::host_search()).collect();
-        host.set("DnsSearch", &domains);
-        Kept::Was(search)
-    } else {
-        Kept::Same
-    };
-    Ok((Kept::Was(sent), kept, upstreams))
-}
-
-/// The program sees a hostname that means something elsewhere too, where the user chose none.
-fn set_hostname(body: &mut Body, names: &[String], name: Option<&str>) -> Result<(), BodyError> {
-    let chosen = body.top.get::<String>("Hostname")?.is_some_and(|hostname| !hostname.is_empty());
-    let shares_uts = body.host.get::<String>("UTSMode")?.is_some_and(|mode| mode == "host");
-    let first = names.first().map(String::as_str).or(name).and_then(naming::host_label);
-    if let Some(first) = first.filter(|_| !chosen && !shares_uts) {
-        body.top.set("Hostname", &first);
-    }
     Ok(())
 }
 

@@ -3,22 +3,23 @@
 
 use std::collections::HashMap;
 
-use super::Request;
+use selvedge_containers::label::{LABEL, Note};
+use selvedge_engine::gone::Unanswered;
+use selvedge_engine::http::head;
+use selvedge_engine::http::message::Answer;
+use selvedge_engine::object::{BodyError, Object};
+
 use super::inspect::{hide_labels, mentions_us, restore_config};
-use crate::docker::error::Refusal;
-use crate::docker::object::{BodyError, Object};
-use crate::front::head;
-use crate::front::message::Answer;
-use crate::note::{LABEL, Note};
-use crate::worker::Worker;
+use super::request::Request;
+use crate::api::Api;
 
 /// The last API version whose image inspect has `ContainerConfig`, without which Mesos launches nothing.
 const LAST_WITH_CONTAINER_CONFIG: (u16, u16) = (1, 44);
 
 /// Answers an image inspect.
-pub(crate) async fn inspect(worker: &Worker, request: &Request<'_>) -> Result<Answer, Refusal> {
-    let mut answer = request.ask(worker, b"").await?;
-    let compat = worker.config.compat_mesos();
+pub(crate) async fn inspect(api: &Api, request: &Request<'_>) -> Result<Answer, Unanswered> {
+    let mut answer = request.ask(api).await?;
+    let compat = api.settings.compat_mesos;
     if answer.status == 200 && (compat || mentions_us(&answer.body)) {
         match restored(&answer.body, compat) {
             Ok(body) => answer.body = body,
@@ -70,8 +71,8 @@ fn with_keys_of_mesos(mut config: Object) -> Object {
 }
 
 /// Answers a ping, with an `Api-Version` that both the docker CLI and Mesos can live with.
-pub(crate) async fn ping(worker: &Worker, request: &Request<'_>) -> Result<Answer, Refusal> {
-    let mut answer = request.ask(worker, b"").await?;
+pub(crate) async fn ping(api: &Api, request: &Request<'_>) -> Result<Answer, Unanswered> {
+    let mut answer = request.ask(api).await?;
     if let Some(version) = api_version(&answer.head).filter(|version| *version > LAST_WITH_CONTAINER_CONFIG) {
         tracing::debug!(?version, "lowering the API version for Mesos");
         let (major, minor) = LAST_WITH_CONTAINER_CONFIG;

@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use selvedge_containers::label::OWN_PREFIX;
+use selvedge_containers::names;
+use selvedge_containers::ports;
+use selvedge_engine::object::Object;
+use selvedge_engine::refusal::Refusal;
 use selvedge_registry::allow::{self, Grant, Protocol};
 use selvedge_registry::name::Name;
 use selvedge_registry::record::NamedPort;
 use selvedge_registry::vip::{self, Vip};
-
-use crate::docker::error::Refusal;
-use crate::docker::object::Object;
-use crate::naming;
-use crate::note::OWN_PREFIX;
-use crate::services;
 
 /// What a user asked for by labels.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,6 +21,8 @@ pub(crate) struct Wishes {
     pub(crate) network: Option<Wanted>,
     /// `selvedge.ip`.
     pub(crate) address: Option<Ipv4Addr>,
+    /// Whether the address was asked for by `WEAVE_CIDR`.
+    pub(crate) by_weave: bool,
     /// `WEAVE_CIDR=net:..`: a subnet whose addresses are for those who ask for it.
     pub(crate) subnet: Option<Ipv4Net>,
     /// `selvedge.name`: one or more, by commas or blanks.
@@ -69,7 +70,7 @@ pub(crate) fn read(labels: &BTreeMap<String, String>, env: &[String]) -> Result<
         }
     }
     if wishes.vips.is_empty() && !labels.contains_key("selvedge.vip") {
-        wishes.vips = services::marathon_vips(env).map_err(|why| Refusal::new(400, why))?;
+        wishes.vips = ports::marathon_vips(env).map_err(|why| Refusal::new(400, why))?;
     }
     for (label, value) in labels {
         match label.as_str() {
@@ -148,7 +149,7 @@ fn names(value: &str) -> Result<Vec<String>, String> {
     let parts = value.split([',', ' ']).filter(|part| !part.is_empty());
     let names: Result<Vec<_>, _> = parts
         .map(|part| match Name::parse(part).map(|name| name.to_string()) {
-            Ok(name) if naming::is_virtual(&name) => {
+            Ok(name) if names::is_virtual(&name) => {
                 Err(format!("{part:?}: names below vip are those of virtual addresses"))
             }
             Ok(name) => Ok(name),
@@ -165,7 +166,7 @@ fn port(name: &str, value: &str) -> Result<NamedPort, String> {
     let (Some(number), Some(protocol)) = (number, Protocol::parse(protocol)) else {
         return Err("must be like 8080/tcp or 53/udp".to_owned());
     };
-    let name = services::label(name).ok_or("a port's name is 1 to 62 letters, digits and '-'")?;
+    let name = ports::label(name).ok_or("a port's name is 1 to 62 letters, digits and '-'")?;
     Ok(NamedPort { name, number, protocol })
 }
 

@@ -1,25 +1,22 @@
 //! `GET /containers/{id}/top`: with `--init` the engine's init has `wait` on its command line for as long as
 //! it lives. The answer shows it without.
 
-use super::Request;
-use super::start::ours;
-use crate::docker::error::Refusal;
-use crate::docker::object::{BodyError, Object};
-use crate::front::message::Answer;
-use crate::worker::Worker;
+use selvedge_containers::find::ours;
+use selvedge_engine::gone::Unanswered;
+use selvedge_engine::http::message::Answer;
+use selvedge_engine::object::{BodyError, Object};
+
+use super::request::Request;
+use crate::api::Api;
 
 /// Answers the question for the processes of the container that the client calls `reference`.
-pub(crate) async fn answer(
-    worker: &Worker,
-    request: &Request<'_>,
-    reference: &str,
-) -> Result<Answer, Refusal> {
-    let mut answer = request.ask(worker, b"").await?;
+pub(crate) async fn answer(api: &Api, request: &Request<'_>, reference: &str) -> Result<Answer, Unanswered> {
+    let mut answer = request.ask(api).await?;
     if answer.status != 200 {
         return Ok(answer);
     }
-    let Some(id) = ours(worker, reference).await else { return Ok(answer) };
-    if let Some(note) = worker.book.note(&id) {
+    let Some(id) = ours(&api.containers, reference).await else { return Ok(answer) };
+    if let Some(note) = api.containers.book.note(&id) {
         match restored(&answer.body, &note.wait) {
             Ok(Some(body)) => answer.body = body,
             Ok(None) => {}

@@ -11,7 +11,7 @@ const SMALLEST: u8 = 30;
 /// The variable.
 pub(crate) const VARIABLE: &str = "WEAVE_CIDR";
 
-/// Whether the container shall have no wire.
+/// Whether the container is to have no wire.
 pub(crate) fn is_none(value: Option<&str>) -> bool {
     value.map(str::trim) == Some("none")
 }
@@ -40,6 +40,7 @@ pub(crate) fn take_in(wishes: &mut Wishes, value: &str) -> Result<(), String> {
     }
     let text = item.strip_prefix("ip:").unwrap_or(item);
     let (address, subnet) = read(text).ok_or_else(|| format!("{item:?} is not like ip:10.40.0.7/24"))?;
+    wishes.by_weave = wishes.address.is_none();
     wishes.address.get_or_insert(address);
     wishes.tenant.get_or_insert_with(|| tenant(subnet));
     Ok(())

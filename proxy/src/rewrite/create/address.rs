@@ -2,28 +2,21 @@
 
 use std::net::Ipv4Addr;
 
-use selvedge_netsetup::policy::nft_version;
+use selvedge_datapath::addresses::Wish;
+use selvedge_datapath::pool_claim::overlap;
+use selvedge_datapath::vip::nft_version;
+use selvedge_engine::refusal::Refusal;
 use selvedge_registry::pool::AddressError;
 
 use super::super::labels::Wishes;
 use super::super::weave;
-use crate::book::Wish;
-use crate::config::overlap;
-use crate::docker::error::Refusal;
-use crate::fabric;
-use crate::worker::Worker;
-
-fn wish(wishes: &Wishes) -> Wish {
-    let subnet = wishes.subnet.map_or(Wish::Any, Wish::Subnet);
-    wishes.address.map_or(subnet, Wish::Address)
-}
+use crate::api::Api;
 
 /// Whether what was asked for can be had with this host's settings.
-pub(super) fn allowed(worker: &Worker, wishes: &Wishes) -> Result<(), Refusal> {
-    let range = worker.config.vips.range;
-    if let Some(subnet) = wishes.subnet.filter(|subnet| !worker.config.pool.contains(subnet)) {
-        let reason =
-            format!("{}: {subnet} is not a part of the pool {}", weave::VARIABLE, worker.config.pool);
+pub(super) fn allowed(api: &Api, wishes: &Wishes) -> Result<(), Refusal> {
+    let range = api.settings.vips;
+    if let Some(subnet) = wishes.subnet.filter(|subnet| !api.settings.pool.contains(subnet)) {
+        let reason = format!("{}: {subnet} is not a part of the pool {}", weave::VARIABLE, api.settings.pool);
         return Err(Refusal::new(400, reason));
     }
     if let Some((subnet, range)) = wishes.subnet.zip(range).filter(|(subnet, range)| overlap(*subnet, *range))
@@ -38,7 +31,8 @@ pub(super) fn allowed(worker: &Worker, wishes: &Wishes) -> Result<(), Refusal> {
         (Some(address), Some(range)) if range.contains(&address) => Err(Refusal::new(
             400,
             format!(
-                "label selvedge.ip: {address} lies in {range}, which is for virtual addresses (--vip-range)"
+                "{}: {address} lies in {range}, which is for virtual addresses (--vip-range)",
+                if wishes.by_weave { weave::VARIABLE } else { "label selvedge.ip" }
             ),
         )),
         _ if wishes.vips.is_empty() => Ok(()),
@@ -54,25 +48,35 @@ pub(super) fn allowed(worker: &Worker, wishes: &Wishes) -> Result<(), Refusal> {
     }
 }
 
-/// A full host claims another block first, which mostly has been done before it was full.
-pub(super) async fn take_address(
-    worker: &Worker,
-    wishes: &Wishes,
-    holder: &str,
-) -> Result<Ipv4Addr, Refusal> {
-    let wish = wish(wishes);
-    let mut taken = worker.book.take(wish, holder);
-    if matches!(taken, Err(AddressError::Full(_))) {
-        let subnet = if let Wish::Subnet(subnet) = wish { Some(subnet) } else { None };
-        fabric::another_block(worker, subnet).await.map_err(|reason| Refusal::new(503, reason))?;
-        taken = worker.book.take(wish, holder);
+/// The address of a new container. One that its user chose is only looked at: it becomes the container's when it starts, as
+/// the engine's own `--ip` does, so that a container can be replaced by one with the same address.
+pub(super) async fn take_address(api: &Api, wishes: &Wishes, create: u64) -> Result<Ipv4Addr, Refusal> {
+    let addresses = &api.datapath.addresses;
+    if let Some(address) = wishes.address {
+        return addresses.check(address).map(|()| address).map_err(refusal);
     }
-    taken.map_err(|error| {
-        let status = match &error {
-            AddressError::Outside { .. } => 400,
-            AddressError::Taken { .. } => 409,
-            AddressError::Full(_) => 503,
-        };
-        Refusal::new(status, error.to_string())
-    })
+    addresses.known().await;
+    let wish = wishes.subnet.map_or(Wish::Any, Wish::Subnet);
+    // A full host claims another block, which mostly has been done before it was full.
+    match addresses.take(wish, create) {
+        Err(AddressError::Full(_)) => {
+            let another = api.datapath.blocks.another(wishes.subnet).await;
+            another.map_err(|reason| Refusal::new(503, reason))?;
+            addresses.take(wish, create).map_err(refusal)
+        }
+        taken => taken.map_err(refusal),
+    }
+}
+
+fn refusal(error: AddressError) -> Refusal {
+    let status = match &error {
+        AddressError::Outside { .. } => 400,
+        AddressError::Taken { .. } => 409,
+        AddressError::Full(_) => 503,
+    };
+    let hint = match &error {
+        AddressError::Full(_) => "; remove containers that are not needed: stopped ones keep their address",
+        _ => "",
+    };
+    Refusal::new(status, format!("{error}{hint}"))
 }

@@ -1,12 +1,12 @@
 //! What the engine will start: entrypoint and command of the create and of the image, merged as the engine itself does.
 
+use selvedge_containers::label::LABEL;
+use selvedge_containers::place::Place;
+use selvedge_engine::model;
+use selvedge_engine::object::{BodyError, Object};
 use serde::Deserialize;
 
-use super::{WAIT_ELSEWHERE, WAIT_IN_DEV};
-use crate::docker::model;
-use crate::docker::object::{BodyError, Object};
-use crate::note::LABEL;
-use crate::rewrite::create::Body;
+use super::sent::Body;
 
 /// Entrypoint and command as the engine itself would merge them (moby: `merge` in `daemon/commit.go` and
 /// `verifyContainerConfig`): null, `[]`, `[""]` and a bare string all mean different things.
@@ -62,7 +62,7 @@ fn inherited(image: &model::Config) -> Option<Vec<String>> {
 /// An image that was committed behind our back carries our own entrypoint.
 pub(super) fn without_wait(entrypoint: Option<Vec<String>>) -> Option<Vec<String>> {
     let mut words = entrypoint?;
-    if words.first().is_some_and(|word| [WAIT_IN_DEV, WAIT_ELSEWHERE].contains(&word.as_str())) {
+    if words.first().is_some_and(|word| Place::at(word).is_some()) {
         words.remove(0);
     }
     Some(words)

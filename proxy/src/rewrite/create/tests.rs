@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::sent::HOST;
 use super::*;
 
 fn body(text: &str) -> Body {
@@ -43,8 +44,13 @@ fn entrypoint_and_command_are_merged_as_the_engine_does() {
 
 #[test]
 fn an_image_committed_behind_our_back_does_not_wait_twice() {
-    let image = image(Some(&[WAIT_IN_DEV, "/entry"]), None);
-    assert_eq!(merged(r#"{"Image":"x"}"#, &image), (words("/entry"), None));
+    for in_dev in [true, false] {
+        for silent in [true, false] {
+            let path = Place { in_dev, silent }.path();
+            let image = image(Some(&[path, "/entry"]), None);
+            assert_eq!(merged(r#"{"Image":"x"}"#, &image), (words("/entry"), None), "{path}");
+        }
+    }
 }
 
 #[test]
