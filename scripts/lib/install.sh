@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 # What a machine needs, and how it is installed. Sourced by the scripts beside it.
-# It must never start a daemon, remove a package that somebody chose, or leave its policy-rc.d behind.
+# It must never start a daemon, remove a package that was installed on purpose, or leave its policy-rc.d behind.
 
 say() { printf '\n== %s\n' "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
-# By sudo and cron the sbin directories are often missing, and what rustup installed too.
+# Under sudo and cron the sbin directories are often missing from PATH, and so are rustup's tools.
 PATH=$PATH:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
 export PATH
 
@@ -16,13 +16,13 @@ need_root() {
 
 is_installed() {
     case $1 in
-    # Docker's own packages do as well.
+    # Docker's own packages work too.
     docker.io) [ -x /usr/bin/docker ] && command -v dockerd >/dev/null ;;
     *) dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed' ;;
     esac
 }
 
-# Installs those Debian packages that are missing; what is there stays as it is, newer or older.
+# Installs missing Debian packages; installed ones stay as they are, newer or older.
 need_packages() {
     local missing=() package
     for package in "$@"; do
@@ -84,7 +84,7 @@ need_cargo() {
         die "cargo $version is too old; 1.91 or newer is needed (rustup update)"
 }
 
-# Takes a directory away with what is mounted below it: a debootstrap or a dockerd that was killed leaves mounts,
+# Removes a directory and unmounts everything below it: a debootstrap or a dockerd that was killed leaves mounts,
 # and rm would walk into the machine's own /proc.
 remove_tree() {
     local mount

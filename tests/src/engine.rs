@@ -1,4 +1,4 @@
-//! Real engines: Debian's dockerd of this machine, and that of Debian trixie in a root of its own.
+//! Real engines: Debian's dockerd of this machine, those of Debian trixie and sid in roots of their own, and podman.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -20,7 +20,10 @@ use crate::wait::until_true;
 /// Where `scripts/test` puts the root of Debian trixie.
 pub const TRIXIE: &str = "/var/cache/selvedge-tests/trixie";
 
-/// A running dockerd.
+/// Where it puts the root of Debian sid.
+pub const SID: &str = "/var/cache/selvedge-tests/sid";
+
+/// A running dockerd, or podman's service.
 #[derive(Debug)]
 pub struct Engine {
     /// Its API socket.
@@ -36,6 +39,28 @@ pub struct Engine {
 enum Kind {
     Debian,
     Trixie,
+    Sid,
+    Podman,
+}
+
+impl Kind {
+    /// The root that it has to itself.
+    fn root(self) -> Option<&'static str> {
+        match self {
+            Self::Debian | Self::Podman => None,
+            Self::Trixie => Some(TRIXIE),
+            Self::Sid => Some(SID),
+        }
+    }
+
+    /// Its settings. Sid's engine keeps its images in containerd, as new installations do.
+    fn settings(self) -> &'static str {
+        match self {
+            Self::Debian | Self::Trixie => "{}",
+            Self::Podman => PODMAN,
+            Self::Sid => r#"{"features":{"containerd-snapshotter":true}}"#,
+        }
+    }
 }
 
 const START: Duration = Duration::from_secs(60);
@@ -56,14 +81,33 @@ impl Engine {
     /// When its root is not there (`scripts/test` makes it) or it does not start.
     #[must_use]
     pub fn trixie(host: &Host, arguments: &[&str]) -> Self {
-        assert!(
-            Path::new(TRIXIE).join("usr/sbin/dockerd").exists(),
-            "no {TRIXIE}; run ./scripts/test, which makes it"
-        );
         Self::start(host, Kind::Trixie, arguments)
     }
 
+    /// The engine of Debian sid with the containerd image store, with the image `busybox`.
+    ///
+    /// # Panics
+    /// As [`Self::trixie`].
+    #[must_use]
+    pub fn sid(host: &Host, arguments: &[&str]) -> Self {
+        Self::start(host, Kind::Sid, arguments)
+    }
+
+    /// Debian's podman with its Docker API, with the image `busybox`. What it keeps in `/run/netns` is taken away when this
+    /// is dropped: it must not be kept in a static.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn podman(host: &Host) -> Self {
+        Self::start(host, Kind::Podman, &[])
+    }
+
     fn start(host: &Host, kind: Kind, arguments: &[&str]) -> Self {
+        if let Some(root) = kind.root() {
+            let there = Path::new(root).join("usr/sbin/dockerd").exists();
+            assert!(there, "no {root}; run ./scripts/test, which makes it");
+        }
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let child = spawn(kind, &host.dir, &host.netns, &arguments);
         let (dir, netns) = (host.dir.clone(), host.netns.clone());
@@ -88,8 +132,8 @@ impl Engine {
     #[must_use]
     pub fn docker(&self) -> Docker {
         match self.kind {
-            Kind::Debian => Docker::new(&self.socket),
-            Kind::Trixie => Docker::of_trixie(&self.socket, self.pid()),
+            Kind::Debian | Kind::Podman => Docker::new(&self.socket),
+            Kind::Trixie | Kind::Sid => Docker::of_trixie(&self.socket, self.pid()),
         }
     }
 
@@ -97,14 +141,18 @@ impl Engine {
     #[must_use]
     pub fn docker_at(&self, socket: &Path) -> Docker {
         match self.kind {
-            Kind::Debian => Docker::new(socket),
-            Kind::Trixie => Docker::of_trixie(socket, self.pid()),
+            Kind::Debian | Kind::Podman => Docker::new(socket),
+            Kind::Trixie | Kind::Sid => Docker::of_trixie(socket, self.pid()),
         }
     }
 
-    /// dockerd's process.
+    /// The engine's process.
     #[must_use]
     pub fn pid(&self) -> u32 {
+        // nsenter becomes podman.
+        if self.kind == Kind::Podman {
+            return self.child.lock().expect("no test panics in here").id();
+        }
         let text = std::fs::read_to_string(self.dir.join("dockerd.pid")).unwrap_or_default();
         text.trim().parse().expect("dockerd writes its pid")
     }
@@ -122,6 +170,16 @@ impl Engine {
         let mut child = self.child.lock().expect("no test panics in here");
         let _ = child.wait();
         until_true("dockerd has ended", START, || !Path::new(&format!("/proc/{pid}")).exists());
+    }
+
+    /// Lets dockerd stand still, as a hung one does.
+    pub fn pause(&self) {
+        let _ = kill(Pid::from_raw(i32::try_from(self.pid()).expect("a pid")), Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        let _ = kill(Pid::from_raw(i32::try_from(self.pid()).expect("a pid")), Signal::SIGCONT);
     }
 
     // The containerd of a killed dockerd is killed with it; its pid file stays, and where nobody collects
@@ -152,6 +210,9 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         // The pid of one that has been waited for may be another process's by now.
+        if self.kind == Kind::Podman {
+            let _ = run(podman(&self.dir, &self.netns).args(["rm", "--all", "--force", "--time", "0"]), b"");
+        }
         if let Ok(child) = self.child.get_mut()
             && matches!(child.try_wait(), Ok(None))
         {
@@ -171,12 +232,44 @@ fn tail(log: &Path) -> String {
 fn spawn(kind: Kind, dir: &Path, netns: &str, arguments: &[String]) -> Child {
     let log =
         File::options().create(true).append(true).open(dir.join("dockerd.log")).expect("a log can be made");
-    std::fs::write(dir.join("daemon.json"), "{}").expect("a file can be made");
+    std::fs::write(dir.join("daemon.json"), kind.settings()).expect("a file can be made");
+    let mut command = match kind {
+        Kind::Podman => podman(dir, netns),
+        _ => dockerd(kind, dir, netns),
+    };
+    if kind == Kind::Podman {
+        command.args(["system", "service", "--time=0"]);
+        command.arg(format!("unix://{}", dir.join("engine.sock").display()));
+    }
+    command.args(arguments);
+    command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log).process_group(0);
+    command.spawn().expect("nsenter can be started")
+}
+
+/// Its own limits are above what a container may be given here; runc is what Debian has beside dockerd.
+const PODMAN: &str = r#"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "runc"
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+"#;
+
+fn podman(dir: &Path, netns: &str) -> Command {
+    let of = |name: &str| dir.join(name).display().to_string();
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{netns}")).arg("podman").env("CONTAINERS_CONF", of("daemon.json"));
+    command.args(["--root", &of("data"), "--runroot", &of("exec"), "--tmpdir", &of("libpod")]);
+    command
+}
+
+fn dockerd(kind: Kind, dir: &Path, netns: &str) -> Command {
     let mut command = Command::new("nsenter");
     command.arg(format!("--net=/run/netns/{netns}"));
-    if kind == Kind::Trixie {
+    if let Some(root) = kind.root() {
         command.args(["unshare", "--mount", "--propagation", "private", "sh", "-ec", PIVOT, "pivot"]);
-        command.arg(TRIXIE).arg(dir);
+        command.arg(root).arg(dir);
     }
     let of = |name: &str| dir.join(name).display().to_string();
     command.arg("dockerd").args([
@@ -187,16 +280,13 @@ fn spawn(kind: Kind, dir: &Path, netns: &str, arguments: &[String]) -> Child {
         "-p",
         &of("dockerd.pid"),
     ]);
-    command
-        .args(["-H", &format!("unix://{}", of("engine.sock")), "--config-file", &of("daemon.json")])
-        .args(arguments);
-    command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log).process_group(0);
+    command.args(["-H", &format!("unix://{}", of("engine.sock")), "--config-file", &of("daemon.json")]);
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{path}:/usr/sbin:/sbin")).env(firewalld::BUS, firewalld::address(dir));
-    command.spawn().expect("nsenter can be started")
+    command
 }
 
-/// Makes a root of trixie with the lab's directory in it at its own path, and begins there. The root itself
+/// Makes a root of another Debian with the lab's directory in it at its own path, and begins there. The root itself
 /// stays clean: an overlay takes what is written.
 const PIVOT: &str = r#"
 lower=$1; dir=$2; shift 2

@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::reaper::Reaper;
 use crate::shell::{Output, run, sh};
 
+/// How all suites ask Selvedge for names: what comes behind it may say otherwise.
+pub(crate) const DIG: &str = "dig @169.254.1.1 +time=2 +tries=1";
+
 /// A host. Taken away when dropped, and when the test process ends.
 #[derive(Debug)]
 pub struct Host {
@@ -105,19 +108,40 @@ impl Host {
         links.lines().filter_map(name).filter(|name| name.starts_with("sv")).collect()
     }
 
-    /// What dig is answered about a name in Selvedge's domain: its addresses, sorted.
+    /// What dig says here of a question to Selvedge; `question` as on its command line.
+    #[must_use]
+    pub fn dig(&self, question: &str) -> String {
+        self.sh(&format!("{DIG} {question}")).stdout
+    }
+
+    /// What dig is answered about a name in Selvedge's domain: its addresses, sorted; none if there is no such name. Any
+    /// other outcome (SERVFAIL, silence) is two words instead, never to be taken for an address or for "no such name".
     #[must_use]
     pub fn resolve(&self, name: &str) -> Vec<String> {
-        let question = format!("dig @169.254.1.1 +time=2 +tries=1 +short {name}.selvedge.internal");
-        let mut lines: Vec<String> = self.sh(&question).stdout.lines().map(str::to_owned).collect();
-        lines.sort();
-        lines
+        let text = self.dig(&format!("+noall +comments +answer {name}.selvedge.internal"));
+        let status = text.split("status: ").nth(1).and_then(|rest| rest.split(',').next());
+        if !matches!(status, Some("NOERROR" | "NXDOMAIN")) {
+            return vec!["no answer".to_owned(), status.unwrap_or("SILENT").to_owned()];
+        }
+        let records = text.lines().filter(|line| !line.starts_with(';'));
+        let mut addresses: Vec<String> =
+            records.filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect();
+        addresses.sort();
+        addresses
     }
 
     /// Whether an address answers a ping from the host.
     #[must_use]
     pub fn reaches(&self, address: &str) -> bool {
         self.sh(&format!("busybox ping -c 1 -W 1 {address}")).code == 0
+    }
+
+    /// Whether the rules between tenants are there.
+    #[must_use]
+    pub fn keeps_tenants_apart(&self) -> bool {
+        let tables = self.sh("nft list tables").stdout;
+        let is_group = |rest: &str| rest.len() == 8 && rest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        tables.lines().filter_map(|line| line.strip_prefix("table inet selvedge_")).any(is_group)
     }
 
     /// Addresses to which a route of Selvedge leads.

@@ -3,20 +3,27 @@
 //! Nothing here may touch the machine's own network, and nothing may stay behind: a reaper process takes all
 //! away when the tests end, however they end.
 
+pub mod circles;
 pub mod compare;
+pub mod custody;
 pub mod docker;
 pub mod engine;
+pub mod exchange;
 pub mod firewalld;
 pub mod fleet;
 pub mod growth;
 pub mod host;
 pub mod http;
+pub mod likeness;
 pub mod mesos;
 pub mod reach;
 pub mod reaper;
 pub mod selvedge;
 pub mod shell;
+pub mod slow;
 pub mod systemd;
+pub mod table;
+pub mod tomorrow;
 pub mod upstream;
 pub mod wait;
 

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::docker::Docker;
+use crate::host::DIG;
 
 /// How long a packet may take. Who is refused hears of it at once; who is not heard of is silent.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -128,8 +129,9 @@ impl Place {
     #[must_use]
     pub fn dig(self, question: &str) -> (String, Vec<String>) {
         let words: Vec<&str> = question.split_whitespace().collect();
-        let fixed = ["@169.254.1.1", "+time=2", "+tries=1", "+noall", "+comments", "+answer"];
-        let text = self.command("dig", &[&fixed[..], &words].concat()).stdout;
+        let dig: Vec<&str> = DIG.split(' ').collect();
+        let text =
+            self.command(dig[0], &[&dig[1..], &["+noall", "+comments", "+answer"], &words].concat()).stdout;
         let status =
             text.split("status: ").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or("SILENT");
         let data = |line: &str| line.split_whitespace().skip(4).collect::<Vec<_>>().join(" ");

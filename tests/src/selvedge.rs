@@ -47,7 +47,7 @@ pub fn binary() -> PathBuf {
     let folders = own.ancestors().skip(1).take(2).map(|folder| folder.join("selvedge"));
     let found: Vec<PathBuf> = folders.collect();
     let built = found.iter().find(|path| path.is_file()).unwrap_or(&found[0]).clone();
-    assert!(built.exists(), "{} is not there; run `cargo build -p selvedge-proxy`", built.display());
+    assert!(built.exists(), "{} is not there; run `cargo build -p selvedge`", built.display());
     built
 }
 
@@ -84,9 +84,16 @@ impl Selvedge {
         self
     }
 
-    /// The socket on which it listens.
+    /// The socket on which it listens; for the control (`scripts/test --control`), the engine's own.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
+        if std::env::var_os("SELVEDGE_TESTS_CONTROL").is_some() {
+            return self.engine.clone();
+        }
+        self.own_socket()
+    }
+
+    fn own_socket(&self) -> PathBuf {
         self.runtime.join("docker.sock")
     }
 
@@ -169,7 +176,7 @@ impl Selvedge {
     /// Starts it and waits until it serves.
     pub fn start_again(&self) {
         self.spawn();
-        let up = || http::get(&self.socket(), "/_ping").is_ok_and(|answer| answer.status == 200);
+        let up = || http::get(&self.own_socket(), "/_ping").is_ok_and(|answer| answer.status == 200);
         until_true(&format!("Selvedge serves (log: {})", self.log_path().display()), START, up);
     }
 
@@ -191,7 +198,41 @@ impl Selvedge {
     /// When it is not running.
     #[must_use]
     pub fn keeper(&self) -> u32 {
-        self.child.lock().expect("no test panics in here").as_ref().expect("it runs").id()
+        self.keeper_of(self.child.lock().expect("no test panics in here").as_ref().expect("it runs"))
+    }
+
+    /// The process that was started, or the one that has taken over from it.
+    fn keeper_of(&self, child: &Child) -> u32 {
+        let keepers = self.keepers();
+        if keepers.contains(&child.id()) {
+            return child.id();
+        }
+        let second = |pid: &u32| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "selvedge:second\n")
+        };
+        keepers.into_iter().find(|pid| !second(pid)).unwrap_or(child.id())
+    }
+
+    /// The living processes of `selvedge run` here: the keeper and its second.
+    fn keepers(&self) -> Vec<u32> {
+        let wanted = format!("\0run\0--runtime-dir\0{}\0", self.runtime.display());
+        let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+        let pids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
+        let is_it = |pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&wanted)
+        };
+        pids.filter(is_it).collect()
+    }
+
+    /// Kills the keeper and its second at one instant.
+    fn kill_keepers(&self) {
+        let mut found = self.keepers();
+        while !found.is_empty() {
+            found.iter().for_each(|&pid| signal(pid, Signal::SIGSTOP));
+            found.iter().for_each(|&pid| signal(pid, Signal::SIGKILL));
+            found = self.keepers();
+        }
     }
 
     /// The worker's process.
@@ -223,8 +264,13 @@ impl Selvedge {
         let worker = self.try_worker();
         let child = self.child.lock().expect("no test panics in here").take();
         let Some(mut child) = child else { return };
-        signal(child.id(), how);
+        match how {
+            // Each alone would be replaced by the other.
+            Signal::SIGKILL => self.kill_keepers(),
+            how => signal(self.keeper_of(&child), how),
+        }
         let _ = child.wait();
+        until_true("keeper and second have ended", START, || self.keepers().is_empty());
         if let Some(worker) = worker {
             until_true("the worker has ended", START, || !Path::new(&format!("/proc/{worker}")).exists());
         }
@@ -234,11 +280,11 @@ impl Selvedge {
 impl Drop for Selvedge {
     fn drop(&mut self) {
         // The pid of one that has been waited for may be another process's by now.
-        if let Ok(Some(child)) = self.child.get_mut()
-            && matches!(child.try_wait(), Ok(None))
-        {
-            signal(child.id(), Signal::SIGTERM);
+        let keeper = self.child.get_mut().ok().and_then(Option::take);
+        if let Some(mut child) = keeper {
+            signal(self.keeper_of(&child), Signal::SIGTERM);
             let _ = child.wait();
+            until_true("keeper and second have ended", START, || self.keepers().is_empty());
         }
         if std::thread::panicking() {
             eprintln!("--- Selvedge's log\n{}", self.log());

@@ -37,6 +37,15 @@ fn refused(answer: &Answer, code: u16, words: &str) {
     assert!(message.starts_with("selvedge: ") && message.contains(words), "{message}");
 }
 
+/// Refused, and as by the engine itself.
+fn in_the_engines_words(lab: &Lab, body: &str) {
+    let direct =
+        http::post(&lab.engine.socket, "/v1.41/containers/create?name=bad", body).expect("an answer");
+    let ours = create(lab, body);
+    assert!(ours.status >= 400, "{body}: {}", ours.text());
+    assert_eq!((ours.status, message(&ours)), (direct.status, message(&direct)), "{body}");
+}
+
 /// The same worker as before, and it serves.
 fn still_serves(lab: &Lab, worker: u32) {
     assert_eq!(http::get(&lab.socket(), "/_ping").expect("an answer").status, 200);
@@ -48,26 +57,16 @@ fn still_serves(lab: &Lab, worker: u32) {
 fn bodies_that_are_no_json_are_refused() {
     let lab = Lab::shared();
     let worker = lab.selvedge.worker();
-    for body in [
-        "{",
-        "[]",
-        "7",
-        "\"x\"",
-        "{\"Image\":}",
-        "{\"Image\":\"busybox\"}x",
-        "\u{feff}{}",
-        "{\"Image\":7}",
-        "nul",
-    ] {
-        refused(&create(lab, body), 400, "");
+    for body in ["{", "[]", "7", "\"x\"", "{\"Image\":}", "\u{feff}{}", "{\"Image\":7}", "nul"] {
+        in_the_engines_words(lab, body);
     }
-    for (body, key) in [
-        ("{\"Image\":\"busybox\",\"HostConfig\":7}", "HostConfig"),
-        ("{\"Image\":\"busybox\",\"Labels\":[]}", "Labels"),
-        ("{\"Image\":\"busybox\",\"Env\":{}}", "Env"),
-        ("{\"Image\":\"busybox\",\"HostConfig\":{\"NetworkMode\":[]}}", "NetworkMode"),
+    for body in [
+        "{\"Image\":\"busybox\",\"HostConfig\":7}",
+        "{\"Image\":\"busybox\",\"Labels\":[]}",
+        "{\"Image\":\"busybox\",\"Env\":{}}",
+        "{\"Image\":\"busybox\",\"HostConfig\":{\"NetworkMode\":[]}}",
     ] {
-        refused(&create(lab, body), 400, key);
+        in_the_engines_words(lab, body);
     }
     let deep = "[".repeat(100_000) + &"]".repeat(100_000);
     // What is not ours to read is the engine's to refuse.
@@ -76,7 +75,7 @@ fn bodies_that_are_no_json_are_refused() {
     let head =
         "POST /containers/create HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Length: 4\r\n\r\n";
     let bytes = [head.as_bytes(), b"\xff\xfe{}"].concat();
-    refused(&http::send(&lab.socket(), &bytes).expect("an answer"), 400, "");
+    assert!(http::send(&lab.socket(), &bytes).expect("an answer").status >= 400);
     still_serves(lab, worker);
 }
 
@@ -198,6 +197,7 @@ fn labels_of_ours_that_make_no_sense_are_refused() {
 fn garbage_on_the_socket_is_answered_or_closed() {
     let lab = Lab::shared();
     let worker = lab.selvedge.worker();
+    let mut answered = 0;
     for bytes in [
         &b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..],
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -224,8 +224,14 @@ fn garbage_on_the_socket_is_answered_or_closed() {
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap_or_else(|error| panic!("{told:?}: {error}"));
         let answer = String::from_utf8_lossy(&answer).into_owned();
-        assert!(answer.is_empty() || status(&answer) >= 400, "{told:?}: {answer}");
+        // To HTTP/2's preface the engine answers with a redirect.
+        assert!(answer.is_empty() || status(&answer) >= 301, "{told:?}: {answer}");
+        answered += u32::from(!answer.is_empty());
     }
+    assert!(
+        answered >= 12,
+        "only {answered} were answered: a Selvedge that closes all connections would be no better"
+    );
     still_serves(lab, worker);
 }
 
@@ -234,7 +240,7 @@ fn floods_of_header_fields_are_refused() {
     let lab = Lab::shared();
     let worker = lab.selvedge.worker();
     let field = "X-Flood: 0123456789\r\n";
-    for fields in [field.repeat(20_000), format!("X-Long: {}\r\n", "y".repeat(2 << 20)), field.repeat(2000)] {
+    for fields in [field.repeat(60_000), format!("X-Long: {}\r\n", "y".repeat(2 << 20))] {
         let mut stream = connect(&lab.socket()).expect("it listens");
         let request = format!("GET /_ping HTTP/1.1\r\nHost: d\r\n{fields}\r\n");
         let mut writer = stream.try_clone().expect("a descriptor");
@@ -242,10 +248,11 @@ fn floods_of_header_fields_are_refused() {
         let (head, _) = read_head(&mut stream).expect("an answer");
         assert_eq!(status(&head), 431, "{head}");
     }
-    // As large as a keyring: taken.
-    let keyring = format!("X-Registry-Config: {}\r\n", "z".repeat(100_000));
-    let taken = format!("GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n{keyring}\r\n");
-    assert_eq!(http::send(&lab.socket(), taken.as_bytes()).expect("an answer").status, 200);
+    // A keyring, and as many fields as the engine takes.
+    for fields in [format!("X-Registry-Config: {}\r\n", "z".repeat(300_000)), field.repeat(20_000)] {
+        let taken = format!("GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n{fields}\r\n");
+        assert_eq!(http::send(&lab.socket(), taken.as_bytes()).expect("an answer").status, 200);
+    }
     still_serves(lab, worker);
 }
 
@@ -399,8 +406,8 @@ fn garbage_on_dns_is_borne() {
     bash("for i in $(seq 30); do head -c 3000 /dev/urandom 2>/dev/null >/dev/tcp/169.254.1.1/53; done; true")
         .ok();
     assert_eq!(lab.host.resolve("bad-dns"), [address.as_str()]);
-    let tcp = lab.host.sh("dig +tcp +time=2 +tries=1 +short @169.254.1.1 bad-dns.selvedge.internal");
-    assert_eq!(tcp.ok(), address);
+    let tcp = lab.host.dig("+tcp +short bad-dns.selvedge.internal");
+    assert_eq!(tcp.trim(), address);
     lab.selvedge.docker().remove(&["bad-dns"]);
     still_serves(lab, worker);
 }
@@ -464,4 +471,33 @@ fn the_rewrite_cannot_be_got_around_by_the_path() {
             raw.remove(&[&id]);
         }
     }
+}
+
+#[test]
+fn silent_clients_do_not_block_others_where_descriptors_are_few() {
+    let lab = Lab::new();
+    let worker = lab.selvedge.worker();
+    // As a worker has it whose keeper may not raise the limit.
+    selvedge_tests::shell::sh(&format!("prlimit --pid {worker} --nofile=256:256")).ok();
+    let mut silent: Vec<UnixStream> = Vec::new();
+    for number in 0..400 {
+        let mut stream = connect(&lab.socket()).expect("it listens");
+        // Half of them have sent half a head.
+        if number % 2 == 0 {
+            let _ = stream.write_all(b"GET /_ping HTTP/1.1\r\nHo");
+        }
+        silent.push(stream);
+    }
+    let began = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(http::get(&lab.socket(), "/_ping").expect("an answer").status, 200);
+    }
+    lab.selvedge.docker().run(&["run", "--rm", "busybox", "true"]).ok();
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    // The oldest went first; the youngest are still served.
+    assert_eq!(silent[0].read(&mut [0; 16]).unwrap_or(0), 0, "the oldest is let go");
+    let last = silent.last_mut().expect("400 of them");
+    last.write_all(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n").expect("it reads");
+    assert_eq!(status(&read_head(last).expect("an answer").0), 200);
+    assert_eq!(lab.selvedge.worker(), worker, "the worker died");
 }

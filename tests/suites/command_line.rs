@@ -2,11 +2,13 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
+use std::time::Duration;
 
 use selvedge_tests::Lab;
 use selvedge_tests::host::Host;
 use selvedge_tests::selvedge::{Selvedge, binary};
-use selvedge_tests::shell::{Output, run};
+use selvedge_tests::shell::{Output, run, timed};
+use selvedge_tests::wait::until_true;
 
 fn selvedge(arguments: &[&str]) -> Output {
     run(Command::new(binary()).args(arguments), b"")
@@ -161,16 +163,61 @@ fn several_selvedges_run_on_one_machine() {
 }
 
 #[test]
-fn flags_environment_and_file_say_the_same() {
+fn an_error_in_a_setting_names_the_flag_the_variable_or_the_file_that_holds_it() {
     let host = Host::new();
     let file = host.path("selvedge.toml");
     std::fs::write(&file, "pool = \"10.32.0.1/12\"\n").expect("a file can be made");
     let by_file = selvedge(&["check", "--config", file.to_str().expect("a plain path")]);
     let by_flag = selvedge(&["check", "--pool", "10.32.0.1/12"]);
     let by_environment = run(Command::new(binary()).arg("check").env("SELVEDGE_POOL", "10.32.0.1/12"), b"");
-    assert_eq!(by_flag.code, 2);
-    assert_eq!((by_file.code, &by_file.stderr), (2, &by_flag.stderr));
-    assert_eq!((by_environment.code, &by_environment.stderr), (2, &by_flag.stderr));
+    let reason = "\"10.32.0.1/12\": must be a network address with a prefix length of 4 to 28\n";
+    assert_eq!((by_flag.code, &by_flag.stderr), (2, &format!("selvedge: --pool {reason}")));
+    assert_eq!(
+        (by_environment.code, &by_environment.stderr),
+        (2, &format!("selvedge: SELVEDGE_POOL {reason}"))
+    );
+    assert_eq!(
+        (by_file.code, &by_file.stderr),
+        (2, &format!("selvedge: {}: pool = {reason}", file.display()))
+    );
+    // What clap itself reads, too.
+    let number = run(Command::new(binary()).arg("check").env("SELVEDGE_BLOCK_SIZE", "big"), b"");
+    assert_eq!(number.code, 2);
+    assert_eq!(number.stderr, "selvedge: SELVEDGE_BLOCK_SIZE \"big\": invalid digit found in string\n");
+    let by_flag = selvedge(&["check", "--block-size", "big"]);
+    assert!(by_flag.stderr.contains("'--block-size <BITS>'"), "{}", by_flag.stderr);
+}
+
+#[test]
+fn a_typing_error_in_the_file_is_answered_in_one_line_with_what_was_meant() {
+    let host = Host::new();
+    let file = host.path("selvedge.toml");
+    let say = |text: &str| {
+        std::fs::write(&file, text).expect("a file can be made");
+        selvedge(&["check", "--config", file.to_str().expect("a plain path")])
+    };
+    let told = say("pool = \"10.64.0.0/16\"\ndns-lisen = \"169.254.1.1:53\"\n");
+    let reason = "line 2: there is no key dns-lisen; did you mean dns-listen?";
+    assert_eq!(
+        (told.code, told.stderr),
+        (2, format!("selvedge: cannot read {}: {reason}\n", file.display()))
+    );
+    let told = say("pool = 10.64.0.0/16\n");
+    assert!(told.stderr.ends_with("line 1: pool wants quotes: pool = \"10.64.0.0/16\"\n"), "{}", told.stderr);
+}
+
+#[test]
+fn a_log_that_goes_to_a_file_has_one_grammar_and_no_colours() {
+    let lab = Lab::shared();
+    let docker = lab.selvedge.docker();
+    let id = docker.start(&["--name", "cli-logged", "busybox", "sleep", "1000"]);
+    docker.remove(&["cli-logged"]);
+    let log = lab.selvedge.log();
+    let wired = log.lines().find(|line| line.contains("wired") && line.contains("cli-logged"));
+    let wired = wired.expect("a line about the wire");
+    assert!(wired.contains(&format!(" container={} name=cli-logged ", &id[..12])), "{wired}");
+    assert!(log.lines().any(|line| line.contains(" INFO keeper: worker 0 ")), "the keeper's lines are alike");
+    assert!(!log.contains('\u{1b}') && !log.contains("=[]") && !log.contains("container=\""), "{log}");
 }
 
 #[test]
@@ -191,5 +238,149 @@ fn logs_can_be_json_and_hold_no_environment() {
     let wired = log.lines().find(|line| line.contains("\"wired\"")).expect("a line about the wire");
     let line: serde_json::Value = serde_json::from_str(wired).expect("a line of JSON");
     assert_eq!(line["fields"]["name"], "cli-secret");
+    let of_keeper =
+        log.lines().find(|line| line.contains("keeper: worker 0 ")).expect("a line of the keeper's");
+    let line: serde_json::Value = serde_json::from_str(of_keeper).expect("a line of JSON, too");
+    assert_eq!(line["level"], "INFO");
     selvedge.stop();
+}
+
+/// `selvedge check` in a host that has no engine, with these options.
+fn check(host: &Host, arguments: &[&str]) -> Output {
+    let runtime = host.path("run").display().to_string();
+    let wait = host.path("wait").display().to_string();
+    let own = ["--runtime-dir", &runtime, "--wait-path", &wait, "--engine", "unix:///nonexistent.sock"];
+    let mut command = host.command(binary());
+    let own = own.chunks(2).filter(|pair| !arguments.contains(&pair[0])).flatten();
+    run(command.arg("check").args(own).args(arguments), b"")
+}
+
+#[track_caller]
+fn says(output: &Output, line: &str) {
+    let found =
+        output.stdout.lines().any(|one| one.split_whitespace().collect::<Vec<_>>().join(" ").contains(line));
+    assert!(found, "no {line:?} in:\n{}{}", output.stdout, output.stderr);
+}
+
+#[test]
+fn check_and_run_say_who_has_port_53_and_what_to_do() {
+    let host = Host::new();
+    let listen = ["-u", "UDP4-RECV:53,bind=0.0.0.0", "OPEN:/dev/null"];
+    let mut other = host.command("socat").args(listen).spawn().expect("socat is installed");
+    let is_there = || host.sh("cat /proc/net/udp").stdout.contains(":0035 ");
+    until_true("socat listens", Duration::from_secs(5), is_there);
+    let pid = other.id();
+    let line = format!("UDP port 53 of 169.254.1.1 is taken by socat (pid {pid}): stop it");
+    let checked = check(&host, &[]);
+    says(&checked, &format!("FAIL {line}"));
+    let started = run(host.command(binary()).args(["run", "--runtime-dir"]).arg(host.path("run")), b"");
+    let _ = other.kill();
+    let _ = other.wait();
+    assert_eq!(started.code, 1, "{}", started.stderr);
+    let last = started.stderr.lines().last().unwrap_or_default();
+    assert!(
+        last.starts_with(&format!("selvedge: {line}")) && last.contains("--dns-listen"),
+        "{}",
+        started.stderr
+    );
+    let free = check(&host, &[]);
+    assert!(!free.stdout.contains("port 53"), "{}", free.stdout);
+}
+
+#[test]
+fn check_says_within_seconds_that_engine_or_registry_do_not_answer() {
+    let host = Host::new();
+    let socket = host.path("hung.sock");
+    let _hung = std::os::unix::net::UnixListener::bind(&socket).expect("a socket can be made");
+    let engine = format!("unix://{}", socket.display());
+    let (checked, took) = timed(|| {
+        check(&host, &["--engine", &engine, "--registry", "etcd://127.0.0.1:1", "--host-name", "h"])
+    });
+    assert!(took < Duration::from_secs(13), "{took:?}");
+    assert_eq!(checked.code, 1);
+    says(&checked, "the engine takes connections and does not answer within 10s");
+    says(&checked, "FAIL the registry etcd://127.0.0.1:1 cannot be reached (127.0.0.1:1: Connection refused");
+}
+
+#[test]
+fn check_says_that_nft_is_missing_as_what_it_is() {
+    let host = Host::new();
+    let runtime = host.path("run").display().to_string();
+    let of = |policy: &str| {
+        let mut command = host.command("unshare");
+        let hidden = "mount --bind /dev/null $(PATH=$PATH:/usr/sbin command -v nft) && exec \"$0\" \"$@\"";
+        command.args(["--mount", "--propagation", "private", "sh", "-ec", hidden]).arg(binary());
+        run(command.args(["check", "--runtime-dir", &runtime, "--policy", policy]), b"")
+    };
+    says(&of("open"), "warn nft is missing, so virtual addresses");
+    says(&of("tenant"), "FAIL nft is missing, which --policy tenant needs: install nftables");
+}
+
+#[test]
+fn check_says_that_another_selvedge_has_the_pool() {
+    let lab = Lab::shared();
+    let checked =
+        check(&lab.host, &["--runtime-dir", "/run/selvedge-second", "--dns-listen", "169.254.1.9:53"]);
+    says(&checked, &format!("FAIL another Selvedge (pid {}) gives out addresses", lab.selvedge.keeper()));
+}
+
+#[test]
+fn status_begins_with_a_verdict_and_check_ends_with_it() {
+    let lab = Lab::new();
+    let first = |output: &Output| output.stdout.lines().next().unwrap_or_default().to_owned();
+    let well = lab.selvedge.ask(&["status", "--check"]);
+    assert_eq!((first(&well).as_str(), well.code), ("OK", 0), "{}", well.stdout);
+    assert_eq!(lab.selvedge.status()["verdict"], "OK");
+
+    lab.host.sh("ip route add 10.40.5.0/24 dev lo").ok();
+    let clash = |output: &Output| output.stdout.contains("10.40.5.0/24") && output.code == 2;
+    until_true("a route in the pool is shown", Duration::from_secs(15), || {
+        clash(&lab.selvedge.ask(&["status", "--check"]))
+    });
+    assert_eq!(lab.selvedge.ask(&["status"]).code, 0, "only with --check");
+    lab.selvedge.stop();
+    let gone = lab.selvedge.ask(&["status", "--check"]);
+    assert_eq!((first(&gone).as_str(), gone.code), ("TROUBLE: 1", 2), "{}{}", gone.stdout, gone.stderr);
+    std::fs::remove_file(lab.selvedge.log_path()).expect("the log of the first");
+    lab.selvedge.start_again();
+    until_true("run says it too", Duration::from_secs(15), || {
+        lab.selvedge.log().lines().any(|line| line.contains("ERROR check: ") && line.contains("10.40.5.0/24"))
+    });
+    lab.host.sh("ip route del 10.40.5.0/24 dev lo").ok();
+
+    lab.engine.pause();
+    let hung = lab.selvedge.ask(&["status", "--check"]);
+    lab.engine.go_on();
+    assert!(first(&hung).starts_with("TROUBLE: ") && hung.code == 2, "{}", hung.stdout);
+    assert!(hung.stdout.contains("does not answer: look at dockerd's log"), "{}", hung.stdout);
+}
+
+#[test]
+fn labels_on_a_container_without_a_wire_are_told_in_ps_and_in_the_log() {
+    let lab = Lab::shared();
+    let docker = lab.selvedge.docker();
+    docker.run(&["network", "create", "cli-net"]).ok();
+    docker.start(&[
+        "--name",
+        "cli-bare",
+        "--network",
+        "cli-net",
+        "--label",
+        "selvedge.tenant=x",
+        "busybox",
+        "sleep",
+        "99",
+    ]);
+    docker.start(&["--name", "cli-plain", "--network", "cli-net", "busybox", "sleep", "99"]);
+    let shown = lab.selvedge.shown("cli-bare").expect("it is shown");
+    assert_eq!((&shown["state"], &shown["address"]), (&"no wire".into(), &"-".into()));
+    let reason = "user-defined network cli-net: only with label selvedge.network=default";
+    assert_eq!(shown["reason"], reason);
+    assert!(lab.selvedge.ask(&["ps"]).ok().contains(&format!("({reason})")));
+    assert!(lab.selvedge.shown("cli-plain").is_none(), "it asked for nothing");
+    let log = lab.selvedge.log();
+    let told = log.lines().find(|line| line.contains("created without a wire")).expect("a line");
+    assert!(told.contains(&format!("name=cli-bare reason=\"{reason}\"")), "{told}");
+    docker.remove(&["cli-bare", "cli-plain"]);
+    docker.run(&["network", "rm", "cli-net"]).ok();
 }

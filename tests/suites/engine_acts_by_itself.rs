@@ -155,6 +155,10 @@ fn one_renamed_behind_our_back_answers_by_its_new_name_only() {
     raw.run(&["rename", "renamed-a", "renamed-b"]).ok();
     wired(lab, "renamed-b", &address);
     assert!(lab.host.resolve("renamed-a").is_empty());
+    until_true("its own /etc/hosts has the new name, and the old one no more", SOON, || {
+        let hosts = raw.run(&["exec", "renamed-b", "cat", "/etc/hosts"]).stdout;
+        hosts.contains("renamed-b.selvedge.internal") && !hosts.contains("renamed-a.selvedge.internal")
+    });
     docker.remove(&["renamed-b"]);
 }
 
@@ -299,7 +303,7 @@ fn a_worker_killed_in_the_middle_of_a_start_leaves_a_container_that_runs() {
 }
 
 #[test]
-fn a_killed_keeper_takes_its_worker_along_and_the_next_one_takes_over() {
+fn keeper_and_second_killed_take_their_worker_along_and_the_next_keeper_takes_over() {
     let lab = Lab::new();
     let docker = lab.selvedge.docker();
     let (id, address) = sleeper(&docker, "kept", &[]);

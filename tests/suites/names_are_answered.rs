@@ -8,7 +8,7 @@ use selvedge_tests::upstream::Upstream;
 use selvedge_tests::wait::until_true;
 
 fn dig(lab: &Lab, question: &str) -> String {
-    lab.host.sh(&format!("dig @169.254.1.1 +time=2 +tries=1 {question}")).stdout
+    lab.host.dig(question)
 }
 
 fn short(lab: &Lab, question: &str) -> Vec<String> {
@@ -30,9 +30,7 @@ fn a_running_container_has_an_address_and_a_reverse_name_and_an_ended_one_none()
     assert_eq!(short(lab, "dns-life.selvedge.internal"), [address.as_str()]);
     assert_eq!(short(lab, &format!("-x {address}")), ["dns-life.selvedge.internal."]);
     docker.run(&["kill", "dns-life"]).ok();
-    until_true("the name is gone", Duration::from_secs(2), || {
-        short(lab, "dns-life.selvedge.internal").is_empty()
-    });
+    until_true("the name is gone", Duration::from_secs(2), || lab.host.resolve("dns-life").is_empty());
     let gone = dig(lab, "dns-life.selvedge.internal");
     assert!(gone.contains("status: NXDOMAIN") && gone.contains("SOA"), "{gone}");
     docker.remove(&["dns-life"]);
@@ -73,7 +71,7 @@ fn a_rename_is_followed() {
     until_true("the new name", Duration::from_secs(2), || {
         short(lab, "dns-new.selvedge.internal") == [address.as_str()]
     });
-    assert!(short(lab, "dns-old.selvedge.internal").is_empty());
+    assert!(lab.host.resolve("dns-old").is_empty());
     docker.remove(&["dns-new"]);
 }
 
@@ -164,4 +162,104 @@ fn a_containers_own_servers_are_asked_for_all_else() {
     inspect.ok();
     assert_eq!(docker.inspect("dns-own")["HostConfig"]["Dns"][0], "192.0.2.53");
     docker.remove(&["dns-own"]);
+}
+
+/// The same line of `docker run` options past us and through us.
+fn both(lab: &Lab, options: &str, line: &str) -> [String; 2] {
+    [lab.engine.docker(), lab.selvedge.docker()].map(|docker| {
+        let words: Vec<&str> = options.split_whitespace().collect();
+        let out = docker.run(&[&["run", "--rm"], &words[..], &["busybox", "sh", "-c", line]].concat());
+        format!("{}{}", out.stdout, out.stderr)
+    })
+}
+
+#[test]
+fn the_users_own_hostname_stays_the_canonical_one() {
+    let lab = Lab::shared();
+    for options in [
+        "--hostname mail.example.org",
+        "--hostname MAIL.Example.org",
+        "--hostname box",
+        "--hostname BOX",
+        "--hostname box --domainname example.org",
+        "--hostname box.example.org --add-host box.example.org:192.0.2.7",
+        "--hostname box --add-host box:192.0.2.7 --add-host box.selvedge.internal:192.0.2.8",
+    ] {
+        let [direct, through] = both(lab, options, "hostname; hostname -f; hostname -s; hostname -d");
+        assert_eq!(direct, through, "{options}");
+        // What they wrote is there, in the same order; the last line is the container's own.
+        let theirs = "grep -v -e ^172 -e ^10.32 /etc/hosts";
+        let [direct, through] = both(lab, options, theirs);
+        assert_eq!(direct, through, "{options}");
+        assert!(direct.contains("localhost"), "{direct}");
+    }
+    let own = lab.selvedge.docker().run(&[
+        "run",
+        "--rm",
+        "--name",
+        "canon",
+        "--hostname",
+        "mail.example.org",
+        "busybox",
+        "tail",
+        "-n",
+        "1",
+        "/etc/hosts",
+    ]);
+    assert!(
+        own.ok().ends_with(
+            "\tmail.example.org mail mail.example.org.selvedge.internal canon.selvedge.internal canon"
+        ),
+        "{own:?}"
+    );
+}
+
+#[test]
+fn what_the_user_says_about_resolv_conf_stays() {
+    let lab = Lab::shared();
+    let own = lab.host.path("own-resolv.conf");
+    std::fs::write(&own, "nameserver 192.0.2.77\nsearch mine.example\n").expect("a file can be made");
+    let mount = format!("-v {}:/etc/resolv.conf", own.display());
+    for options in [
+        "--dns-search . --dns 127.0.0.1",
+        "--dns 127.0.0.1 --dns 192.0.2.9 --dns-option ndots:4 --dns-search a.example --dns-search b.example",
+        "--dns-option timeout:1 --dns-option attempts:3 --dns ::1",
+        &mount,
+    ] {
+        let [direct, through] = both(lab, options, "grep -v ^# /etc/resolv.conf");
+        assert_eq!(direct, through, "{options}");
+        assert!(!direct.is_empty());
+    }
+    let said = |options| both(lab, options, "cat /etc/resolv.conf")[1].clone();
+    let without = said("--dns-search .");
+    assert!(
+        !without.lines().any(|line| line.starts_with("search") && line.contains("selvedge")),
+        "{without}"
+    );
+    let with = said("--dns-search b.example --dns-option ndots:4");
+    assert!(with.contains("search b.example\n") && with.contains("options ndots:4\n"), "{with}");
+}
+
+#[test]
+fn the_engines_own_dns_settings_count_as_without_us() {
+    let lab =
+        Lab::with_engine(&["--dns", "192.0.2.53", "--dns-search", "corp.example", "--dns-opt", "ndots:3"]);
+    let _corp = Upstream::start(&lab.host, "192.0.2.53", "local", ("wiki.corp.example", "192.0.2.1"));
+    let [direct, through] = both(&lab, "", "grep -v -e ^# -e ^nameserver /etc/resolv.conf");
+    assert_eq!(through, direct.replace("search corp.example", "search selvedge.internal corp.example"));
+    let found = lab.selvedge.docker().run(&["run", "--rm", "busybox", "ping", "-c", "1", "-W", "1", "wiki"]);
+    assert!(found.stdout.contains("(192.0.2.1)"), "by the engine's server and search list: {found:?}");
+}
+
+#[test]
+fn dns_upstream_is_asked_instead_of_the_hosts_servers_and_a_name_of_one_label_too() {
+    let lab = Lab::with_selvedge(&["--dns-upstream", "192.0.2.54:53"]);
+    let _lan = Upstream::start(&lab.host, "192.0.2.54", "local", ("printer", "192.0.2.2"));
+    assert_eq!(short(&lab, "printer"), ["192.0.2.2"]);
+    let found =
+        lab.selvedge.docker().run(&["run", "--rm", "busybox", "ping", "-c", "1", "-W", "1", "printer"]);
+    assert!(found.stdout.contains("(192.0.2.2)"), "{found:?}");
+    let wrong = lab.selvedge.ask(&["check", "--dns-upstream", "resolver.example"]);
+    assert_eq!(wrong.code, 2, "{wrong:?}");
+    assert!(wrong.stderr.contains("--dns-upstream \"resolver.example\": must be an IP address"), "{wrong:?}");
 }

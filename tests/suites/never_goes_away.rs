@@ -188,9 +188,29 @@ fn a_worker_that_is_killed_breaks_no_stream_and_refuses_nobody() {
 }
 
 #[test]
+fn a_worker_that_stands_still_is_replaced_and_its_clients_are_served() {
+    let lab = Lab::new();
+    let docker = lab.selvedge.docker();
+    docker.start(&["--name", "asked", "busybox", "sleep", "1000"]);
+    let task = Task::start(&docker, 10);
+    let socket = lab.socket();
+    let hung = lab.selvedge.worker();
+    kill(Pid::from_raw(i32::try_from(hung).expect("a pid")), Signal::SIGSTOP).expect("it lives");
+    // Both wait in queues of the kernel, and are answered when another worker reads them.
+    let names = ask_names(&lab, "asked.selvedge.internal");
+    let ping = http::get(&socket, "/_ping").expect("an answer");
+    assert_eq!(ping.status, 200);
+    assert_ne!(lab.selvedge.worker(), hung);
+    names.assert_never_failed("DNS queries");
+    assert!(lab.selvedge.log().contains("has not answered for 5s: killed"), "{}", lab.selvedge.log());
+    task.assert_ends_well(10);
+}
+
+#[test]
 fn a_start_that_a_killed_worker_left_is_finished_by_the_next() {
     let lab = Lab::new();
     let docker = lab.selvedge.docker();
+    let mut ran = 0;
     for round in 0..8 {
         let name = format!("left-{round}");
         docker
@@ -207,8 +227,10 @@ fn a_start_that_a_killed_worker_left_is_finished_by_the_next() {
         if docker.inspect(&name)["State"]["Running"] == true {
             let out = || docker.run(&["logs", &name]).stdout.contains("10.32.0.");
             until_true("its program runs with its wire", Duration::from_secs(5), out);
+            ran += 1;
         }
     }
+    assert!(ran > 0, "no start got as far as to be finished");
 }
 
 #[test]
@@ -257,4 +279,23 @@ fn a_binary_that_is_no_good_changes_nothing() {
     let done = lab.selvedge.ask(&["upgrade", "--binary", good.to_str().expect("a plain path")]);
     assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
     assert_ne!(lab.selvedge.worker(), worker);
+}
+
+#[test]
+fn status_is_answered_throughout_upgrades() {
+    let lab = Lab::new();
+    let over = AtomicBool::new(false);
+    let ask = || {
+        while !over.load(Relaxed) {
+            lab.selvedge.ask(&["status", "--json"]).ok();
+        }
+    };
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        for _ in 0..6 {
+            lab.selvedge.ask(&["upgrade"]).ok();
+        }
+        over.store(true, Relaxed);
+        asking.into_iter().for_each(|thread| thread.join().expect("status is answered each time"));
+    });
 }

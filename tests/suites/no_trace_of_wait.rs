@@ -453,3 +453,44 @@ fn an_image_committed_behind_our_back_still_runs_through_us() {
     docker.remove(&["sly", "sly-again", "sly-host"]);
     docker.run(&["rmi", "sly-image"]).ok();
 }
+
+/// Where the guide says that a trace is left, there is this one and no other.
+#[test]
+fn what_the_guide_says_is_left_is_all_that_is_left() {
+    let lab = Lab::shared();
+    let (docker, direct) = (lab.selvedge.docker(), lab.engine.docker());
+    docker.run(&["run", "--name", "trace", "busybox", "true"]).ok();
+    direct.run(&["run", "--name", "bare", "busybox", "true"]).ok();
+    let files = |docker: &Docker, script: &str| -> Vec<String> {
+        docker.script(script, b"").ok().lines().map(str::to_owned).collect()
+    };
+    let export = "docker export NAME | tar -tv | grep -v busybox$ | awk '{print $1, $3, $6}' | sort";
+    let exported = || {
+        (files(&direct, &export.replace("NAME", "bare")), files(&docker, &export.replace("NAME", "trace")))
+    };
+    let (plain, ours) = exported();
+    assert_eq!(ours, plain, "nothing before a copy");
+    // For a copy the engine itself mounts what a container that does not run has mounted.
+    docker.run(&["cp", "trace:/etc/hostname", "-"]);
+    direct.run(&["cp", "bare:/etc/hostname", "-"]);
+    let (plain, mut ours) = exported();
+    let left = ours.iter().position(|file| file.ends_with("dev/.selvedge-wait"));
+    let left = ours.remove(left.expect("the guide says that it is there"));
+    assert!(left.starts_with('-') && left.contains(" 0 "), "an empty file: {left}");
+    assert_eq!(ours, plain);
+    docker.remove(&["trace", "bare"]);
+}
+
+#[test]
+fn one_disconnected_from_its_network_keeps_its_wire_and_ps_shows_it() {
+    let lab = Lab::shared();
+    let docker = lab.selvedge.docker();
+    docker.start(&["--name", "cut-off", "busybox", "sleep", "1000"]);
+    let address = docker.address("cut-off");
+    docker.run(&["network", "disconnect", "bridge", "cut-off"]).ok();
+    let networks = &docker.inspect("cut-off")["NetworkSettings"]["Networks"];
+    assert_eq!(networks.as_object().map(serde_json::Map::len), Some(0), "{networks}");
+    assert_eq!(lab.selvedge.shown("cut-off").expect("it is shown")["address"], address);
+    assert_eq!(lab.host.resolve("cut-off"), [address]);
+    docker.remove(&["cut-off"]);
+}

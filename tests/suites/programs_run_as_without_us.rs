@@ -532,3 +532,35 @@ fn a_container_can_be_stopped_and_started_many_times() {
     "#,
     );
 }
+
+/// A text somewhere in what Selvedge answers; empty where there is none.
+fn state(path: &str, pointer: &str) -> String {
+    let text = http::get(&Lab::shared().socket(), path).expect("an answer").text();
+    let json: Value = serde_json::from_str(&text).expect("JSON");
+    json.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_missing_program_is_never_shown_as_running() {
+    let lab = Lab::shared();
+    let docker = lab.selvedge.docker();
+    for round in 0..3 {
+        let name = format!("never-runs-{round}");
+        docker.run(&["create", "--name", &name, "busybox", "/nonexistent"]).ok();
+        for again in ["Created", "once more"] {
+            let start = docker.spawn(&["start", &name]);
+            let (mut seen, mut start) = (0, start);
+            while start.try_wait().expect("it is ours").is_none() {
+                assert_eq!(state(&format!("/containers/{name}/json"), "/State/Status"), "created", "{again}");
+                let filter = format!("%7B%22name%22%3A%5B%22{name}%22%5D%7D");
+                let listed = state(&format!("/containers/json?all=1&filters={filter}"), "/0/State");
+                assert!(["created", "exited"].contains(&listed.as_str()), "{again}: {listed}");
+                assert_eq!(state(&format!("/containers/json?filters={filter}"), "/0/State"), "", "{again}");
+                seen += 1;
+            }
+            assert!(seen > 0, "nothing was looked at");
+            assert_eq!(docker.inspect(&name)["State"]["ExitCode"], 127);
+        }
+        docker.remove(&[&name]);
+    }
+}

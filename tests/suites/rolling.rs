@@ -26,7 +26,7 @@ struct Tally {
 
 /// Tasks one after the other, until it is over: some end by themselves, some are killed, some are checked.
 fn run_tasks(member: &Member, next: &AtomicU32, gate: &Gate, (tally, over): (&Tally, &AtomicBool)) {
-    let docker = member.selvedge.docker();
+    let (docker, observer) = (member.selvedge.docker(), member.engine.docker());
     while !over.load(Relaxed) {
         let number = next.fetch_add(1, Relaxed);
         let (script, ends) = match number % 3 {
@@ -42,7 +42,7 @@ fn run_tasks(member: &Member, next: &AtomicU32, gate: &Gate, (tally, over): (&Ta
             options: Vec::new(),
         };
         let began = Instant::now();
-        let report = task::run(&docker, spec, gate, || ends.is_none() && began.elapsed() > LIFE);
+        let report = task::run((&docker, &observer), spec, gate, || ends.is_none() && began.elapsed() > LIFE);
         tally.reports.lock().expect("no test panics in here").push(report);
     }
 }
@@ -51,8 +51,7 @@ fn run_tasks(member: &Member, next: &AtomicU32, gate: &Gate, (tally, over): (&Ta
 fn ask(member: &Member, names: &[(String, String)], (tally, over): (&Tally, &AtomicBool)) {
     while !over.load(Relaxed) {
         for (name, address) in names {
-            let question = format!("dig @169.254.1.1 +time=1 +tries=2 +short {name}.selvedge.internal");
-            let answer = member.host.sh(&question).stdout;
+            let answer = member.host.dig(&format!("+time=1 +tries=2 +short {name}.selvedge.internal"));
             if answer.trim() != address {
                 let told = format!("{} asked for {name}: {answer:?} instead of {address}", member.name);
                 tally.failed_queries.lock().expect("no test panics in here").push(told);

@@ -1,6 +1,8 @@
 //! Nothing is remembered in a file: all that runs is recognised, and what is right is not touched.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -25,33 +27,69 @@ fn many(lab: &Lab) -> Vec<String> {
     names
 }
 
-/// `ip monitor` in a network namespace: each line is a change that the kernel told of.
-struct Watch(Child);
+/// `ip monitor` in a network namespace: each line is a change that the kernel told of. It is only believed when it
+/// says "nothing" if it has seen one change before and one after.
+struct Watch {
+    child: Child,
+    enter: String,
+    seen: Arc<Mutex<Vec<String>>>,
+}
 
 impl Watch {
-    fn new(command: &mut Command) -> Self {
+    fn new(netns: &str) -> Self {
+        let enter = format!("--net={netns}");
+        let mut command = Command::new("nsenter");
         // Neighbours change by themselves as traffic comes and goes, links and addresses and routes do not.
-        command.args(["ip", "-o", "monitor", "link", "address", "route"]);
+        command.args([&enter, "ip", "-o", "monitor", "link", "address", "route"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
-        Self(command.spawn().expect("ip is installed"))
+        let mut child = command.spawn().expect("ip is installed");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let seen = Arc::<Mutex<Vec<String>>>::default();
+        let sink = seen.clone();
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| sink.lock().expect("no panic here").push(line));
+        });
+        let watch = Self { child, enter, seen };
+        watch.proves_itself(PROOFS[0]);
+        watch
     }
 
     fn of_host(host: &Host) -> Self {
-        Self::new(Command::new("nsenter").arg(format!("--net=/run/netns/{}", host.netns)))
+        Self::new(&format!("/run/netns/{}", host.netns))
     }
 
     fn of_container(pid: u64) -> Self {
-        Self::new(Command::new("nsenter").arg(format!("--net=/proc/{pid}/ns/net")))
+        Self::new(&format!("/proc/{pid}/ns/net"))
     }
 
+    /// Makes a change, again and again until it is seen: before `ip` listens, it cannot see one.
+    fn proves_itself(&self, address: &str) {
+        until_true("the watch sees a change", PATIENCE, || {
+            for verb in ["add", "del"] {
+                let change = ["ip", "address", verb, &format!("{address}/32"), "dev", "lo"];
+                run(Command::new("nsenter").arg(&self.enter).args(change), b"").ok();
+            }
+            self.lines().iter().any(|line| line.contains(address))
+        });
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.seen.lock().expect("no panic here").clone()
+    }
+
+    /// What has changed besides the proofs.
     fn changes(mut self) -> Vec<String> {
-        let _ = self.0.kill();
-        let output = self.0.wait_with_output().expect("ip ends");
+        self.proves_itself(PROOFS[1]);
+        let _ = self.child.kill();
+        let _ = self.child.wait();
         // The engine's bridge and its ports go through states of their own for a while.
-        let ours = |line: &&str| !line.contains("veth") && !line.contains("docker0");
-        String::from_utf8_lossy(&output.stdout).lines().filter(ours).map(str::to_owned).collect()
+        let ours = |line: &String| !PROOFS.iter().chain(&["veth", "docker0"]).any(|not| line.contains(not));
+        self.lines().into_iter().filter(ours).collect()
     }
 }
+
+/// Addresses that a watch sees come and go.
+const PROOFS: [&str; 2] = ["198.51.100.1", "198.51.100.2"];
 
 /// What each of ours has: name, address and state, sorted.
 fn shown(lab: &Lab) -> Vec<(String, String, String)> {
@@ -86,7 +124,7 @@ fn two_hundred_running_containers_are_recognised_and_no_wire_is_touched() {
         .collect();
     let watches: Vec<Watch> = pids.iter().map(|&pid| Watch::of_container(pid)).collect();
     let host_watch = Watch::of_host(&lab.host);
-    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(pids.len(), 3, "three containers are watched");
 
     lab.selvedge.stop();
     assert!(!lab.selvedge.socket().exists() || std::fs::remove_file(lab.selvedge.socket()).is_ok());
@@ -99,7 +137,7 @@ fn two_hundred_running_containers_are_recognised_and_no_wire_is_touched() {
     until_true("all are recognised by the next worker", PATIENCE, || shown(&lab) == before);
     lab.selvedge.end(Signal::SIGKILL);
     lab.selvedge.start_again();
-    until_true("all are recognised after a kill of the keeper", PATIENCE, || shown(&lab) == before);
+    until_true("all are recognised after a kill of keeper and second", PATIENCE, || shown(&lab) == before);
     // Longer than any sweep of ours takes to come round.
     std::thread::sleep(Duration::from_secs(4));
 
@@ -137,6 +175,7 @@ fn everything_stopped_and_started_is_as_it_was() {
         ]);
     }
     let before = shown(&lab);
+    assert_eq!(before.len(), 2);
     // Reboots end all at once; the engine comes back first, and containers before us.
     lab.selvedge.end(Signal::SIGKILL);
     lab.engine.end(Signal::SIGTERM);
@@ -157,6 +196,7 @@ fn no_file_of_ours_holds_state() {
     lab.selvedge.docker().start(&["--name", "filed", "busybox", "sleep", "1000"]);
     let dir = lab.host.path("run");
     let files = run(Command::new("find").arg(&dir).args(["-type", "f", "-size", "+0"]), b"");
+    assert!(dir.join("docker.sock").exists(), "the directory is the right one");
     let kept: Vec<&str> = files.ok().lines().filter(|file| !file.ends_with("pid")).collect();
     assert!(kept.is_empty(), "{kept:?}");
 }

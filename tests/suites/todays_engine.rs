@@ -164,3 +164,33 @@ fn mesos_gets_its_container_config_where_it_is_asked_for() {
     );
     selvedge.stop();
 }
+
+#[test]
+fn compose_updates_a_service_that_has_an_address_of_its_own() {
+    let lab = Today::shared();
+    let directory = lab.host.path("compose-ip");
+    std::fs::create_dir_all(&directory).expect("a directory can be made");
+    let path = directory.join("compose.yaml");
+    let up = |release: &str| {
+        let file = format!(
+            "services:\n  db:\n    image: busybox\n    network_mode: bridge\n    command: sleep 1000\n    stop_signal: KILL\n    environment: {{RELEASE: \"{release}\"}}\n    labels: {{selvedge.ip: 10.41.0.9}}\n"
+        );
+        std::fs::write(&path, file).expect("a file can be made");
+        let file = path.display().to_string();
+        let up = lab.docker().run(&["compose", "-f", &file, "-p", "fixed", "up", "-d"]);
+        assert_eq!(up.code, 0, "release {release}: {}", up.stderr);
+        let inspected = lab.docker().inspect("fixed-db-1");
+        assert!(
+            inspected["Config"]["Env"].to_string().contains(&format!("RELEASE={release}")),
+            "{inspected}"
+        );
+        assert_eq!(inspected["NetworkSettings"]["IPAddress"], "10.41.0.9");
+        inspected["Id"].clone()
+    };
+    // Compose makes the new one under another name while the old one runs, and then removes that.
+    let ids = ["1", "2", "3"].map(up);
+    assert!(ids[0] != ids[1] && ids[1] != ids[2], "it was recreated");
+    assert_eq!(lab.host.resolve("db"), ["10.41.0.9"], "by the service's name");
+    let file = path.display().to_string();
+    lab.docker().run(&["compose", "-f", &file, "-p", "fixed", "down", "-t", "1"]).ok();
+}

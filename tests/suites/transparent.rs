@@ -415,7 +415,7 @@ fn ps_lists_by_every_format_and_filter() {
         docker run -d --name tr-ps-a --label tr-ps=a -p 127.0.0.1:31801:80 -v tr-ps-v:/v busybox sleep 600; docker create --name tr-ps-b --label tr-ps=b busybox echo a b c; docker run --name tr-ps-c --label tr-ps=c busybox sh -c 'exit 3'
         for filter in label=tr-ps name=tr-ps-a status=created exited=3 ancestor=busybox volume=tr-ps-v network=bridge before=tr-ps-c since=tr-ps-a publish=31801; do echo "-- $filter"; docker ps -a --filter label=tr-ps --filter $filter --format '{{.Names}}'; done
         docker ps -a --filter label=tr-ps --format '{{.ID}} {{.Image}} {{.Command}} {{.Names}} {{.Ports}} {{.Mounts}} {{.Networks}} {{.Label "tr-ps"}} {{.Labels}} {{.LocalVolumes}}'
-        docker ps -a --no-trunc --filter label=tr-ps --format '{{.ID}} {{.Command}}'; docker ps -a -q --filter label=tr-ps; docker ps -n 1 --filter label=tr-ps --format '{{.Names}}'; docker ps -l --format '{{.ID}}'
+        docker ps -a --no-trunc --filter label=tr-ps --format '{{.ID}} {{.Command}}'; docker ps -a -q --filter label=tr-ps; docker ps -n 1 --filter label=tr-ps --format '{{.Names}}'; docker ps -l --filter label=tr-ps --format '{{.ID}}'
         docker ps -a --filter label=tr-ps --format '{{json .}}' | sed 's/"CreatedAt":"[^"]*"/C/; s/"RunningFor":"[^"]*"/R/; s/"Status":"\([A-Z][a-z]*\)[^"]*"/"Status":"\1"/'
         docker ps -a -s --filter label=tr-ps --format '{{.Names}} {{.Size}}'; docker ps --filter nonsense=1; echo "code $?"
         docker rm -f tr-ps-a tr-ps-b tr-ps-c; docker volume rm tr-ps-v

@@ -7,13 +7,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::unistd::Pid;
 use selvedge_tests::Lab;
 use selvedge_tests::docker::Docker;
 use selvedge_tests::fleet::{Fleet, Member, Plan, StoreKind};
 use selvedge_tests::reach::Place;
 use selvedge_tests::selvedge::Selvedge;
+use selvedge_tests::shell::timed;
 use selvedge_tests::wait::{until, until_true};
 
 const SOON: Duration = Duration::from_secs(8);
@@ -47,7 +49,10 @@ fn called(place: Place, to: IpAddr) -> Result<String, String> {
 
 /// One connection: made, greeted, and ended without leaving anything behind.
 fn call(to: SocketAddr) -> Result<String, String> {
-    let told = |step: &'static str| move |error: std::io::Error| format!("{step}: {error}");
+    let began = Instant::now();
+    let told = |step: &'static str| {
+        move |error: std::io::Error| format!("{step} after {} ms: {error}", began.elapsed().as_millis())
+    };
     let mut stream =
         std::net::TcpStream::connect_timeout(&to, Duration::from_secs(5)).map_err(told("connect"))?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(told("set"))?;
@@ -271,9 +276,7 @@ fn replace(member: &Member, nth: usize) {
 fn a_rolling_replacement_under_load_is_noticed_by_nobody() {
     const THREADS: u32 = 16;
     const RATE: u32 = 2400;
-    // One small machine is all hosts, their registry and their clients: news may take longer than anywhere else.
-    let options = ["--vip-drain", "1s"].map(str::to_owned).to_vec();
-    let fleet = Fleet::new(&Plan { hosts: 2, store: Some(StoreKind::Zookeeper), options, ..Plan::default() });
+    let fleet = Fleet::new(&Plan { hosts: 2, store: Some(StoreKind::Zookeeper), ..Plan::default() });
     let dockers: Vec<Docker> = fleet.members.iter().map(|member| member.selvedge.docker()).collect();
     let vip = ["-l", "selvedge.vip=db:5432"];
     for generation in 0..4 {
@@ -317,6 +320,41 @@ fn a_rolling_replacement_under_load_is_noticed_by_nobody() {
     for nth in 0..4 {
         assert!(outcomes.contains_key(&format!("new-{nth}")), "new-{nth} was called: {outcomes:?}");
     }
+}
+
+#[test]
+fn a_stop_waits_for_the_word_of_each_host_and_not_for_one_that_says_nothing() {
+    let fleet = Fleet::new(&Plan { hosts: 2, store: Some(StoreKind::Zookeeper), ..Plan::default() });
+    let [here, there] = &fleet.members[..] else { panic!("two hosts") };
+    let docker = here.selvedge.docker();
+    let vip = ["-l", "selvedge.vip=db:5432"];
+    for name in ["one", "two", "three"] {
+        instance(&docker, name, &vip, 0);
+    }
+    let caller = client(&there.selvedge.docker(), "caller", &[]);
+    let to = until("it has a name", SOON, || address(caller, "db", "A"));
+    until_true("all stand behind it", SOON, || answering(caller, to) == set(&["one", "two", "three"]));
+    let stop = |name: &str| timed(|| docker.run(&["stop", name]).ok().to_owned()).1;
+    let silent = || here.selvedge.log().lines().filter(|line| line.contains("host=h2")).count();
+
+    fleet.cut_from_store(1);
+    let took = stop("one");
+    assert_eq!(answering(caller, to), set(&["two", "three"]), "the registry's news did not come");
+    println!("a stop took {took:?} with a host that has no news");
+    assert!(took < Duration::from_secs(2) && silent() == 0, "it was waited for: {took:?}");
+    fleet.heal();
+
+    let worker = i32::try_from(there.selvedge.worker()).expect("a pid");
+    kill(Pid::from_raw(worker), Signal::SIGSTOP).expect("it lives");
+    let took = stop("two");
+    assert!(took > Duration::from_secs(2) && took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(silent(), 1, "and one line says which host: {}", here.selvedge.log());
+    until_true("it is back", SOON, || there.selvedge.ask(&["status"]).code == 0);
+
+    fleet.cut(0, 1);
+    let took = stop("three");
+    println!("a stop took {took:?} with a host that is cut off");
+    assert!(took < Duration::from_secs(3) && silent() >= 1, "{took:?}");
 }
 
 #[test]

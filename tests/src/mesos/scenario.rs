@@ -40,6 +40,8 @@ pub struct Size {
 pub struct Outcome {
     /// Every task's report.
     pub reports: Vec<Report>,
+    /// When the worker was killed.
+    pub kills: Vec<Instant>,
     /// Wires that no container has.
     pub orphaned_wires: Vec<String>,
     /// The keeper's descriptors before and after.
@@ -53,28 +55,35 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Lines for people: what is to be none, and how many there are.
+    /// What is to be none by README, and how many there are.
     #[must_use]
     pub fn table(&self) -> BTreeMap<&'static str, usize> {
-        let count = |what: &dyn Fn(&Report) -> bool| self.reports.iter().filter(|one| what(one)).count();
-        BTreeMap::from([
-            ("tasks failed that did not fail themselves", count(&Report::is_wronged)),
-            ("tasks told to be over whose container ran on", count(&|one| one.orphaned)),
+        let mut table = wrongs(&self.reports.iter().collect::<Vec<_>>());
+        table.extend([
             ("databases that ran, or were answered, beside another", self.database.duplicates()),
-            ("wrong inspect answers", self.reports.iter().map(|one| one.wrong_inspects.len()).sum()),
-            ("tasks with output lost or repeated", count(&Report::is_garbled)),
-            ("tasks killed for their health", count(&|one| one.unhealthy >= 3)),
             ("failed recoveries of the agent", self.recoveries.len()),
             ("orphaned wires", self.orphaned_wires.len()),
             ("leaked descriptors", self.descriptors.1.saturating_sub(self.descriptors.0)),
-        ])
+        ]);
+        table
+    }
+
+    /// Of how many tasks the launch was under way when the worker was killed.
+    #[must_use]
+    pub fn struck(&self) -> usize {
+        self.reports.iter().filter(|one| self.is_struck(one)).count()
+    }
+
+    fn is_struck(&self, report: &Report) -> bool {
+        let (began, ran) = report.launch;
+        self.kills.iter().any(|kill| (began..=ran).contains(kill))
     }
 
     /// The tasks about which there is something to say.
     #[must_use]
     pub fn complaints(&self) -> Vec<String> {
         let odd = |one: &&Report| {
-            one.is_wronged() || one.orphaned || one.is_garbled() || !one.wrong_inspects.is_empty()
+            one.is_wronged() || one.orphaned || one.hung || one.is_garbled() || !one.wrong_inspects.is_empty()
         };
         let recoveries = self.recoveries.iter().map(|error| format!("recovery: {}", error.trim()));
         self.reports
@@ -83,8 +92,9 @@ impl Outcome {
             .map(|one| {
                 let at = one.output.bytes().zip(one.logged.bytes()).take_while(|(a, b)| a == b).count();
                 format!(
-                    "task {}: {:?}, {} of {} bytes, same up to {at}, inspects {:?}, stderr {:?}",
+                    "task {}{}: {:?}, {} of {} bytes, same up to {at}, inspects {:?}, stderr {:?}",
                     one.spec.number,
+                    if self.is_struck(one) { ", struck in its launch" } else { "" },
                     one.history,
                     one.output.len(),
                     one.logged.len(),
@@ -95,6 +105,19 @@ impl Outcome {
             .chain(recoveries)
             .collect()
     }
+}
+
+/// What went wrong with these tasks, and with how many of them.
+fn wrongs(reports: &[&Report]) -> BTreeMap<&'static str, usize> {
+    let count = |what: &dyn Fn(&Report) -> bool| reports.iter().filter(|one| what(one)).count();
+    BTreeMap::from([
+        ("tasks failed that did not fail themselves", count(&Report::is_wronged)),
+        ("tasks told to be over whose container ran on", count(&|one| one.orphaned)),
+        ("`docker run` that hung", count(&|one| one.hung)),
+        ("wrong inspect answers", reports.iter().map(|one| one.wrong_inspects.len()).sum()),
+        ("tasks with output lost or repeated", count(&Report::is_garbled)),
+        ("tasks killed for their health", count(&|one| one.unhealthy >= 3)),
+    ])
 }
 
 /// What stands between agent and engine.
@@ -230,19 +253,20 @@ pub fn run(lab: &Lab, between: &dyn Between, size: Size) -> Outcome {
     let (reports, recoveries) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let calm = AtomicBool::new(false);
     let before = descriptors(lab.selvedge.keeper());
-    let docker = between.docker();
+    let (docker, observer) = (between.docker(), lab.engine.docker());
+    let kills = Mutex::new(Vec::new());
     let row = || {
         while let Some(number) = take(&next, size.tasks) {
             // The last ones live until all has happened.
             let last = number as usize + size.at_once >= size.tasks as usize;
             let is_database = number == DATABASE;
             let may_end = || if is_database || last { calm.load(Relaxed) } else { true };
-            let report = one(&docker, number, &gate, may_end);
+            let report = one((&docker, &observer), number, &gate, may_end);
             // What Marathon does when it is told that a task has failed.
             let again = is_database && report.is_wronged() && !calm.load(Relaxed);
             reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
             if again {
-                let report = one(&docker, number + TASKS_MOST, &gate, may_end);
+                let report = one((&docker, &observer), number + TASKS_MOST, &gate, may_end);
                 reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
             }
         }
@@ -251,7 +275,7 @@ pub fn run(lab: &Lab, between: &dyn Between, size: Size) -> Outcome {
     std::thread::scope(|scope| {
         let watch = scope.spawn(|| database::watch(lab, &watched));
         let rows: Vec<_> = (0..size.at_once).map(|_| scope.spawn(row)).collect();
-        happen(lab, between, size, (&gate, &recoveries));
+        happen(lab, between, size, &Notes { gate: &gate, recoveries: &recoveries, kills: &kills });
         calm.store(true, Relaxed);
         for row in rows {
             row.join().expect("a row of tasks ends well");
@@ -263,6 +287,7 @@ pub fn run(lab: &Lab, between: &dyn Between, size: Size) -> Outcome {
     settle(lab);
     Outcome {
         reports,
+        kills: kills.into_inner().unwrap_or_default(),
         orphaned_wires: lab.host.wires(),
         database,
         descriptors: (before, descriptors(lab.selvedge.keeper())),
@@ -274,10 +299,10 @@ pub fn run(lab: &Lab, between: &dyn Between, size: Size) -> Outcome {
 // How long a task lives at least that does not end by itself.
 const LIFE: Duration = Duration::from_secs(8);
 
-fn one(docker: &Docker, number: u32, gate: &Gate, may_end: impl Fn() -> bool) -> Report {
+fn one(dockers: (&Docker, &Docker), number: u32, gate: &Gate, may_end: impl Fn() -> bool) -> Report {
     let (began, spec) = (Instant::now(), spec(number));
     let endless = spec.ends.is_none();
-    task::run(docker, spec, gate, || endless && began.elapsed() > LIFE && may_end())
+    task::run(dockers, spec, gate, || endless && began.elapsed() > LIFE && may_end())
 }
 
 fn take(next: &AtomicU32, tasks: u32) -> Option<u32> {
@@ -285,8 +310,15 @@ fn take(next: &AtomicU32, tasks: u32) -> Option<u32> {
     (number < tasks).then_some(number)
 }
 
+/// What is written down while it happens, and the gate that launches pass.
+struct Notes<'a> {
+    gate: &'a Gate,
+    recoveries: &'a Mutex<Vec<String>>,
+    kills: &'a Mutex<Vec<Instant>>,
+}
+
 /// What happens, evenly mixed.
-fn happen(lab: &Lab, between: &dyn Between, size: Size, (gate, recoveries): (&Gate, &Mutex<Vec<String>>)) {
+fn happen(lab: &Lab, between: &dyn Between, size: Size, notes: &Notes<'_>) {
     let mut left = [size.upgrades, size.kills, size.keepers, size.engines];
     let all = left;
     while left.iter().any(|count| *count > 0) {
@@ -296,15 +328,14 @@ fn happen(lab: &Lab, between: &dyn Between, size: Size, (gate, recoveries): (&Ga
         match kind {
             0 => between.upgrade(),
             1 => {
-                // A ping or an attach in the hands of a killed worker may fail; that is not what is asked here.
-                let _none = gate.write();
+                notes.kills.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
                 between.kill();
             }
             2 => between.replace_all(),
             _ => {
                 // An engine of 20.10 that ends between a task's creation and its start leaves the task to containerd, and
                 // its successor can never start that container ("task already exists").
-                let _none = gate.write();
+                let _none = notes.gate.write();
                 lab.engine.end(Signal::SIGTERM);
                 lab.engine.start_again();
             }
@@ -312,7 +343,7 @@ fn happen(lab: &Lab, between: &dyn Between, size: Size, (gate, recoveries): (&Ga
         if kind == 0
             && let Err(error) = recover(&between.docker())
         {
-            recoveries.lock().unwrap_or_else(PoisonError::into_inner).push(error);
+            notes.recoveries.lock().unwrap_or_else(PoisonError::into_inner).push(error);
         }
         std::thread::sleep(Duration::from_millis(700));
     }

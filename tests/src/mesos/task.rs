@@ -60,6 +60,10 @@ pub struct Report {
     pub unhealthy: u32,
     /// It was told to have ended, and its container ran on.
     pub orphaned: bool,
+    /// `docker run` went on for long after its container's end, or after it was told to stop.
+    pub hung: bool,
+    /// From the fork of `docker run` to the first inspect that showed the container started, or to the end.
+    pub launch: (Instant, Instant),
 }
 
 impl Report {
@@ -89,16 +93,28 @@ impl Report {
     }
 }
 
-/// A gate that launches pass: who holds it for writing meets none half done.
+/// A gate that launches pass: holding it for writing means that none is half done.
 pub type Gate = RwLock<()>;
 
-/// Runs a task to its end; `kill` says when it is to be killed. The gate is held until the task runs.
+/// How long `docker run` may take to end once there is nothing left to wait for; then it hangs.
+const HANG: Duration = Duration::from_secs(60);
+/// Between two attempts of an executor to stop its container (`KILL_RETRY_INTERVAL`).
+const STOP_AGAIN: Duration = Duration::from_secs(5);
+
+/// Runs a task to its end; `kill` says when it is to be killed. The gate is held until the task runs. What Mesos
+/// would not ask is asked by `observer`, the engine's own CLI.
 ///
 /// # Panics
 /// When the CLI cannot be started.
-pub fn run(docker: &Docker, spec: Spec, gate: &Gate, kill: impl Fn() -> bool) -> Report {
+pub fn run(
+    (docker, observer): (&Docker, &Docker),
+    spec: Spec,
+    gate: &Gate,
+    kill: impl Fn() -> bool,
+) -> Report {
     let name = format!("mesos-00000000-0000-4000-8000-{:012}", spec.number);
     let mut launching = gate.read().ok();
+    let began = Instant::now();
     let mut child = start(docker, &name, &spec);
     let mut report = Report {
         spec,
@@ -110,9 +126,14 @@ pub fn run(docker: &Docker, spec: Spec, gate: &Gate, kill: impl Fn() -> bool) ->
         wrong_inspects: Vec::new(),
         unhealthy: 0,
         orphaned: false,
+        hung: false,
+        launch: (began, began),
     };
-    let killed = attend(docker, &name, &mut child, (&mut report, &mut launching), kill);
-    drop(launching);
+    let runs = || observer.run(&["inspect", "--format", "{{.State.Running}}", &name]).stdout.trim() == "true";
+    let killed = attend((docker, &runs), &name, &mut child, (&mut report, &mut launching), kill);
+    if launching.take().is_some() {
+        report.launch.1 = Instant::now();
+    }
     let output = child.wait_with_output().expect("its pipes can be read");
     report.output = String::from_utf8_lossy(&output.stdout).into_owned();
     report.complaint = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -121,12 +142,11 @@ pub fn run(docker: &Docker, spec: Spec, gate: &Gate, kill: impl Fn() -> bool) ->
         Some(0) => State::Finished,
         code => State::Failed(code.unwrap_or(-1)),
     });
-    // What Mesos would not ask, and we want to know.
+    // Not while the engine itself is being restarted.
     let _held = gate.read();
-    let seen = docker.run(&["inspect", "--format", "{{.State.Running}}", &name]);
-    report.orphaned = seen.stdout.trim() == "true";
-    report.logged = docker.run(&["logs", &name]).stdout;
-    docker.run(&["rm", "-f", "-v", &name]);
+    report.orphaned = runs();
+    report.logged = observer.run(&["logs", &name]).stdout;
+    observer.run(&["rm", "-f", "-v", &name]);
     report
 }
 
@@ -163,7 +183,7 @@ fn start(docker: &Docker, name: &str, spec: &Spec) -> Child {
 
 /// Looks after a task while its `docker run` lasts; says whether it was killed.
 fn attend(
-    docker: &Docker,
+    (docker, runs): (&Docker, &dyn Fn() -> bool),
     name: &str,
     child: &mut Child,
     (report, launching): (&mut Report, &mut Option<RwLockReadGuard<'_, ()>>),
@@ -171,6 +191,7 @@ fn attend(
 ) -> bool {
     let mut unhealthy = 0;
     let mut next = Instant::now();
+    let mut idle_since = None;
     while !matches!(child.try_wait(), Ok(Some(_))) {
         std::thread::sleep(Duration::from_millis(20));
         if Instant::now() < next {
@@ -178,10 +199,17 @@ fn attend(
         }
         next = Instant::now() + INSPECT_DELAY;
         look(docker, name, report);
+        // A container that ended, or was never made, leaves nothing that `docker run` could wait for.
+        idle_since = if runs() { None } else { idle_since.or(Some(Instant::now())) };
+        if idle_since.is_some_and(|since| since.elapsed() > HANG) {
+            return give_up(child, report);
+        }
         if report.history.last() != Some(&State::Running) {
             continue;
         }
-        launching.take();
+        if launching.take().is_some() {
+            report.launch.1 = Instant::now();
+        }
         if report.spec.checked {
             let check = ["exec", name, "sh", "-c", "true"];
             let well = within(Duration::from_secs(10), docker, &check).is_some_and(|output| output.code == 0);
@@ -190,10 +218,32 @@ fn attend(
             next = Instant::now() + Duration::from_secs(1);
         }
         if kill() {
-            docker.run(&["stop", "-t", "1", name]);
-            return true;
+            return stop(docker, name, child, report);
         }
     }
+    false
+}
+
+/// Stops it as an executor does: again and again, until its `docker run` ends.
+fn stop(docker: &Docker, name: &str, child: &mut Child, report: &mut Report) -> bool {
+    let (end, mut next) = (Instant::now() + HANG, Instant::now());
+    while !matches!(child.try_wait(), Ok(Some(_))) {
+        if Instant::now() > end {
+            return give_up(child, report);
+        }
+        if Instant::now() >= next {
+            docker.run(&["stop", "-t", "1", name]);
+            next = Instant::now() + STOP_AGAIN;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+/// Notes that `docker run` hangs, and ends it; the task was not killed.
+fn give_up(child: &mut Child, report: &mut Report) -> bool {
+    report.hung = true;
+    let _ = child.kill();
     false
 }
 

@@ -232,6 +232,7 @@ async fn write_all<W: Writer>(writer: &W, hosts: u32, shape: Shape) -> anyhow::R
             version: "0.1.0".into(),
             datapath: "auto".into(),
             policy: String::new(),
+            heeds_stops: false,
         };
         keys.push((Key::Host(name_of(host)), serde_json::to_string(&info)?, Lifetime::Forever));
         let block = ipnet::Ipv4Net::new(shape.address_of(host, 0), 24)?.trunc();

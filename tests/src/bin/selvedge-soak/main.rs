@@ -2,6 +2,8 @@
 //!
 //! It must never judge by anything but what an agent sees and what the engine logged.
 
+use std::collections::BTreeMap;
+
 use clap::Parser;
 use selvedge_tests::Lab;
 use selvedge_tests::mesos::scenario::{self, Between, Size, StandIn};
@@ -40,11 +42,17 @@ fn main() {
         size.engines,
         outcome.took.as_secs_f64()
     );
-    let table = outcome.table();
-    for (what, count) in &table {
-        println!("  {count:>4}  {what}");
-    }
+    println!("{} launches were under way when the worker was killed; what must be none:", outcome.struck());
+    let wrong = show(&outcome.table());
     // `exit` runs no destructors, and these take the laboratory away.
     drop((stand_in, lab));
-    std::process::exit(i32::from(table.values().any(|count| *count > 0)));
+    std::process::exit(i32::from(wrong));
+}
+
+/// Prints a table of what must be none; whether there was any.
+fn show(table: &BTreeMap<&str, usize>) -> bool {
+    for (what, count) in table {
+        println!("  {count:>4}  {what}");
+    }
+    table.values().any(|count| *count > 0)
 }
