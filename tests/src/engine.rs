@@ -177,6 +177,13 @@ impl Engine {
         let _ = kill(Pid::from_raw(i32::try_from(self.pid()).expect("a pid")), Signal::SIGSTOP);
     }
 
+    /// Lets it stand still until the guard is dropped, which a failing test does too: its clients end.
+    #[must_use]
+    pub fn paused(&self) -> Paused {
+        self.pause();
+        Paused(Pid::from_raw(i32::try_from(self.pid()).expect("a pid")))
+    }
+
     /// Lets it go on.
     pub fn go_on(&self) {
         let _ = kill(Pid::from_raw(i32::try_from(self.pid()).expect("a pid")), Signal::SIGCONT);
@@ -328,4 +335,15 @@ fn make_image_root(root: &Path) {
     let users = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n";
     std::fs::write(root.join("etc/passwd"), users).expect("a file can be made");
     std::fs::write(root.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n").expect("a file can be made");
+}
+
+/// A dockerd that stands still for as long as this lives.
+#[derive(Debug)]
+pub struct Paused(Pid);
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        // It may have been killed meanwhile.
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
 }

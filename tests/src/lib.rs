@@ -15,6 +15,7 @@ pub mod growth;
 pub mod host;
 pub mod http;
 pub mod likeness;
+pub mod limit;
 pub mod mesos;
 pub mod reach;
 pub mod reaper;

@@ -47,6 +47,7 @@ impl Reaper {
     /// When it cannot be started.
     #[must_use]
     pub fn of(dir: &Path, namespaces: &str) -> Self {
+        crate::limit::watch();
         let mut command = Command::new("sh");
         // Handed over by the environment: on the command line the reaper would find itself.
         command.args(["-c", SCRIPT]).env("DIR", dir).env("NETNS", namespaces).stdin(Stdio::piped());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use selvedge_tests::Lab;
+use selvedge_tests::custody::killer::{end, worker_of};
 use selvedge_tests::docker::Docker;
 use selvedge_tests::http;
 use selvedge_tests::selvedge::Selvedge;
@@ -272,15 +273,13 @@ fn an_engine_that_stays_away_is_told_after_the_wait() {
 
 /// Asks for something while the engine stands still, lets something happen, and gives the answer.
 fn asked_meanwhile(lab: &Lab, path: &str, body: &str, happens: impl FnOnce()) -> http::Answer {
-    let engine = nix::unistd::Pid::from_raw(i32::try_from(lab.engine.pid()).expect("a pid"));
-    nix::sys::signal::kill(engine, Signal::SIGSTOP).expect("it lives");
     let socket = lab.selvedge.socket();
     std::thread::scope(|scope| {
+        let paused = lab.engine.paused();
         let asks = scope.spawn(|| http::post(&socket, path, body));
         std::thread::sleep(Duration::from_millis(400));
         happens();
-        // It may have been killed meanwhile.
-        let _ = nix::sys::signal::kill(engine, Signal::SIGCONT);
+        drop(paused);
         asks.join().expect("no panic").expect("an answer")
     })
 }
@@ -307,11 +306,10 @@ fn create_and_start_are_done_once(lab: &Lab, happens: impl Fn()) {
 fn what_a_killed_worker_had_in_its_hands_is_done_once_and_answered() {
     let lab = Lab::new();
     let killed = || {
-        let keeper = lab.selvedge.keeper();
-        let children =
-            std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).expect("it lives");
-        let worker: i32 = children.trim().parse().expect("one child, the worker");
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker), Signal::SIGKILL).expect("it lives");
+        let worker = || worker_of(lab.selvedge.keeper());
+        let old = worker().expect("a worker");
+        end(old);
+        until_true("another worker", SOON, || worker().is_some_and(|pid| pid != old));
         std::thread::sleep(Duration::from_millis(300));
     };
     create_and_start_are_done_once(&lab, killed);
