@@ -65,12 +65,22 @@ impl Incoming {
     /// What the kernel says: `WouldBlock` for nothing.
     pub fn receive(&mut self, socket: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<usize> {
         if !self.loose {
-            return self.record()?.receive(socket, into);
+            return self.receive_on_record(socket, into);
         }
         let mut bytes = vec![0; 16 * 1024];
         let got = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT)?;
         into.extend_from_slice(&bytes[..got]);
         Ok(got)
+    }
+
+    fn receive_on_record(&mut self, socket: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<usize> {
+        let was_idle = self.record.is_none();
+        let received = self.record()?.receive(socket, into);
+        if was_idle && received.is_err() {
+            // A readiness of before, most often: it is idle still, and keeps no memory.
+            self.record = None;
+        }
+        received
     }
 
     /// Its answer was sent whole. `idle`: nothing of another request has been read.
@@ -109,3 +119,6 @@ impl Drop for Incoming {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

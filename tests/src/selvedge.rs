@@ -247,6 +247,15 @@ impl Selvedge {
         status["worker"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())
     }
 
+    /// Memory of its own in all its processes, in KiB: without what it maps from files.
+    ///
+    /// # Panics
+    /// When the kernel does not say.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.keepers().into_iter().chain([self.worker()]).map(own_memory).sum()
+    }
+
     /// Kills the worker and waits for the next one.
     pub fn kill_worker(&self) {
         let old = self.worker();
@@ -300,4 +309,11 @@ fn signal(pid: u32, signal: Signal) {
 #[must_use]
 pub fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// A process's share of anonymous and shared memory, in KiB.
+fn own_memory(pid: u32) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("it lives");
+    let parts = rollup.lines().filter(|line| line.starts_with("Pss_Anon:") || line.starts_with("Pss_Shmem:"));
+    parts.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
 }

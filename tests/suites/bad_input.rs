@@ -326,6 +326,27 @@ fn ten_thousand_idle_connections_are_borne() {
     still_serves(&lab, worker);
 }
 
+/// KiB of memory that an idle connection may cost, in all processes together.
+const IDLE: u64 = 10;
+
+#[test]
+fn a_thousand_connections_that_have_asked_and_are_idle_cost_ten_kibibytes_each_at_most() {
+    let lab = Lab::new();
+    let ask = || {
+        let mut stream = connect(&lab.socket()).expect("it listens");
+        stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n").expect("it reads");
+        assert_eq!(status(&read_head(&mut stream).expect("an answer").0), 200);
+        stream
+    };
+    // What the first ones bring along stays.
+    drop((0..10).map(|_| ask()).collect::<Vec<_>>());
+    let before = lab.selvedge.memory();
+    let idle: Vec<UnixStream> = (0..1000).map(|_| ask()).collect();
+    let each = lab.selvedge.memory().saturating_sub(before) / 1000;
+    assert!(each <= IDLE, "{each} KiB each");
+    drop(idle);
+}
+
 #[test]
 fn an_absent_engine_is_told_in_dockers_form_and_a_new_one_is_found() {
     let host = Host::new();
