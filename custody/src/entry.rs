@@ -66,6 +66,8 @@ struct Place {
     /// The number under which something was taken for this request.
     number: AtomicU64,
     tapes: [Head; TAPES],
+    /// By which number people know the request. Where earlier releases have nothing, and leave nothing.
+    request: AtomicU64,
 }
 
 const TAPES: usize = 5;
@@ -110,6 +112,7 @@ impl Entry {
         }
         entry.head().engine.store(0, SeqCst);
         entry.head().number.store(0, SeqCst);
+        entry.head().request.store(0, SeqCst);
         entry.head().client.store(client, SeqCst);
         drop(_turn);
         entry.set(Phase::Reading, 0);
@@ -177,6 +180,16 @@ impl Entry {
     /// Something is about to be taken for this request under a number, by which the next worker gives it back.
     pub fn set_number(&self, number: u64) {
         self.head().number.store(number, SeqCst);
+    }
+
+    /// By which number people know the request; 0 for none yet.
+    pub(crate) fn request(&self) -> u64 {
+        self.head().request.load(SeqCst)
+    }
+
+    /// People are to know the request by this number, also when it is another worker's.
+    pub(crate) fn set_request(&self, number: u64) {
+        self.head().request.store(number, SeqCst);
     }
 
     /// Takes what a client has sent, and adds it to `into`; 0 at the end of its stream.
@@ -297,6 +310,7 @@ impl Entry {
     /// The answer has been sent: what follows it is the next request.
     pub fn next(&self) {
         self.set_number(0);
+        self.set_request(0);
         self.set(Phase::Reading, self.start());
     }
 
@@ -322,6 +336,7 @@ impl Entry {
         }
         self.head().engine.store(engine, SeqCst);
         self.head().number.store(left.number(), SeqCst);
+        self.set_request(left.request());
         self.set(left.phase(), 0);
         Ok(())
     }

@@ -11,6 +11,7 @@ use nix::sys::socket::{MsgFlags, recv};
 
 use crate::entry::Entry;
 use crate::ledger::Ledger;
+use crate::request::RequestId;
 
 /// Who holds clients' connections beside us, and has to end them.
 pub trait Closer: Debug + Send + Sync {
@@ -57,6 +58,17 @@ impl Incoming {
         let record = Arc::new(record);
         self.record = Some(Arc::clone(&record));
         Ok(record)
+    }
+
+    /// By what people know the request that is being read: an earlier worker's number for it, or one of ours that the next
+    /// worker finds. Nothing without memory for a record.
+    pub fn request(&mut self) -> Option<RequestId> {
+        let record = self.record().ok()?;
+        Some(RequestId::read(record.request()).unwrap_or_else(|| {
+            let number = self.ledger.number();
+            record.set_request(number.number());
+            number
+        }))
     }
 
     /// Takes what it has sent, and adds it to `into`; 0 at the end of its stream.

@@ -10,10 +10,14 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::entry::{Entry, Phase};
 use crate::places::{self, Places};
+use crate::request::{Numbers, RequestId};
 
 /// The records of this worker.
 #[derive(Debug)]
-pub struct Ledger(Arc<Places>);
+pub struct Ledger {
+    places: Arc<Places>,
+    numbers: Numbers,
+}
 
 impl Ledger {
     /// An empty one, and its file for the keeper.
@@ -23,7 +27,8 @@ impl Ledger {
     pub fn create() -> io::Result<(Arc<Self>, OwnedFd)> {
         let memory = memfd_create(c"selvedge-custody", MFdFlags::MFD_CLOEXEC)?;
         let copy = memory.try_clone()?;
-        Ok((Arc::new(Self(Arc::new(Places::new(memory)))), copy))
+        let places = Arc::new(Places::new(memory));
+        Ok((Arc::new(Self { places, numbers: Numbers::default() }), copy))
     }
 
     /// What a worker that is gone has left: the records of requests that it had not finished.
@@ -40,7 +45,12 @@ impl Ledger {
     /// # Errors
     /// `WouldBlock` when all are in use; the kernel's when it has no memory.
     pub fn open(&self, client: u64) -> io::Result<Entry> {
-        let (place, memory) = self.0.take()?;
-        Ok(Entry::open(memory, place, Arc::clone(&self.0), client))
+        let (place, memory) = self.places.take()?;
+        Ok(Entry::open(memory, place, Arc::clone(&self.places), client))
+    }
+
+    /// A number for a request that has none.
+    pub(crate) fn number(&self) -> RequestId {
+        self.numbers.next()
     }
 }

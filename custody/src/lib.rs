@@ -8,8 +8,10 @@ pub mod entry;
 pub mod incoming;
 pub mod ledger;
 mod places;
+pub mod request;
 mod tape;
 
 pub use entry::{Entry, Phase};
 pub use incoming::{Closer, Incoming};
 pub use ledger::Ledger;
+pub use request::RequestId;

@@ -148,3 +148,26 @@ fn what_is_too_large_is_refused_and_nothing_of_it_counts() {
     assert_eq!(entry.ask(1, b"", &large).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
     assert_eq!(entry.phase(), Phase::Reading);
 }
+
+#[derive(Debug)]
+struct NoKeeper;
+
+impl crate::incoming::Closer for NoKeeper {
+    fn end(&self, _: u64, _: Option<Arc<Entry>>) {}
+}
+
+#[test]
+fn a_request_has_one_number_until_it_is_answered_whoever_serves_it() {
+    let scene = scene();
+    let mut client = crate::Incoming::new(Arc::clone(&scene.ledger), Arc::new(NoKeeper), 7);
+    let first = client.request().unwrap();
+    assert_eq!(first.to_string(), format!("{}.1", std::process::id()));
+    assert_eq!(client.request(), Some(first), "it is the same request");
+    let next = scene.takes_over(&scene.left()[0]);
+    assert_eq!(next.request(), first.number(), "another worker goes on with it");
+    client.next(false);
+    let second = client.request().unwrap();
+    assert_eq!(second.to_string(), format!("{}.2", std::process::id()));
+    client.next(true);
+    assert_ne!(client.request(), Some(second), "an idle connection has none");
+}
