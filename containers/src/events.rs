@@ -16,7 +16,7 @@ use selvedge_engine::model::{Event, Listed, short};
 use selvedge_engine::route::percent_encode;
 use selvedge_netsetup::Wire;
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, info, warn};
 
 use crate::entry::Phase;
 use crate::label::LABEL;
@@ -25,6 +25,7 @@ use crate::publish;
 use crate::readiness;
 use crate::reconcile;
 use crate::shared::Containers;
+use crate::span;
 use crate::upkeep::{self, SWEEP, mend};
 
 // {"type":["container","network"]}
@@ -255,11 +256,14 @@ async fn event(containers: &Arc<Containers>, line: &[u8]) {
         if matches!(event.action.as_str(), "connect" | "disconnect") {
             attributes.get("container").iter().for_each(|id| moved(containers, id));
         }
-        return;
+    } else if event.kind == "container" {
+        let span = span::container(&event.actor.id);
+        of_container(containers, &event).instrument(span).await;
     }
-    if event.kind != "container" {
-        return;
-    }
+}
+
+async fn of_container(containers: &Arc<Containers>, event: &Event) {
+    let attributes = &event.actor.attributes;
     let id = event.actor.id.as_str();
     let name = attributes.get("name").map(String::as_str).unwrap_or_default();
     if event.action == "die"
@@ -269,13 +273,13 @@ async fn event(containers: &Arc<Containers>, line: &[u8]) {
     }
     if containers.book.note(id).is_none() {
         if event.action != "destroy" && attributes.get(LABEL).is_some_and(|label| !label.is_empty()) {
-            tokio::spawn(unknown(Arc::clone(containers), id.to_owned()));
+            tokio::spawn(unknown(Arc::clone(containers), id.to_owned()).in_current_span());
         }
         return;
     }
     match event.action.as_str() {
         "start" => mend(containers, id),
-        "die" => drop(tokio::spawn(died(Arc::clone(containers), id.to_owned()))),
+        "die" => drop(tokio::spawn(died(Arc::clone(containers), id.to_owned()).in_current_span())),
         "destroy" => reconcile::gone(containers, id),
         "pause" | "unpause" => {
             containers.book.set_paused(id, event.action == "pause");
@@ -351,5 +355,5 @@ fn renamed(containers: &Arc<Containers>, id: &str, name: &str) {
     containers.book.rename(id, name.trim_start_matches('/'));
     info!(container = short(id), name, "renamed");
     publish::republish(containers, id);
-    tokio::spawn(reconcile::rewrite_hosts(Arc::clone(containers), id.to_owned()));
+    tokio::spawn(reconcile::rewrite_hosts(Arc::clone(containers), id.to_owned()).in_current_span());
 }

@@ -17,6 +17,7 @@ pub mod publish;
 pub mod readiness;
 pub mod reconcile;
 pub mod shared;
+pub mod span;
 pub mod store;
 pub mod tenant;
 pub mod upkeep;

@@ -11,12 +11,13 @@ use selvedge_engine::model::short;
 use selvedge_registry::allow::Protocol;
 use selvedge_registry::vip;
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{Instrument, debug, info};
 
 use crate::entry::Phase;
 use crate::label::Note;
 use crate::publish;
 use crate::shared::Containers;
+use crate::span;
 
 /// The state of a socket that listens, and of a UDP socket that is bound (include/net/tcp_states.h).
 const LISTEN: &str = "0A";
@@ -36,8 +37,8 @@ const SLOW_REGISTRY: Duration = Duration::from_secs(2);
 /// Looks what a container listens on, until it serves all of its virtual addresses or has ended.
 pub fn follow(containers: &Arc<Containers>, id: &str, pid: u32) {
     let Some(note) = containers.book.note(id).filter(|note| !note.vips.is_empty()) else { return };
-    let (containers, id) = (Arc::clone(containers), id.to_owned());
-    tokio::spawn(async move {
+    let (containers, id, span) = (Arc::clone(containers), id.to_owned(), span::container(id));
+    let look = async move {
         let began = Instant::now();
         let mut pause = FIRST;
         loop {
@@ -56,7 +57,8 @@ pub fn follow(containers: &Arc<Containers>, id: &str, pid: u32) {
             tokio::time::sleep(pause).await;
             pause = (pause * 5 / 4).min(LONGEST);
         }
-    });
+    };
+    tokio::spawn(look.instrument(span));
 }
 
 /// Of a container's virtual addresses those whose ports its programs listen on now.

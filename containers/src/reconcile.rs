@@ -12,7 +12,7 @@ use selvedge_engine::model::{self, short};
 use selvedge_engine::wording::Lookup;
 use selvedge_netsetup::WireSpec;
 use selvedge_registry::pool::Holder;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, info, warn};
 
 use crate::entry::{Entry, Phase};
 use crate::etc_hosts;
@@ -22,6 +22,7 @@ use crate::program::{self, Program};
 use crate::publish;
 use crate::readiness;
 use crate::shared::Containers;
+use crate::span;
 
 /// What became of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +68,10 @@ pub enum ReconcileError {
 /// # Errors
 /// Any [`ReconcileError`]; the container then still waits, its program has not run.
 pub async fn container(containers: &Arc<Containers>, id: &str) -> Result<Outcome, ReconcileError> {
+    Box::pin(in_turn(containers, id)).instrument(span::container(id)).await
+}
+
+async fn in_turn(containers: &Arc<Containers>, id: &str) -> Result<Outcome, ReconcileError> {
     let Some(turn) = containers.book.turn(id) else { return Ok(Outcome::NotRunning) };
     let _turn = turn.lock().await;
     let found = match containers.engine.inspect(id).await {
@@ -122,6 +127,7 @@ async fn connect(
     // A stop of it may have begun meanwhile.
     let Some(entry) = containers.book.entry(&found.id) else { return Ok(Outcome::NotRunning) };
     publish::publish(containers, &found.id, &entry);
+    debug!("its names are answered");
     if starts_over {
         write_hosts(containers, &entry, found)?;
     }
@@ -133,6 +139,7 @@ async fn connect(
         result => result?,
     }
     open_gate(&entry, pid)?;
+    debug!("its program may run");
     containers.book.wired(&found.id, pid);
     if starts_over {
         readiness::follow(containers, &found.id, pid);

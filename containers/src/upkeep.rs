@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use selvedge_engine::model::short;
 use selvedge_netsetup::Wire;
-use tracing::{debug, warn};
+use tracing::{Instrument, debug, warn};
 
 use crate::entry::Phase;
 use crate::reconcile;
 use crate::shared::Containers;
+use crate::span;
 
 /// The time between two looks.
 pub(crate) const SWEEP: Duration = Duration::from_millis(1500);
@@ -19,7 +20,9 @@ pub(crate) const SWEEP: Duration = Duration::from_millis(1500);
 /// Brings a container's wire and names into step, unless a start of it is under way, which does that itself.
 pub(crate) fn mend(containers: &Arc<Containers>, id: &str) {
     if !containers.book.is_expected(id) {
-        tokio::spawn(reconcile::unasked(Arc::clone(containers), id.to_owned()));
+        tokio::spawn(
+            reconcile::unasked(Arc::clone(containers), id.to_owned()).instrument(span::container(id)),
+        );
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicU64;
 use nix::errno::Errno;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use crate::error::{Error, Failure};
 use crate::netlink::Netlink;
@@ -58,6 +59,6 @@ impl Lane {
         &self,
         job: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        self.runtime.spawn(job).await.unwrap_or(Err(Error::Stopped))
+        self.runtime.spawn(job.in_current_span()).await.unwrap_or(Err(Error::Stopped))
     }
 }

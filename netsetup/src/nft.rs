@@ -5,6 +5,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use tracing::Instrument;
 
 use crate::error::Error;
 use crate::{generation, program};
@@ -90,7 +91,7 @@ pub(crate) fn transact(text: &str, before: Option<u32>) -> Result<Option<u32>, E
 pub(crate) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::spawn(work).await.unwrap_or(Err(Error::Stopped))
+    tokio::spawn(work.in_current_span()).await.unwrap_or(Err(Error::Stopped))
 }
 
 pub(crate) async fn blocking<T: Send + 'static>(

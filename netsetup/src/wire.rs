@@ -50,6 +50,7 @@ pub(crate) async fn connect(wiring: &Wiring, spec: &WireSpec) -> Result<(), Erro
     let namespace = wiring.namespace(spec)?;
     let mut fresh = false;
     let outcome = wiring.make(spec, &namespace, &mut fresh).await;
+    tracing::debug!(fresh, made = outcome.is_ok(), "looked after its wire");
     let gone = !is_current(&namespace, spec);
     if gone || (fresh && outcome.is_err()) {
         wiring.clean_up(spec).await;

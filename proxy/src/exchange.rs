@@ -14,6 +14,7 @@ use selvedge_engine::http::message::{Answer, Buffered, Record, away, final_head,
 use selvedge_engine::http::question::read_answer;
 use selvedge_engine::refusal::Refusal;
 use tokio::net::UnixStream;
+use tracing::debug;
 
 use crate::api::Api;
 use crate::handover::Held;
@@ -49,6 +50,7 @@ impl Exchange {
         let note = serde_json::to_vec(order).map_err(|error| Refusal::new(500, error.to_string()))?;
         let too_large = |_| Refusal::new(413, "the request is larger than 64 MiB");
         entry.ask(held.key, &note, told).map_err(too_large)?;
+        debug!(bytes = told.len(), "on record, and asked of the engine");
         Ok(Self::over(stream, entry, Some(held)))
     }
 
@@ -86,7 +88,9 @@ impl Exchange {
         // An engine that refuses what it has read so far answers, and takes no more.
         let told = self.tell().await;
         let answer = read_answer(&mut self.engine, to_head).await;
-        answer.map_err(|error| EngineGone::new(told.err().unwrap_or(error)))
+        let answer = answer.map_err(|error| EngineGone::new(told.err().unwrap_or(error)))?;
+        debug!(status = answer.status, "the engine answered");
+        Ok(answer)
     }
 
     /// The engine's whole answer as it came, and whether another request may follow.

@@ -216,6 +216,7 @@ fn a_log_that_goes_to_a_file_has_one_grammar_and_no_colours() {
     let wired = log.lines().find(|line| line.contains("wired") && line.contains("cli-logged"));
     let wired = wired.expect("a line about the wire");
     assert!(wired.contains(&format!(" container={} name=cli-logged ", &id[..12])), "{wired}");
+    assert!(wired.contains(" request=") && wired.matches("container=").count() == 1, "{wired}");
     assert!(log.lines().any(|line| line.contains(" INFO keeper: worker 0 ")), "the keeper's lines are alike");
     assert!(!log.contains('\u{1b}') && !log.contains("=[]") && !log.contains("container=\""), "{log}");
 }
@@ -238,6 +239,15 @@ fn logs_can_be_json_and_hold_no_environment() {
     let wired = log.lines().find(|line| line.contains("\"wired\"")).expect("a line about the wire");
     let line: serde_json::Value = serde_json::from_str(wired).expect("a line of JSON");
     assert_eq!(line["fields"]["name"], "cli-secret");
+    let (request, container) = (&line["fields"]["request"], &line["fields"]["container"]);
+    // From the thread that enters the container's namespace, too.
+    for message in ["looked after its wire", "its names are answered", "its program may run"] {
+        let fields = || log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let mut of_it = fields().filter(|line| line["fields"]["container"] == *container);
+        let told =
+            of_it.find(|line| line["fields"]["message"] == message).unwrap_or_else(|| panic!("{message}"));
+        assert_eq!(told["fields"]["request"], *request, "{told}");
+    }
     let of_keeper =
         log.lines().find(|line| line.contains("keeper: worker 0 ")).expect("a line of the keeper's");
     let line: serde_json::Value = serde_json::from_str(of_keeper).expect("a line of JSON, too");

@@ -69,6 +69,22 @@ fn a_run_whose_worker_is_killed_right_after_its_create_hangs_on_no_engine() {
     killed_after_the_create(&Scene::trixie());
 }
 
+/// The request that a line of the log is about.
+fn request_of(line: &str) -> Option<&str> {
+    line.split_once(" request=")?.1.split(' ').next()
+}
+
+/// All three workers have logged their part of one create under one id.
+fn is_followed_by_one_id(scene: &Scene, container: &str) {
+    let log = scene.lab.selvedge.log();
+    let made = format!("created with a wire container={}", &container[..12]);
+    let made = log.lines().find(|line| line.contains(&made)).expect("a line about the create");
+    let id = request_of(made).unwrap_or_else(|| panic!("no id: {made}"));
+    let taken_over = "an earlier worker's request is brought to its end";
+    let of_it = log.lines().filter(|line| request_of(line) == Some(id));
+    assert_eq!(of_it.filter(|line| line.contains(taken_over)).count(), 2, "{id}:\n{log}");
+}
+
 /// A create that takes a minute, in the hands of three workers.
 fn slow_create(scene: &Scene, plugin: &Plugin, named: bool) {
     let (name, query) = (scene.name(), if named { "?name=slow" } else { "" });
@@ -84,6 +100,7 @@ fn slow_create(scene: &Scene, plugin: &Plugin, named: bool) {
     assert_eq!(found.len(), 1, "named: {named}: {found:?}");
     assert_eq!(found[0]["Id"], told["Id"], "named: {named}");
     assert_eq!(plugin.made(&name), 1, "named: {named}");
+    is_followed_by_one_id(scene, told["Id"].as_str().expect("an id"));
 }
 
 #[test]

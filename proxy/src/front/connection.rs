@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use selvedge_custody::Incoming;
 use selvedge_engine::http::framing::BodyLength;
 use selvedge_engine::http::head::{self, Expect, Growing, HeadError, RequestHead};
 use selvedge_engine::http::message::{self, Answer, Buffered, Framing, MessageError, Record, SILENCE};
 use selvedge_engine::http::relay::{self, After, RelayError};
 use selvedge_engine::refusal::Refusal;
 use selvedge_engine::route::{self, Endpoint, Route};
-use tracing::{debug, info};
+use tracing::{Instrument, Span, debug, info};
 
 use super::durable::{self, Begun, Whole};
 use super::parting;
@@ -41,11 +42,24 @@ pub(crate) async fn serve(api: Arc<Api>, mut client: Buffered, listener: Arc<str
             Err(error) => return refuse(&api, client, error).await,
         };
         blank = if head.method == "POST" { BLANK } else { 0 };
-        debug!(method = head.method, target = head.target, listener = &*listener, "request");
-        match one(&api, client, head).await {
+        let span = span(&mut client, &head);
+        span.in_scope(|| {
+            debug!(method = head.method, target = head.target, listener = &*listener, "request")
+        });
+        match one(&api, client, head).instrument(span).await {
             Some(next) => client = next,
             None => return,
         }
+    }
+}
+
+/// In whose name lines are logged: those about what changes something never lack it, those about a mere question have it where
+/// each request is logged.
+fn span(client: &mut Buffered, head: &RequestHead) -> Span {
+    match client.client().and_then(Incoming::request) {
+        Some(id) if matches!(head.method.as_str(), "GET" | "HEAD") => tracing::debug_span!("request", %id),
+        Some(id) => tracing::error_span!("request", %id),
+        None => Span::none(),
     }
 }
 
@@ -193,6 +207,11 @@ async fn relayed(api: &Api, mut client: Buffered, mut exchange: Exchange) -> Opt
 /// Goes on with a request that an earlier worker asked of the engine; `client.unread` begins with it.
 pub(super) async fn resume(api: &Arc<Api>, mut client: Buffered, begun: Begun) -> Option<Buffered> {
     let Ok(Some(head)) = head::request(&client.unread) else { return None };
+    let span = span(&mut client, &head);
+    go_on(api, client, head, begun).instrument(span).await
+}
+
+async fn go_on(api: &Arc<Api>, mut client: Buffered, head: RequestHead, begun: Begun) -> Option<Buffered> {
     info!(method = head.method, target = head.target, "an earlier worker's request is brought to its end");
     let fixed = |head: &RequestHead| match head.body {
         BodyLength::Fixed(length) => usize::try_from(length).unwrap_or(usize::MAX),

@@ -13,7 +13,7 @@ use selvedge_engine::http::head::RequestHead;
 use selvedge_engine::http::message::{Answer, away};
 use selvedge_engine::refusal::Refusal;
 use selvedge_engine::route::Endpoint;
-use tracing::info;
+use tracing::{Instrument, info};
 
 use crate::api::Api;
 use crate::exchange::Exchange;
@@ -43,7 +43,8 @@ pub(super) struct Begun {
 pub(super) async fn perform(api: &Arc<Api>, whole: Whole, begun: Option<Begun>) -> Answer {
     let identity = api.containers.engine.identity().clone();
     let api = Arc::clone(api);
-    tokio::spawn(async move { until_answered(&api, &whole, begun).await }).await.unwrap_or_else(|error| {
+    let work = async move { until_answered(&api, &whole, begun).await };
+    tokio::spawn(work.in_current_span()).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a request's task ended badly");
         Answer::refusal(&identity, &Refusal::new(500, "internal error"))
     })
@@ -73,7 +74,7 @@ async fn until_answered(api: &Arc<Api>, whole: &Whole, begun: Option<Begun>) -> 
         if let Err(error) = api.upstream.connect().await {
             return Answer::refusal(api.containers.engine.identity(), &away(&error));
         }
-        info!(request = whole.head.target, %gone, "the engine broke off; it is asked again");
+        info!(target = whole.head.target, %gone, "the engine broke off; it is asked again");
         asked.again = true;
         tokio::time::sleep(AGAIN).await;
         result = once(api, whole, (asked, started.as_deref()), None).await;

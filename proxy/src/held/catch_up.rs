@@ -28,7 +28,7 @@ pub(super) fn seconds(nanoseconds: u64) -> String {
 /// Goes on with a client's output. `None`: the engine broke off again.
 pub(super) async fn catch_up(api: &Api, note: &Note, container: &Container, ended: Ended) -> Option<Verdict> {
     if ended.position.frames.is_some_and(|frames| frames.is_torn()) {
-        debug!(request = note.target(), "broke off in the middle of a frame's header; it cannot go on");
+        debug!(target = note.target(), "broke off in the middle of a frame's header; it cannot go on");
         return Some(Verdict::Over);
     }
     let log = Log::of(note, container, ended);

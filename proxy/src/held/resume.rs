@@ -61,7 +61,7 @@ pub async fn resume(api: Arc<Api>, parked: Parked) {
 }
 
 async fn go_on(api: &Api, id: u64, client: UnixStream, (note, rest): (&Note, Rest)) {
-    info!(request = note.target(), "goes on with the engine that is there now");
+    info!(target = note.target(), "goes on with the engine that is there now");
     let mut to_client = rest.first;
     to_client.extend_from_slice(&rest.engine.unread);
     let resume = Some(Resumable {
@@ -192,7 +192,7 @@ async fn output(api: &Api, note: &Note, ended: Ended) -> Verdict {
         // What the engine's end does to our own connection to it may not have been noticed yet.
         tokio::task::yield_now().await;
         let since = api.containers.life.since(ended.at);
-        debug!(request = note.target(), ?since, position = ?ended.position, state = ?container.state, "output ended");
+        debug!(target = note.target(), ?since, position = ?ended.position, state = ?container.state, "output ended");
         match since {
             Since::Same => return Verdict::Over,
             Since::Unknown if container.state.running && moment(&container.state.started_at) > ended.at => {

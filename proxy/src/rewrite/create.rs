@@ -8,6 +8,7 @@ use selvedge_containers::label::{LABEL, Note, Original};
 use selvedge_containers::names;
 use selvedge_containers::place::Place;
 use selvedge_containers::ports;
+use selvedge_containers::span;
 use selvedge_containers::tenant;
 use selvedge_containers::wireless;
 use selvedge_engine::gone::{EngineGone, Unanswered};
@@ -21,7 +22,7 @@ use selvedge_registry::allow;
 use selvedge_registry::record::NamedPort;
 use serde::Serialize;
 use serde::de::IgnoredAny;
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 
 use super::labels::Wanted;
 use super::request::Request;
@@ -241,13 +242,10 @@ async fn take_in(
     made: &Created,
     answer: Result<Answer, Unanswered>,
 ) -> Result<Option<Answer>, Unanswered> {
-    let Created { name, note, image } = made;
+    let note = &made.note;
     match answer.as_ref().ok().and_then(image::created) {
         Some(id) => {
-            info!(container = %short(&id), address = %note.address, names = ?note.names, "created with a wire");
-            api.containers.book.created(&id, name.clone().unwrap_or_default(), note.clone());
-            if !image::is_of(api, &id, image).await? {
-                api.containers.book.forget(&id);
+            if !is_ours(api, &id, made).instrument(span::container(&id)).await? {
                 return Ok(None);
             }
         }
@@ -256,6 +254,18 @@ async fn take_in(
         None => api.datapath.addresses.give_back(note.address, note.asked),
     }
     answer.map(Some)
+}
+
+/// Takes a container in that the engine has just made; false when its image changed meanwhile, and it is gone again.
+async fn is_ours(api: &Api, id: &str, made: &Created) -> Result<bool, Unanswered> {
+    let Created { name, note, image } = made;
+    info!(container = %short(id), address = %note.address, names = ?note.names, "created with a wire");
+    api.containers.book.created(id, name.clone().unwrap_or_default(), note.clone());
+    let is_ours = image::is_of(api, id, image).await?;
+    if !is_ours {
+        api.containers.book.forget(id);
+    }
+    Ok(is_ours)
 }
 
 /// Goes on with a create with a wire that was asked of the engine.

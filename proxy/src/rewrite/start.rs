@@ -7,6 +7,7 @@ use selvedge_containers::entry::Phase;
 use selvedge_containers::find::ours;
 use selvedge_containers::readiness;
 use selvedge_containers::reconcile::{self, Outcome, ReconcileError};
+use selvedge_containers::span;
 use selvedge_engine::client::EngineError;
 use selvedge_engine::gone::{EngineGone, Unanswered};
 use selvedge_engine::http::framing::BodyLength;
@@ -16,6 +17,7 @@ use selvedge_engine::model::short;
 use selvedge_engine::refusal::Refusal;
 use selvedge_engine::route::{Endpoint, path_of, split_version};
 use selvedge_engine::wording;
+use tracing::Instrument;
 
 use super::request::Request;
 use crate::api::Api;
@@ -32,35 +34,43 @@ pub(crate) async fn answer(
     let Some(id) = ours(&api.containers, reference).await else {
         return request.order(api, request.body, Then::Pass).await;
     };
+    start(api, request, &id).instrument(span::container(&id)).await
+}
+
+async fn start(api: &Arc<Api>, request: &Request<'_>, id: &str) -> Result<Answer, Unanswered> {
     if brings_host_config(request) {
         let told = "a start with a HostConfig in its body is not supported; give it at create";
         return Err(Refusal::new(400, told).into());
     }
-    hold(api, &id).await?;
+    hold(api, id).await?;
     // Registered before the engine hears of it: the event of this start then leaves the work, and the
     // telling, to us.
-    let _pending = api.containers.book.expect_start(&id);
+    let _pending = api.containers.book.expect_start(id);
     // A restart is in doubt only when the engine has done it: until then it stops a container that shows as running.
     let is_restart = matches!(request.endpoint, Endpoint::Restart(_));
-    let _doubt = (!is_restart).then(|| api.containers.book.doubt(&id));
+    let _doubt = (!is_restart).then(|| api.containers.book.doubt(id));
     if is_restart {
-        readiness::drain(
-            &api.containers,
-            &id,
-            readiness::stop_time(request.query_value("t").as_deref()),
-            true,
-        )
-        .await;
+        let time = readiness::stop_time(request.query_value("t").as_deref());
+        readiness::drain(&api.containers, id, time, true).await;
     }
-    let answer = match started_before(api, request, &id).await? {
+    let answer = match started_before(api, request, id).await? {
         Some(answer) => answer,
-        None => request.order(api, request.body, Then::Started(id.clone())).await?,
+        None => request.order(api, request.body, Then::Started(id.to_owned())).await?,
     };
-    started(api, request, &id, answer).await
+    started(api, request, id, answer).await
 }
 
 /// Goes on with a start or restart that was asked of the engine.
 pub(crate) async fn go_on(
+    api: &Arc<Api>,
+    request: &Request<'_>,
+    id: &str,
+    exchange: &mut Exchange,
+) -> Result<Answer, Unanswered> {
+    resumed(api, request, id, exchange).instrument(span::container(id)).await
+}
+
+async fn resumed(
     api: &Arc<Api>,
     request: &Request<'_>,
     id: &str,
