@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use crate::error::Error;
@@ -27,6 +27,7 @@ pub struct Server {
     stats: Arc<Stats>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
+    pings: mpsc::UnboundedSender<oneshot::Sender<()>>,
     /// Signals the thread's end. In a mutex only so that the handle can be shared.
     ended: Mutex<thread_channel::Receiver<()>>,
     limits: Limits,
@@ -53,16 +54,17 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let (ready, started) = thread_channel::channel();
         let (end, ended) = thread_channel::channel();
+        let (pings, pinged) = mpsc::unbounded_channel();
         let counted = stats.clone();
         let body = move || {
-            run(settings, (udp, tcp), counted, stopped, &ready);
+            run(settings, (udp, tcp), counted, (stopped, pinged), &ready);
             // The receiver may be gone.
             let _ = end.send(());
         };
         let thread = std::thread::Builder::new().name("dns".to_owned()).spawn(body).map_err(Error::Thread)?;
         let gone = |_| Error::Thread(std::io::Error::other("it ended before it began"));
         started.recv().map_err(gone)??;
-        Ok(Self { stats, stop, thread: Some(thread), ended: Mutex::new(ended), limits })
+        Ok(Self { stats, stop, thread: Some(thread), pings, ended: Mutex::new(ended), limits })
     }
 
     /// Counts of questions and answers so far.
@@ -75,6 +77,14 @@ impl Server {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Asks the thread for a sign of life, which comes as soon as it turns to its tasks. An error instead of one: it has ended.
+    pub fn ping(&self) -> oneshot::Receiver<()> {
+        let (pong, answer) = oneshot::channel();
+        // Of a thread that has ended, the receiver tells.
+        let _ = self.pings.send(pong);
+        answer
     }
 
     /// Stops reading, finishes the queries in hand, and returns; after [`Limits::drain`] it returns even if queries are
@@ -111,13 +121,14 @@ fn check_address(address: std::io::Result<SocketAddr>) -> Result<SocketAddr, Err
 }
 
 type Started = thread_channel::Sender<Result<(), Error>>;
+type Pinged = mpsc::UnboundedReceiver<oneshot::Sender<()>>;
 
 /// The thread's body.
 fn run(
     settings: Settings,
     sockets: (Vec<UdpSocket>, Vec<TcpListener>),
     stats: Arc<Stats>,
-    stopped: watch::Receiver<bool>,
+    told: (watch::Receiver<bool>, Pinged),
     ready: &Started,
 ) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -129,14 +140,14 @@ fn run(
         }
     };
     let local = LocalSet::new();
-    local.block_on(&runtime, serve(settings, sockets, stats, stopped, ready));
+    local.block_on(&runtime, serve(settings, sockets, stats, told, ready));
 }
 
 async fn serve(
     settings: Settings,
     (udp, tcp): (Vec<UdpSocket>, Vec<TcpListener>),
     stats: Arc<Stats>,
-    mut stopped: watch::Receiver<bool>,
+    (mut stopped, pinged): (watch::Receiver<bool>, Pinged),
     ready: &Started,
 ) {
     let sockets = match adopt(udp, tcp) {
@@ -165,12 +176,20 @@ async fn serve(
         tokio::task::spawn_local(tcp::serve(shared.clone(), listener, stopped.clone(), in_hand.clone()));
     }
     drop(in_hand);
+    tokio::task::spawn_local(answer(pinged));
     let _ = ready.send(Ok(()));
     // An error means that the handle was dropped: stop as well.
     let _ = stopped.wait_for(|stopped| *stopped).await;
     let drained = tokio::time::timeout(limits.drain, all_answered.recv()).await;
     if drained.is_err() {
         tracing::warn!("DNS queries were left unanswered");
+    }
+}
+
+async fn answer(mut pinged: Pinged) {
+    while let Some(pong) = pinged.recv().await {
+        // Whose patience was over does not listen any more.
+        let _ = pong.send(());
     }
 }
 

@@ -84,6 +84,12 @@ impl Worker {
         Ok(())
     }
 
+    /// Asks the DNS thread for a sign of life.
+    pub(crate) fn ping_dns(&self) -> Option<tokio::sync::oneshot::Receiver<()>> {
+        let dns = self.dns.lock().unwrap_or_else(PoisonError::into_inner);
+        dns.as_ref().map(selvedge_dns::Server::ping)
+    }
+
     pub(crate) fn stop_dns(&self) {
         let server = self.dns.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(server) = server {

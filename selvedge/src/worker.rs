@@ -34,6 +34,7 @@ use crate::health::{self, Health};
 use crate::parts::Worker;
 use crate::{admin, settings};
 
+mod alive;
 pub(crate) mod socket;
 pub(crate) use socket::api_name;
 use socket::{listeners, take};
@@ -114,6 +115,7 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
     info!(version = env!("CARGO_PKG_VERSION"), took = ?worker.since.elapsed(), containers = worker.containers.book.all().len(), "ready");
     tasks.spawn(clear_away(Arc::clone(&worker)));
     tasks.spawn(tell_health(Arc::clone(&worker)));
+    tasks.spawn(watch_dns(Arc::clone(&worker)));
     let order = last_order(&worker.api, inheritance).await;
     tasks.shutdown().await;
     // The next worker looks after routes and blocks; two that give a block back and take from it would not agree.
@@ -125,6 +127,10 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
 
 async fn tell_health(worker: Arc<Worker>) {
     health::tell(&worker.health, &worker.config, &worker.containers.engine).await;
+}
+
+async fn watch_dns(worker: Arc<Worker>) {
+    alive::watch(worker.config.worker_timeout, || worker.ping_dns()).await;
 }
 
 /// Takes out what a worker of another configuration left in the kernel. Only when we serve: until then that one may have to

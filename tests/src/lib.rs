@@ -22,6 +22,7 @@ pub mod reaper;
 pub mod selvedge;
 pub mod shell;
 pub mod slow;
+pub mod still;
 pub mod systemd;
 pub mod table;
 pub mod tomorrow;
