@@ -4,7 +4,10 @@
 //! everything, holds one foreground `docker run` per task, and judges by exit codes alone. It must never be kinder than
 //! Mesos: nothing is tried again that Mesos does not try again.
 
+pub mod between;
 pub mod database;
+pub mod hardship;
+pub mod outcome;
 pub mod scenario;
 pub mod task;
 

@@ -263,6 +263,20 @@ impl Selvedge {
         until_true("another worker", START, || self.try_worker().is_some_and(|pid| pid != old));
     }
 
+    /// Kills the keeper, once it has a second, and waits until that has taken over and has one itself.
+    pub fn kill_keeper(&self) {
+        let (old, ..) = until("a keeper with a second", START, || self.try_keepers());
+        signal(old, Signal::SIGKILL);
+        until_true("another keeper", START, || self.try_keepers().is_some_and(|(pid, _)| pid != old));
+    }
+
+    /// The keeper and its second.
+    fn try_keepers(&self) -> Option<(u32, u32)> {
+        let status: Value = serde_json::from_str(&self.ask(&["status", "--json"]).stdout).ok()?;
+        let pid = |name: &str| u32::try_from(status["keeper"][name].as_u64()?).ok().filter(|pid| *pid > 0);
+        Some((pid("pid")?, pid("second")?))
+    }
+
     /// Stops it in an orderly way, and waits for its end.
     pub fn stop(&self) {
         self.end(Signal::SIGTERM);

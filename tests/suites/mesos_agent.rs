@@ -10,14 +10,18 @@ use selvedge_tests::wait::until_true;
 #[test]
 fn no_task_notices_upgrades_kills_and_engine_restarts() {
     let lab = Lab::with_engine(&["--live-restore"]);
-    let size = Size { tasks: 10, at_once: 5, upgrades: 10, kills: 10, keepers: 2, engines: 1 };
+    let size = Size {
+        tasks: 10,
+        at_once: 5,
+        upgrades: 10,
+        kills: 10,
+        keepers: 2,
+        keeper_kills: 2,
+        engines: 1,
+        merciless: false,
+    };
     let outcome = scenario::run(&lab, &lab, size);
-    println!(
-        "{}: {:?}, {} struck in their launch",
-        scenario::verdicts(&outcome),
-        outcome.table(),
-        outcome.struck()
-    );
+    println!("{}: {:?}, {} struck in their launch", outcome.verdicts(), outcome.table(), outcome.struck());
     assert_eq!(outcome.reports.len(), 10);
     assert!(outcome.database.was_answered && outcome.database.containers == 1, "{:?}", outcome.database);
     let wrong: Vec<_> = outcome.table().into_iter().filter(|(_, count)| *count > 0).collect();

@@ -1,22 +1,19 @@
 //! Steady launches and kills, while what stands between agent and engine is upgraded and killed.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
+use super::between::Between;
 use super::database::{self, Most};
+use super::outcome::Outcome;
 use super::recover;
-use super::task::{self, Gate, Report, Spec, State};
+use super::task::{self, Gates, Report, Spec};
 use crate::Lab;
 use crate::docker::Docker;
 use crate::selvedge::descriptors;
-use crate::wait::until_true;
 
 /// How much of everything.
 #[derive(Debug, Clone, Copy)]
@@ -31,192 +28,12 @@ pub struct Size {
     pub kills: u32,
     /// Replacements of the keeper in place.
     pub keepers: u32,
+    /// `kill -9` of the keeper.
+    pub keeper_kills: u32,
     /// Restarts of dockerd with live-restore.
     pub engines: u32,
-}
-
-/// What was seen.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// Every task's report.
-    pub reports: Vec<Report>,
-    /// When the worker was killed.
-    pub kills: Vec<Instant>,
-    /// Wires that no container has.
-    pub orphaned_wires: Vec<String>,
-    /// The keeper's descriptors before and after.
-    pub descriptors: (usize, usize),
-    /// The database, of which there must be one.
-    pub database: Most,
-    /// Recoveries of the agent that failed.
-    pub recoveries: Vec<String>,
-    /// How long it took.
-    pub took: Duration,
-}
-
-impl Outcome {
-    /// What is to be none by README, and how many there are.
-    #[must_use]
-    pub fn table(&self) -> BTreeMap<&'static str, usize> {
-        let mut table = wrongs(&self.reports.iter().collect::<Vec<_>>());
-        table.extend([
-            ("databases that ran, or were answered, beside another", self.database.duplicates()),
-            ("failed recoveries of the agent", self.recoveries.len()),
-            ("orphaned wires", self.orphaned_wires.len()),
-            ("leaked descriptors", self.descriptors.1.saturating_sub(self.descriptors.0)),
-        ]);
-        table
-    }
-
-    /// Of how many tasks the launch was under way when the worker was killed.
-    #[must_use]
-    pub fn struck(&self) -> usize {
-        self.reports.iter().filter(|one| self.is_struck(one)).count()
-    }
-
-    fn is_struck(&self, report: &Report) -> bool {
-        let (began, ran) = report.launch;
-        self.kills.iter().any(|kill| (began..=ran).contains(kill))
-    }
-
-    /// The tasks about which there is something to say.
-    #[must_use]
-    pub fn complaints(&self) -> Vec<String> {
-        let odd = |one: &&Report| {
-            one.is_wronged() || one.orphaned || one.hung || one.is_garbled() || !one.wrong_inspects.is_empty()
-        };
-        let recoveries = self.recoveries.iter().map(|error| format!("recovery: {}", error.trim()));
-        self.reports
-            .iter()
-            .filter(odd)
-            .map(|one| {
-                let at = one.output.bytes().zip(one.logged.bytes()).take_while(|(a, b)| a == b).count();
-                format!(
-                    "task {}{}: {:?}, {} of {} bytes, same up to {at}, inspects {:?}, stderr {:?}",
-                    one.spec.number,
-                    if self.is_struck(one) { ", struck in its launch" } else { "" },
-                    one.history,
-                    one.output.len(),
-                    one.logged.len(),
-                    one.wrong_inspects,
-                    one.complaint
-                )
-            })
-            .chain(recoveries)
-            .collect()
-    }
-}
-
-/// What went wrong with these tasks, and with how many of them.
-fn wrongs(reports: &[&Report]) -> BTreeMap<&'static str, usize> {
-    let count = |what: &dyn Fn(&Report) -> bool| reports.iter().filter(|one| what(one)).count();
-    BTreeMap::from([
-        ("tasks failed that did not fail themselves", count(&Report::is_wronged)),
-        ("tasks told to be over whose container ran on", count(&|one| one.orphaned)),
-        ("`docker run` that hung", count(&|one| one.hung)),
-        ("wrong inspect answers", reports.iter().map(|one| one.wrong_inspects.len()).sum()),
-        ("tasks with output lost or repeated", count(&Report::is_garbled)),
-        ("tasks killed for their health", count(&|one| one.unhealthy >= 3)),
-    ])
-}
-
-/// What stands between agent and engine.
-pub trait Between: Sync {
-    /// The agent's CLI.
-    fn docker(&self) -> Docker;
-    /// Replaces what can be replaced.
-    fn upgrade(&self);
-    /// Kills what may be killed.
-    fn kill(&self);
-    /// Replaces the rest of it.
-    fn replace_all(&self);
-}
-
-/// Selvedge.
-impl Between for Lab {
-    fn docker(&self) -> Docker {
-        self.selvedge.docker()
-    }
-
-    fn upgrade(&self) {
-        let told = self.selvedge.ask(&["upgrade"]);
-        assert_eq!(told.code, 0, "{}{}", told.stdout, told.stderr);
-    }
-
-    fn kill(&self) {
-        self.selvedge.kill_worker();
-    }
-
-    fn replace_all(&self) {
-        let told = self.selvedge.ask(&["upgrade", "--keeper"]);
-        assert_eq!(told.code, 0, "{}{}", told.stdout, told.stderr);
-    }
-}
-
-/// A proxy without Selvedge's means, which can only be started anew.
-#[derive(Debug)]
-pub struct StandIn {
-    engine: PathBuf,
-    socket: PathBuf,
-    child: Mutex<Option<Child>>,
-}
-
-impl StandIn {
-    /// Starts one (`socat`) in front of an engine.
-    #[must_use]
-    pub fn start(lab: &Lab) -> Self {
-        let stand_in = Self {
-            engine: lab.engine.socket.clone(),
-            socket: lab.host.path("stand-in.sock"),
-            child: Mutex::new(None),
-        };
-        stand_in.restart();
-        stand_in
-    }
-
-    fn restart(&self) {
-        use std::os::unix::process::CommandExt;
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        end(child.take());
-        let listen = format!("UNIX-LISTEN:{},fork,unlink-early", self.socket.display());
-        let mut command = Command::new("socat");
-        command.arg(listen).arg(format!("UNIX-CONNECT:{}", self.engine.display()));
-        command.stderr(Stdio::null()).process_group(0);
-        *child = Some(command.spawn().expect("socat can be started"));
-        until_true("it listens", Duration::from_secs(5), || self.socket.exists());
-    }
-}
-
-/// socat's children, one per connection, end with it.
-fn end(child: Option<Child>) {
-    if let Some(mut child) = child {
-        let _ = killpg(Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX)), Signal::SIGTERM);
-        let _ = child.wait();
-    }
-}
-
-impl Drop for StandIn {
-    fn drop(&mut self) {
-        end(self.child.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-}
-
-impl Between for StandIn {
-    fn docker(&self) -> Docker {
-        Docker::new(&self.socket)
-    }
-
-    fn upgrade(&self) {
-        self.restart();
-    }
-
-    fn kill(&self) {
-        self.restart();
-    }
-
-    fn replace_all(&self) {
-        self.restart();
-    }
+    /// Restarts of dockerd do not wait for launches.
+    pub merciless: bool,
 }
 
 /// The task that is a database; a second one of it has this and a thousand.
@@ -249,24 +66,24 @@ fn spec(number: u32) -> Spec {
 #[must_use]
 pub fn run(lab: &Lab, between: &dyn Between, size: Size) -> Outcome {
     let began = Instant::now();
-    let (gate, next) = (Gate::new(()), AtomicU32::new(0));
+    let (gates, next) = (Gates::default(), AtomicU32::new(0));
     let (reports, recoveries) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let calm = AtomicBool::new(false);
     let before = descriptors(lab.selvedge.keeper());
     let (docker, observer) = (between.docker(), lab.engine.docker());
-    let kills = Mutex::new(Vec::new());
+    let (kills, restarts) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let row = || {
         while let Some(number) = take(&next, size.tasks) {
             // The last ones live until all has happened.
             let last = number as usize + size.at_once >= size.tasks as usize;
             let is_database = number == DATABASE;
             let may_end = || if is_database || last { calm.load(Relaxed) } else { true };
-            let report = one((&docker, &observer), number, &gate, may_end);
+            let report = one((&docker, &observer), number, &gates, may_end);
             // What Marathon does when it is told that a task has failed.
             let again = is_database && report.is_wronged() && !calm.load(Relaxed);
             reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
             if again {
-                let report = one((&docker, &observer), number + TASKS_MOST, &gate, may_end);
+                let report = one((&docker, &observer), number + TASKS_MOST, &gates, may_end);
                 reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
             }
         }
@@ -275,7 +92,8 @@ pub fn run(lab: &Lab, between: &dyn Between, size: Size) -> Outcome {
     std::thread::scope(|scope| {
         let watch = scope.spawn(|| database::watch(lab, &watched));
         let rows: Vec<_> = (0..size.at_once).map(|_| scope.spawn(row)).collect();
-        happen(lab, between, size, &Notes { gate: &gate, recoveries: &recoveries, kills: &kills });
+        let notes = Notes { gates: &gates, recoveries: &recoveries, kills: &kills, restarts: &restarts };
+        happen(lab, between, size, &notes);
         calm.store(true, Relaxed);
         for row in rows {
             row.join().expect("a row of tasks ends well");
@@ -288,6 +106,7 @@ pub fn run(lab: &Lab, between: &dyn Between, size: Size) -> Outcome {
     Outcome {
         reports,
         kills: kills.into_inner().unwrap_or_default(),
+        restarts: restarts.into_inner().unwrap_or_default(),
         orphaned_wires: lab.host.wires(),
         database,
         descriptors: (before, descriptors(lab.selvedge.keeper())),
@@ -299,10 +118,10 @@ pub fn run(lab: &Lab, between: &dyn Between, size: Size) -> Outcome {
 // How long a task lives at least that does not end by itself.
 const LIFE: Duration = Duration::from_secs(8);
 
-fn one(dockers: (&Docker, &Docker), number: u32, gate: &Gate, may_end: impl Fn() -> bool) -> Report {
+fn one(dockers: (&Docker, &Docker), number: u32, gates: &Gates, may_end: impl Fn() -> bool) -> Report {
     let (began, spec) = (Instant::now(), spec(number));
     let endless = spec.ends.is_none();
-    task::run(dockers, spec, gate, || endless && began.elapsed() > LIFE && may_end())
+    task::run(dockers, spec, gates, || endless && began.elapsed() > LIFE && may_end())
 }
 
 fn take(next: &AtomicU32, tasks: u32) -> Option<u32> {
@@ -310,34 +129,29 @@ fn take(next: &AtomicU32, tasks: u32) -> Option<u32> {
     (number < tasks).then_some(number)
 }
 
-/// What is written down while it happens, and the gate that launches pass.
+/// What is written down while it happens, and the gates that tasks pass.
 struct Notes<'a> {
-    gate: &'a Gate,
+    gates: &'a Gates,
     recoveries: &'a Mutex<Vec<String>>,
     kills: &'a Mutex<Vec<Instant>>,
+    restarts: &'a Mutex<Vec<(Instant, Instant)>>,
 }
 
 /// What happens, evenly mixed.
 fn happen(lab: &Lab, between: &dyn Between, size: Size, notes: &Notes<'_>) {
-    let mut left = [size.upgrades, size.kills, size.keepers, size.engines];
+    let mut left = [size.upgrades, size.kills, size.keepers, size.keeper_kills, size.engines];
     let all = left;
     while left.iter().any(|count| *count > 0) {
         // Whatever has the largest part of its number before it.
-        let kind = (0..4).max_by_key(|&kind| left[kind] * 1000 / all[kind].max(1)).unwrap_or(0);
+        let kind = (0..left.len()).max_by_key(|&kind| left[kind] * 1000 / all[kind].max(1)).unwrap_or(0);
         left[kind] -= 1;
         match kind {
             0 => between.upgrade(),
-            1 => {
-                notes.kills.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
-                between.kill();
-            }
             2 => between.replace_all(),
-            _ => {
-                // An engine of 20.10 that ends between a task's creation and its start leaves the task to containerd, and
-                // its successor can never start that container ("task already exists").
-                let _none = notes.gate.write();
-                lab.engine.end(Signal::SIGTERM);
-                lab.engine.start_again();
+            4 => restart_engine(lab, size.merciless, notes),
+            kill => {
+                notes.kills.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
+                if kill == 1 { between.kill() } else { between.kill_keeper() }
             }
         }
         if kind == 0
@@ -347,6 +161,17 @@ fn happen(lab: &Lab, between: &dyn Between, size: Size, notes: &Notes<'_>) {
         }
         std::thread::sleep(Duration::from_millis(700));
     }
+}
+
+/// An engine of 20.10 that ends between a task's creation and its start leaves the task to containerd, and its successor can
+/// never start that container ("task already exists"): with mercy, none is in its launch.
+fn restart_engine(lab: &Lab, merciless: bool, notes: &Notes<'_>) {
+    let _none = (!merciless).then(|| notes.gates.launches.write());
+    let _asks_nothing = notes.gates.verdicts.write();
+    let end = Instant::now();
+    lab.engine.end(Signal::SIGTERM);
+    lab.engine.start_again();
+    notes.restarts.lock().unwrap_or_else(PoisonError::into_inner).push((end, Instant::now()));
 }
 
 /// Lets what ended be noticed.
@@ -359,17 +184,4 @@ fn settle(lab: &Lab) {
     while !idle() && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(100));
     }
-}
-
-/// How many tasks ended as what.
-#[must_use]
-pub fn verdicts(outcome: &Outcome) -> String {
-    let count =
-        |what: &dyn Fn(State) -> bool| outcome.reports.iter().filter(|one| what(one.verdict())).count();
-    format!(
-        "{} finished, {} failed, {} killed",
-        count(&|state| state == State::Finished),
-        count(&|state| matches!(state, State::Failed(_))),
-        count(&|state| state == State::Killed)
-    )
 }

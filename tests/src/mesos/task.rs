@@ -62,6 +62,8 @@ pub struct Report {
     pub orphaned: bool,
     /// `docker run` went on for long after its container's end, or after it was told to stop.
     pub hung: bool,
+    /// What the engine itself says to a start of the container whose launch failed, when it refuses that for ever.
+    pub unstartable: Option<String>,
     /// From the fork of `docker run` to the first inspect that showed the container started, or to the end.
     pub launch: (Instant, Instant),
 }
@@ -93,15 +95,21 @@ impl Report {
     }
 }
 
-/// A gate that launches pass: holding it for writing means that none is half done.
-pub type Gate = RwLock<()>;
+/// Gates that are passed in a task's life: holding one for writing means that nothing behind it is half done.
+#[derive(Debug, Default)]
+pub struct Gates {
+    /// Held for as long as a launch takes.
+    pub launches: RwLock<()>,
+    /// Held while the engine is asked what has come of a task.
+    pub verdicts: RwLock<()>,
+}
 
 /// How long `docker run` may take to end once there is nothing left to wait for; then it hangs.
 const HANG: Duration = Duration::from_secs(60);
 /// Between two attempts of an executor to stop its container (`KILL_RETRY_INTERVAL`).
 const STOP_AGAIN: Duration = Duration::from_secs(5);
 
-/// Runs a task to its end; `kill` says when it is to be killed. The gate is held until the task runs. What Mesos
+/// Runs a task to its end; `kill` says when it is to be killed. The gate of launches is held until the task runs. What Mesos
 /// would not ask is asked by `observer`, the engine's own CLI.
 ///
 /// # Panics
@@ -109,11 +117,11 @@ const STOP_AGAIN: Duration = Duration::from_secs(5);
 pub fn run(
     (docker, observer): (&Docker, &Docker),
     spec: Spec,
-    gate: &Gate,
+    gates: &Gates,
     kill: impl Fn() -> bool,
 ) -> Report {
     let name = format!("mesos-00000000-0000-4000-8000-{:012}", spec.number);
-    let mut launching = gate.read().ok();
+    let mut launching = gates.launches.read().ok();
     let began = Instant::now();
     let mut child = start(docker, &name, &spec);
     let mut report = Report {
@@ -127,6 +135,7 @@ pub fn run(
         unhealthy: 0,
         orphaned: false,
         hung: false,
+        unstartable: None,
         launch: (began, began),
     };
     let runs = || observer.run(&["inspect", "--format", "{{.State.Running}}", &name]).stdout.trim() == "true";
@@ -143,11 +152,21 @@ pub fn run(
         code => State::Failed(code.unwrap_or(-1)),
     });
     // Not while the engine itself is being restarted.
-    let _held = gate.read();
+    let _held = gates.verdicts.read();
     report.orphaned = runs();
+    if !report.history.contains(&State::Running) && report.is_wronged() {
+        report.unstartable = refused_start(observer, &name);
+    }
     report.logged = observer.run(&["logs", &name]).stdout;
     observer.run(&["rm", "-f", "-v", &name]);
     report
+}
+
+/// What the engine says to a start of a container that it has and cannot start.
+fn refused_start(engine: &Docker, name: &str) -> Option<String> {
+    let exists = engine.run(&["inspect", "--type=container", name]).code == 0;
+    let started = engine.run(&["start", name]);
+    (exists && started.code != 0).then_some(started.stderr)
 }
 
 /// `docker run` in Mesos' order (`Docker::run`), with Marathon's environment.
