@@ -236,7 +236,7 @@ impl Keeper {
 
     fn handle(&mut self, happening: Happening) -> Result<(), Error> {
         match happening.token {
-            Token::Client(_) | Token::Upstream(_) => {
+            Token::Client(_) | Token::Upstream(_) | Token::Input(_) => {
                 self.pump.note(happening);
                 return Ok(());
             }
@@ -349,7 +349,7 @@ impl Keeper {
     /// Descriptors that are available for clients.
     fn room(&self) -> usize {
         let reserved = RESERVED_FDS.min(self.fd_limit / 4) + FEW_FDS + self.listeners.len();
-        let used = 2 * self.pump.len() + self.handover.len() + self.clients.descriptors();
+        let used = self.pump.descriptors() + self.handover.len() + self.clients.descriptors();
         self.fd_limit.saturating_sub(reserved + used)
     }
 }

@@ -5,21 +5,22 @@
 
 mod held;
 mod order;
+mod stream;
 
 pub use self::order::Order;
+pub use self::stream::{NotGiven, Resume, Stream};
 pub use crate::protocol::Ended;
 
 use self::order::understand;
 use crate::channel::{self, PACKET_MAX, Packet, Received};
 use crate::error::Error;
-use crate::position::Position;
 use crate::protocol::{CONTROL_FD_ENV, FromKeeper, FromWorker, NOTE_MAX, PENDING_MAX, PROTOCOL, ResumeHead};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long the keeper may take to answer at the start, or to make room in its queue.
@@ -36,6 +37,8 @@ pub struct Link {
     next_id: AtomicU64,
     /// The longest note that the keeper takes beside a parked client.
     note_max: AtomicUsize,
+    /// Whether it takes a stream with an input.
+    inputs: AtomicBool,
 }
 
 /// The keeper's answer to `hello`.
@@ -45,49 +48,6 @@ pub struct Welcome {
     pub version: String,
     /// The listening sockets by name; non-blocking, close-on-exec.
     pub sockets: Vec<(String, OwnedFd)>,
-}
-
-/// A stream for the keeper to pump.
-#[derive(Debug)]
-pub struct Stream<'a> {
-    /// What it is, for `selvedge status`: for instance "POST attach 1a2b3c".
-    pub label: &'a str,
-    /// The client's stream socket.
-    pub client: OwnedFd,
-    /// The engine's stream socket.
-    pub upstream: OwnedFd,
-    /// Bytes read from the client that have not reached the upstream, at most `PENDING_MAX`.
-    pub to_upstream: &'a [u8],
-    /// Bytes read from the upstream that have not reached the client, at most `PENDING_MAX`.
-    pub to_client: &'a [u8],
-    /// Makes the stream resumable over another upstream.
-    pub resume: Option<Resume<'a>>,
-    /// The number of the parked client, if the stream was one.
-    pub replaces: Option<u64>,
-    /// The number of the client that the keeper accepted, if it was one.
-    pub held: Option<u64>,
-}
-
-/// Makes a stream resumable: when its upstream ends, the client is not told, and comes back as `Order::Parked` with
-/// `ended`.
-#[derive(Debug, Clone, Copy)]
-pub struct Resume<'a> {
-    /// For the worker that finds another upstream, at most `NOTE_MAX`.
-    pub note: &'a [u8],
-    /// What the client has received so far.
-    pub position: Position,
-    /// Do not pass on the client's half-close: some upstreams would take it for the client leaving.
-    pub hold_upstream: bool,
-}
-
-/// A failed hand-over: the descriptors still belong to the caller.
-#[derive(Debug, thiserror::Error)]
-#[error("{error}")]
-pub struct NotGiven {
-    /// Why. `Error::QueueFull`: wait until `Link::as_fd` is writable, and try again.
-    pub error: Error,
-    /// The descriptors that were not given, in their original order.
-    pub fds: Vec<OwnedFd>,
 }
 
 impl Link {
@@ -127,6 +87,7 @@ impl Link {
             stderr: Mutex::new(None),
             next_id: AtomicU64::new(first),
             note_max: AtomicUsize::new(NOTE_MAX),
+            inputs: AtomicBool::new(false),
         }
     }
 
@@ -167,8 +128,9 @@ impl Link {
             {
                 Err(Error::Protocol { theirs: protocol, ours: PROTOCOL })
             }
-            FromKeeper::Welcome { version, sockets, stderr, more, note_max, .. } => {
+            FromKeeper::Welcome { version, sockets, stderr, more, note_max, inputs, .. } => {
                 self.note_max.store(note_max, Ordering::Relaxed);
+                self.inputs.store(inputs, Ordering::Relaxed);
                 let mut fds = packet.fds;
                 if fds.len() != sockets.len() + usize::from(stderr) {
                     return Err(Error::Garbled("the numbers of sockets and names differ".to_owned()));
@@ -215,10 +177,16 @@ impl Link {
         self.send_patiently(&FromWorker::Done)
     }
 
-    /// Gives a stream to the keeper, which pumps it to its end. On success both sockets are closed here.
+    /// Whether the keeper takes a stream whose client's bytes go to another socket than its upstream; those of earlier
+    /// releases do not.
+    pub fn takes_inputs(&self) -> bool {
+        self.inputs.load(Ordering::Relaxed)
+    }
+
+    /// Gives a stream to the keeper, which pumps it to its end. On success its sockets are closed here.
     ///
     /// # Errors
-    /// Returns the two sockets. `QueueFull`: try again when `as_fd` is writable.
+    /// Returns the sockets: client, upstream, input. `QueueFull`: try again when `as_fd` is writable.
     pub fn give_stream(&self, stream: Stream<'_>) -> Result<(), NotGiven> {
         let note = stream.resume.map_or(&[][..], |resume| resume.note);
         let head = FromWorker::Stream {
@@ -231,11 +199,12 @@ impl Link {
             }),
             replaces: stream.replaces,
             held: stream.held,
+            input: stream.input.is_some(),
         };
         let long = [(stream.to_upstream, PENDING_MAX), (stream.to_client, PENDING_MAX), (note, NOTE_MAX)]
             .into_iter()
             .find(|(bytes, most)| bytes.len() > *most);
-        let fds = vec![stream.client, stream.upstream];
+        let fds: Vec<OwnedFd> = [stream.client, stream.upstream].into_iter().chain(stream.input).collect();
         if let Some((bytes, most)) = long {
             let error = Error::TooLong { what: "what was read of a stream", bytes: bytes.len(), most };
             return Err(NotGiven { error, fds });

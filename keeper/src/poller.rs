@@ -15,6 +15,8 @@ pub(crate) enum Token {
     Client(Key),
     /// A stream's upstream side.
     Upstream(Key),
+    /// Where a stream's client side is sent to, if not upstream.
+    Input(Key),
     /// The signalfd.
     Signals,
     /// The control socket of a worker, by the worker's number.
@@ -51,6 +53,7 @@ impl Token {
             Token::Accept(at) => number(7, at),
             Token::Held(id) => 8 << 56 | (id & HELD),
             Token::Process(id) => number(9, id),
+            Token::Input(at) => key(10, at),
         }
     }
 
@@ -68,6 +71,7 @@ impl Token {
             7 => Token::Accept(number),
             8 => Token::Held(data & HELD),
             9 => Token::Process(number),
+            10 => Token::Input(key),
             _ => return None,
         })
     }

@@ -36,7 +36,8 @@ pub(crate) enum FromWorker {
     Refuse { reason: String },
     /// Descriptors: client, upstream. Bytes: `to_upstream` of them for the upstream, then the note of `resume`, the
     /// rest for the client. `replaces`: the number under which this client was parked; it is parked no longer. `held`: the
-    /// number of a client that the keeper accepted; it is a stream from now on.
+    /// number of a client that the keeper accepted; it is a stream from now on. `input`: a third descriptor, to which the
+    /// client's bytes go instead of to the upstream; only for keepers that said `inputs`.
     Stream {
         label: String,
         to_upstream: usize,
@@ -44,6 +45,8 @@ pub(crate) enum FromWorker {
         replaces: Option<u64>,
         #[serde(default)]
         held: Option<u64>,
+        #[serde(default)]
+        input: bool,
     },
     /// Descriptor: the memory in which this worker keeps its records, for the next one.
     Memory,
@@ -79,7 +82,7 @@ pub(crate) enum FromWorker {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum FromKeeper {
     /// Descriptors: the sockets, in the order of their names; then, if `stderr`, the keeper's stderr. `note_max`: the
-    /// longest note it takes beside a parked client.
+    /// longest note it takes beside a parked client. `inputs`: a stream may have one.
     Welcome {
         protocol: u32,
         version: String,
@@ -88,6 +91,8 @@ pub(crate) enum FromKeeper {
         more: bool,
         #[serde(default = "first_note_max")]
         note_max: usize,
+        #[serde(default)]
+        inputs: bool,
     },
     /// The keeper rejects this worker and ends it.
     Refused { reason: String, protocol: u32 },

@@ -27,12 +27,14 @@ use std::rc::Rc;
 /// All streams.
 pub(crate) struct Pump {
     streams: Slots<Stream>,
+    /// How many of them have an input.
+    inputs: usize,
     /// Streams with work to do now; each at most once (`Stream::queued`).
     queue: VecDeque<Key>,
     tools: Tools,
     finished: u64,
-    /// With the upstream, which is open for as long as the record of that index counts.
-    ended: Vec<(EndedStream, OwnedFd, u32)>,
+    /// With what else is open for as long as the record of that index counts: the upstream, and the input if there is one.
+    ended: Vec<(EndedStream, Vec<OwnedFd>, u32)>,
 }
 
 /// A stream whose upstream has ended and whose client is to be parked.
@@ -48,6 +50,7 @@ impl Pump {
     pub(crate) fn new(shared: Rc<Shared>) -> Pump {
         Pump {
             streams: Slots::new(),
+            inputs: 0,
             queue: VecDeque::new(),
             tools: Tools::new(shared),
             finished: 0,
@@ -78,7 +81,12 @@ impl Pump {
         self.streams.iter()
     }
 
-    /// Takes a stream over. On an error both its ends are closed.
+    /// How many sockets they have.
+    pub(crate) fn descriptors(&self) -> usize {
+        2 * self.len() + self.inputs
+    }
+
+    /// Takes a stream over. On an error all its ends are closed.
     pub(crate) fn add(&mut self, poller: &Poller, mut stream: Stream) -> io::Result<()> {
         let key = self.streams.next_key();
         stream.prepare()?;
@@ -90,12 +98,16 @@ impl Pump {
         }
         poller.add(stream.client(), Token::Client(key), Interest::ReadEdge)?;
         poller.add(stream.upstream(), Token::Upstream(key), Interest::ReadEdge)?;
+        if let Some(input) = &stream.input {
+            poller.add(&input.fd, Token::Input(key), Interest::ReadEdge)?;
+        }
         // There may be pending bytes, and adding to epoll reports the rest.
         stream.queued = true;
         for (flow, direction) in stream.flows.iter_mut().zip(0..) {
             flow.settle(Place { index: key.index, direction }, &self.tools.shared);
         }
         record::put(&self.tools.shared, key.index, &stream);
+        self.inputs += usize::from(stream.input.is_some());
         let key = self.streams.insert(stream);
         self.queue.push_back(key);
         Ok(())
@@ -103,13 +115,15 @@ impl Pump {
 
     /// Records an event; `run` does the moving.
     pub(crate) fn note(&mut self, happening: Happening) {
-        let (key, end) = match happening.token {
-            Token::Client(key) => (key, 0),
-            Token::Upstream(key) => (key, 1),
-            _ => return,
-        };
+        let (Token::Client(key) | Token::Upstream(key) | Token::Input(key)) = happening.token else { return };
         let Some(stream) = self.streams.get_mut(key) else { return };
-        stream.ends[end].note(happening);
+        let end = match happening.token {
+            Token::Client(_) => Some(&mut stream.ends[0]),
+            Token::Upstream(_) => Some(&mut stream.ends[1]),
+            _ => stream.input.as_mut(),
+        };
+        let Some(end) = end else { return };
+        end.note(happening);
         if !mem::replace(&mut stream.queued, true) {
             self.queue.push_back(key);
         }
@@ -141,14 +155,21 @@ impl Pump {
     }
 
     fn finish(&mut self, key: Key) {
-        if let Some(mut stream) = self.streams.remove(key) {
-            self.finished += 1;
+        if let Some(mut stream) = self.remove(key) {
             stream.release(&mut self.tools);
             self.forget(key.index);
             // A record that counts names descriptors that are open.
             self.tools.shared.commit();
             stream.close();
         }
+    }
+
+    /// Takes one out that has ended.
+    fn remove(&mut self, key: Key) -> Option<Box<Stream>> {
+        let stream = self.streams.remove(key)?;
+        self.finished += 1;
+        self.inputs -= usize::from(stream.input.is_some());
+        Some(stream)
     }
 
     /// Drops the records of a stream.
@@ -160,18 +181,17 @@ impl Pump {
     }
 
     fn set_aside(&mut self, poller: &Poller, key: Key) {
-        let Some(mut stream) = self.streams.remove(key) else { return };
-        self.finished += 1;
+        let Some(mut stream) = self.remove(key) else { return };
         // The descriptor stays open, so epoll would keep watching it.
         poller.remove(stream.client());
         let position = stream.flows[1].position();
         let note = stream.resume.take().map(|resume| resume.note).unwrap_or_default();
         stream.release(&mut self.tools);
-        let [client, upstream] = stream.ends;
+        let Stream { ends: [client, upstream], input, .. } = *stream;
         // A slow client receives its last bytes long after the upstream's end.
         let at = upstream.gone_at.unwrap_or_else(end::now);
-        let (client, upstream, index) = (client.fd, upstream.fd, key.index);
-        self.ended.push((EndedStream { client, note, position, at }, upstream, index));
+        let others = [upstream].into_iter().chain(input).map(|end| end.fd).collect();
+        self.ended.push((EndedStream { client: client.fd, note, position, at }, others, key.index));
     }
 
     /// Resumable streams that ended since the last call. They are forgotten with the next commit, until which each must
@@ -179,9 +199,9 @@ impl Pump {
     pub(crate) fn take_ended(&mut self) -> Vec<EndedStream> {
         let ended = mem::take(&mut self.ended).into_iter();
         ended
-            .map(|(stream, upstream, index)| {
+            .map(|(stream, others, index)| {
                 self.forget(index);
-                self.tools.shared.bury([upstream]);
+                self.tools.shared.bury(others);
                 stream
             })
             .collect()
@@ -191,6 +211,7 @@ impl Pump {
     pub(crate) fn cut_all(&mut self) {
         self.queue.clear();
         self.streams.clear();
+        self.inputs = 0;
     }
 }
 

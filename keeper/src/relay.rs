@@ -57,6 +57,16 @@ impl Relay {
         self.pump.add(&self.poller, stream.resumable(resume, Position::new(true)))
     }
 
+    /// Takes over a stream as `follow` does, whose client's bytes go to another socket.
+    ///
+    /// # Errors
+    /// If any of them is not a stream socket.
+    pub fn split(&mut self, client: OwnedFd, upstream: OwnedFd, input: OwnedFd) -> io::Result<()> {
+        let stream = Stream::new("relay", client, upstream, [Vec::new(), Vec::new()]).with_input(Some(input));
+        let resume = Resume { note: Vec::new(), hold_upstream: true };
+        self.pump.add(&self.poller, stream.resumable(resume, Position::new(true)))
+    }
+
     /// The positions of the streams set aside since the last call; their clients are closed.
     pub fn ended(&mut self) -> Vec<Position> {
         self.pump.take_ended().into_iter().map(|ended| ended.position).collect()

@@ -94,6 +94,9 @@ pub(crate) struct SavedStream {
     pub(crate) flows: [SavedFlow; 2],
     #[serde(default)]
     pub(crate) resume: Option<SavedResume>,
+    /// An image that does not know it goes on with the output: nothing but `hold_upstream` then keeps the upstream open.
+    #[serde(default)]
+    pub(crate) input: Option<RawFd>,
 }
 
 /// How to resume a stream; the note is in the byte part.
@@ -193,7 +196,8 @@ impl Saved {
             hold_upstream: resume.hold_upstream,
             upstream_gone_at: stream.ends[1].gone_at,
         });
-        self.streams.push(SavedStream { label, age_ms, ends, flows, resume });
+        let input = stream.input.as_ref().map(|input| self.keep(&input.fd));
+        self.streams.push(SavedStream { label, age_ms, ends, flows, resume, input });
     }
 
     fn save_flow(&mut self, flow: &Flow) -> SavedFlow {
@@ -295,7 +299,8 @@ impl Loaded {
         let [first, second] = saved.flows;
         let flows = [self.flow(first)?, self.flow(second)?];
         let ends = [self.own(saved.ends[0])?, self.own(saved.ends[1])?];
-        let mut stream = Stream::resume(&saved.label, ago(saved.age_ms), ends, flows);
+        let input = saved.input.map(|number| self.own(number)).transpose()?;
+        let mut stream = Stream::resume(&saved.label, ago(saved.age_ms), ends, flows).with_input(input);
         Ok(match saved.resume {
             None => stream,
             Some(SavedResume { note, position, hold_upstream, upstream_gone_at }) => {

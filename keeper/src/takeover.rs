@@ -171,8 +171,8 @@ impl<'a> Remains<'a> {
 
     fn add_stream(&mut self, number: u64, value: &[u8]) -> Option<()> {
         let record = records::parse::<StreamRecord>(value)?;
-        let StreamRecord { label, age_ms, ends, hold_upstream } = record.what;
-        ends.iter().all(|fd| is_open(*fd)).then_some(())?;
+        let StreamRecord { label, age_ms, ends, hold_upstream, input } = record.what;
+        ends.iter().chain(&input).all(|fd| is_open(*fd)).then_some(())?;
         let age_ms = age_ms.saturating_add(record.age_ms);
         let place = |direction| Place { index: number as u32, direction };
         let (up, down) = (self.flow(place(0)), self.flow(place(1)));
@@ -183,7 +183,7 @@ impl<'a> Remains<'a> {
             self.bytes.extend(record.bytes);
             SavedResume { note, position, hold_upstream, upstream_gone_at: None }
         });
-        self.saved.streams.push(SavedStream { label, age_ms, ends, flows, resume });
+        self.saved.streams.push(SavedStream { label, age_ms, ends, flows, resume, input });
         Some(())
     }
 

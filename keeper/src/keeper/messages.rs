@@ -157,14 +157,17 @@ impl Keeper {
                 stderr: last,
                 more: !last,
                 note_max: PARKED_NOTE_MAX,
+                inputs: true,
             };
             parts.push(Outgoing { head, bytes: Vec::new(), fds });
         }
         Ok(parts)
     }
 
-    fn on_stream(&mut self, id: u32, packet: Packet<FromWorker>) {
-        let FromWorker::Stream { label, to_upstream, resume, replaces, held } = packet.head else { return };
+    fn on_stream(&mut self, id: u32, mut packet: Packet<FromWorker>) {
+        let FromWorker::Stream { label, to_upstream, resume, replaces, held, input } = packet.head else {
+            return;
+        };
         if let Some(held) = held {
             let former = self.clients.remove(held, &self.poller);
             self.shared.bury(former.map(|client| client.socket));
@@ -178,19 +181,21 @@ impl Keeper {
         let fits = note <= NOTE_MAX
             && to_upstream <= PENDING_MAX
             && (to_upstream + note..=to_upstream + note + PENDING_MAX).contains(&to_upstream_bytes.len());
+        let input = if input { packet.fds.pop() } else { None };
         let Ok([client, upstream]) = <[OwnedFd; 2]>::try_from(packet.fds) else {
-            return self.refuse_stream(id, &label, "it came without two sockets");
+            return self.refuse_stream(id, &label, "it came without its sockets");
         };
         if !fits {
             return self.refuse_stream(id, &label, "the lengths of its pending bytes are wrong");
         }
-        if !self.has_room(2) {
+        if !self.has_room(2 + usize::from(input.is_some())) {
             return self.refuse_stream(id, &label, "no descriptors are left");
         }
         let to_client = to_upstream_bytes.split_off(to_upstream + note);
         let note = to_upstream_bytes.split_off(to_upstream);
         to_upstream_bytes.shrink_to_fit();
-        let mut stream = Stream::new(&label, client, upstream, [to_upstream_bytes, to_client]);
+        let pending = [to_upstream_bytes, to_client];
+        let mut stream = Stream::new(&label, client, upstream, pending).with_input(input);
         if let Some(ResumeHead { position, hold_upstream, .. }) = resume {
             stream = stream.resumable(Resume { note, hold_upstream }, position);
         }

@@ -1,10 +1,10 @@
-//! One of the two sockets of a stream, and what epoll reported of it. It must never read or write by itself.
+//! One of the sockets of a stream, and what epoll reported of it. It must never read or write by itself.
 
 use crate::poller::{Happening, Interest, Poller, Token};
 use std::os::fd::OwnedFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// One of the two sockets, and what epoll reported of it.
+/// One of the sockets, and what epoll reported of it.
 pub(crate) struct End {
     pub(crate) fd: OwnedFd,
     pub(crate) readable: bool,

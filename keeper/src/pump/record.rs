@@ -15,6 +15,7 @@ pub(crate) struct StreamRecord {
     pub(crate) ends: [RawFd; 2],
     /// Set for a resumable stream.
     pub(crate) hold_upstream: Option<bool>,
+    pub(crate) input: Option<RawFd>,
 }
 
 /// Puts the record of the stream in that place.
@@ -24,6 +25,7 @@ pub(super) fn put(shared: &Shared, index: u32, stream: &Stream) {
         age_ms: stream.since.elapsed().as_millis() as u64,
         ends: [stream.ends[0].fd.as_raw_fd(), stream.ends[1].fd.as_raw_fd()],
         hold_upstream: stream.resume.as_ref().map(|resume| resume.hold_upstream),
+        input: stream.input.as_ref().map(|input| input.fd.as_raw_fd()),
     };
     let note = stream.resume.as_ref().map_or(&[][..], |resume| &resume.note);
     records::put(shared, stream_key(index), &record, note);

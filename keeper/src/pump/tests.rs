@@ -1,5 +1,7 @@
 //! Each way in which a stream can go on and end, over real sockets.
 
+mod input;
+
 use crate::relay::Relay;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -246,33 +246,31 @@ impl Worker {
         let (to_upstream, to_client) = (pending.as_bytes(), b"begin ");
         let client = client.into();
         let (label, resume, replaces) = ("test stream", None, None);
-        let stream = Stream { label, client, upstream, to_upstream, to_client, resume, replaces, held: None };
+        let (held, input) = (None, None);
+        let stream =
+            Stream { label, client, upstream, to_upstream, to_client, resume, replaces, held, input };
         self.link.give_stream(stream).unwrap();
     }
 
-    /// The note is the path of the upstream.
+    /// The note is the path of the upstream, and perhaps that of the input.
     fn give_resumable(&self, client: UnixStream, so_far: (&[u8], Position), replaces: Option<u64>) {
         let (note, position) = so_far;
         let path = std::str::from_utf8(note).unwrap();
+        // What comes after the path: the path of where the client's bytes go.
+        let (path, input) = path.split_once(' ').map_or((path, None), |(path, input)| (path, Some(input)));
         let upstream: OwnedFd = UnixStream::connect(path).unwrap().into();
-        let resume = Some(Resume { note, position, hold_upstream: false });
-        let (label, client) = ("resumable", client.into());
-        let stream = Stream {
-            label,
-            client,
-            upstream,
-            to_upstream: b"",
-            to_client: b"",
-            resume,
-            replaces,
-            held: None,
-        };
+        let input = input.map(|path| UnixStream::connect(path).unwrap().into());
+        let resume = Some(Resume { note, position, hold_upstream: input.is_some() });
+        let (label, client, held) = ("resumable", client.into(), None);
+        let (to_upstream, to_client) = (b"", b"");
+        let stream =
+            Stream { label, client, upstream, to_upstream, to_client, resume, replaces, held, input };
         self.link.give_stream(stream).unwrap();
     }
 
     /// An upstream is over: tells the next one how far its client has come.
     fn go_on(&self, id: u64, client: UnixStream, so_far: (&[u8], Position)) {
-        let path = std::str::from_utf8(so_far.0).unwrap();
+        let path = std::str::from_utf8(so_far.0).unwrap().split(' ').next().unwrap();
         // Nobody listens there: whoever comes next shall try.
         let Ok(mut told) = UnixStream::connect(path) else { std::process::abort() };
         serde_json::to_writer(&mut told, &so_far.1).unwrap();

@@ -53,7 +53,7 @@ impl Dice {
 }
 
 /// Kills keepers at random instants, also one that has just taken over.
-fn kill_at_random(scene: &Scene, kills: u32, seed: u64) {
+pub(crate) fn kill_at_random(scene: &Scene, kills: u32, seed: u64) {
     let mut dice = Dice(seed);
     let mut last = None;
     for _ in 0..kills {

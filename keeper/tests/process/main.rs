@@ -6,6 +6,7 @@
 mod custody;
 mod fake;
 mod held;
+mod inputs;
 mod killed;
 mod life;
 mod measure;
@@ -33,8 +34,16 @@ fn run(filter: &str) -> ExitCode {
     let cases = if measure {
         measure::CASES.to_vec()
     } else {
-        [life::CASES, upgrade::CASES, succession::CASES, custody::CASES, killed::CASES, stepped::CASES]
-            .concat()
+        [
+            life::CASES,
+            upgrade::CASES,
+            succession::CASES,
+            custody::CASES,
+            killed::CASES,
+            inputs::CASES,
+            stepped::CASES,
+        ]
+        .concat()
     };
     for (name, case) in cases.iter().filter(|(name, _)| name.contains(filter)) {
         let start = std::time::Instant::now();
