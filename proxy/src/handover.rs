@@ -36,6 +36,8 @@ pub struct Pair {
     pub held: Option<u64>,
     /// The parked client that this is.
     pub replaces: Option<u64>,
+    /// Another socket of the engine's, to which the client's bytes go instead: see `Keeper::takes_inputs`.
+    pub input: Option<UnixStream>,
 }
 
 /// What makes a stream one that can go on with another engine.
@@ -159,6 +161,11 @@ impl Keeper {
         }
     }
 
+    /// Whether the keeper takes a stream whose client's bytes go to another socket than its engine's.
+    pub(crate) fn takes_inputs(&self) -> bool {
+        self.control().takes_inputs()
+    }
+
     fn owed(&self) -> MutexGuard<'_, VecDeque<Owed>> {
         self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -196,9 +203,13 @@ impl Keeper {
     /// # Errors
     /// Gives the client back, to be told.
     pub async fn give(&self, pair: Pair) -> Result<(), (UnixStream, io::Error)> {
-        let Pair { label, client, engine, to_upstream, to_client, resume, held, replaces } = pair;
+        let Pair { label, client, engine, to_upstream, to_client, resume, held, replaces, input } = pair;
         // What cannot be turned into a descriptor is closed, and the client sees that.
-        let (Ok(mut client), Ok(mut upstream)) = (into_fd(client), into_fd(engine)) else { return Ok(()) };
+        let (Ok(mut client), Ok(mut upstream), Ok(mut input)) =
+            (into_fd(client), into_fd(engine), input.map(into_fd).transpose())
+        else {
+            return Ok(());
+        };
         loop {
             let stream = Stream {
                 label: &label,
@@ -213,10 +224,12 @@ impl Keeper {
                 }),
                 replaces,
                 held,
+                input,
             };
-            let Err(NotGiven { error, mut fds }) = self.control().give_stream(stream) else { return Ok(()) };
-            let (Some(last), Some(first)) = (fds.pop(), fds.pop()) else { return Ok(()) };
-            (client, upstream) = (first, last);
+            let Err(NotGiven { error, fds }) = self.control().give_stream(stream) else { return Ok(()) };
+            let mut fds = fds.into_iter();
+            let (Some(first), Some(second)) = (fds.next(), fds.next()) else { return Ok(()) };
+            (client, upstream, input) = (first, second, fds.next());
             if !matches!(error, Error::QueueFull) {
                 let back = UnixStream::from_std(client.into());
                 return back.map_or(Ok(()), |client| Err((client, io::Error::other(error.to_string()))));

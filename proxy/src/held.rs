@@ -8,6 +8,9 @@
 pub(crate) mod begin;
 mod catch_up;
 mod frames;
+mod gap;
+mod log;
+mod reattach;
 pub mod resume;
 mod verdict;
 

@@ -1,7 +1,8 @@
 //! The engine restarts, and its clients do not notice: docker run, wait, attach, logs -f and events go on.
 
 use std::collections::HashMap;
-use std::process::{Child, Output};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, Output};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -132,10 +133,12 @@ fn a_terminal_and_stdin_go_on() {
     let script = "read line; echo got $line; read line; echo got $line; exit 4";
     let mut child = run(&docker, "reads", &["-i"], script);
     let mut stdin = child.stdin.take().expect("piped");
-    std::io::Write::write_all(&mut stdin, b"one\n").expect("it reads");
+    // It has said nothing yet.
+    restart(&lab, 1);
+    stdin.write_all(b"one\n").expect("it reads");
     until_true("it has read", SOON, || docker.run(&["logs", "reads"]).stdout == "got one\n");
     restart(&lab, 1);
-    std::io::Write::write_all(&mut stdin, b"two\n").expect("it reads");
+    stdin.write_all(b"two\n").expect("it reads");
     drop(stdin);
     let output = child.wait_with_output().expect("it ends");
     assert_eq!((both(&output).0.as_str(), output.status.code()), ("got one\ngot two\n", Some(4)));
@@ -252,6 +255,77 @@ fn bulk_output_goes_on_at_the_byte() {
     assert!(logged.len() > 500_000, "{} bytes logged: {stderr}", logged.len());
     assert!(lacks_one_piece(logged.as_bytes(), stdout.as_bytes()), "{} of {}", stdout.len(), logged.len());
     assert!(lacks_one_piece(stdout.as_bytes(), said.as_bytes()), "{} of {}", stdout.len(), said.len());
+}
+
+/// Says 80,000 lines on stdout, and on stderr what it reads, until it reads "end".
+const READS_AND_SAYS: &str = r#"
+    (i=10; while [ $i -lt 90 ]; do
+        awk -v i=$i 'BEGIN { for (n = 0; n < 1000; n++) printf "%d%03d and so on, up to half a hundred bytes\n", i, n }'
+        i=$((i+1)); sleep 0.05
+    done) &
+    while read line; do echo got $line >&2; [ "$line" = end ] && break; done; wait; exit 4"#;
+
+/// Sends a line, and waits until the container has read it.
+fn types(lab: &Lab, name: &str, stdin: &mut ChildStdin, line: &str) {
+    stdin.write_all(format!("{line}\n").as_bytes()).expect("it reads");
+    let docker = lab.selvedge.docker();
+    until_true(&format!("{line} is read"), SOON, || {
+        docker.run(&["logs", name]).stderr.lines().any(|read| read == format!("got {line}"))
+    });
+}
+
+#[test]
+fn input_goes_on_beside_bulk_output_of_which_no_byte_is_lost() {
+    let lab = Lab::with_engine(&["--live-restore"]);
+    for (signal, kills_worker) in [(Signal::SIGKILL, false), (Signal::SIGTERM, true)] {
+        let docker = lab.selvedge.docker();
+        let mut child = run(&docker, "both", &["-i"], READS_AND_SAYS);
+        let mut stdin = child.stdin.take().expect("piped");
+        // A client that does not read its output has its input held up, too, until it has got what the last engine said.
+        let reader = std::thread::spawn(|| child.wait_with_output());
+        types(&lab, "both", &mut stdin, "before");
+        lab.engine.end(signal);
+        stdin.write_all(b"meanwhile\n").expect("there is room");
+        lab.engine.start_again();
+        types(&lab, "both", &mut stdin, "after");
+        // Now its output comes from the log, of which an engine sends nothing that is not in it.
+        lab.engine.end(Signal::SIGKILL);
+        if kills_worker {
+            lab.selvedge.kill_worker();
+        }
+        lab.engine.start_again();
+        types(&lab, "both", &mut stdin, "again");
+        if kills_worker {
+            lab.selvedge.kill_worker();
+        }
+        types(&lab, "both", &mut stdin, "end");
+        let output = reader.join().expect("no panic").expect("it ends");
+        let logged = docker.run(&["logs", "both"]);
+        let (got, all, stderr) = (&output.stdout, logged.stdout.as_bytes(), both(&output).1);
+        assert!(all.len() > 1_000_000 && lacks_one_piece(all, got), "{} of {}", got.len(), all.len());
+        assert_eq!((stderr.as_str(), output.status.code()), (logged.stderr.as_str(), Some(4)));
+        assert_eq!(stderr, "got before\ngot meanwhile\ngot after\ngot again\ngot end\n");
+        docker.remove(&["both"]);
+    }
+}
+
+#[test]
+fn a_client_is_told_where_output_may_be_missing() {
+    let lab = Lab::with_engine(&["--live-restore"]);
+    let docker = lab.selvedge.docker();
+    let script = "echo one; read line; echo got $line; exit 4";
+    let mut child = run(&docker, "mute", &["-i", "--log-driver", "none"], script);
+    let mut stdin = child.stdin.take().expect("piped");
+    let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("it speaks");
+    restart(&lab, 1);
+    stdin.write_all(b"two\n").expect("it reads");
+    stdout.read_to_string(&mut line).expect("it ends");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((line.as_str(), output.status.code()), ("one\ngot two\n", Some(4)));
+    let told = "selvedge: the engine restarted, and output may be missing here";
+    assert!(both(&output).1.starts_with(told), "{}", both(&output).1);
 }
 
 #[test]

@@ -292,7 +292,8 @@ pub(crate) async fn give(
         Record::Client(client) => Some(client.client()),
         _ => None,
     };
-    let pair = Pair { label, client: io, engine, to_upstream, to_client, resume, held, replaces: None };
+    let (replaces, input) = (None, None);
+    let pair = Pair { label, client: io, engine, to_upstream, to_client, resume, held, replaces, input };
     match keeper.give(pair).await {
         Ok(()) => {
             if let Record::Client(client) = record {

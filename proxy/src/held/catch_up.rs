@@ -2,59 +2,82 @@
 //!
 //! It must never repeat a byte, and never skip one that the log has.
 
-use bytes::Bytes;
-use http_body_util::BodyExt;
-use hyper::Method;
-use selvedge_engine::http::message::{Buffered, response_head};
-use selvedge_engine::lifetime::moment;
+use std::time::Duration;
+
+use selvedge_engine::http::message::Buffered;
 use selvedge_engine::model::Container;
-use selvedge_engine::route::percent_encode;
 use selvedge_keeper::link::Ended;
-use selvedge_keeper::position::{Frames, Position};
-use selvedge_keeper::protocol::PENDING_MAX;
-use tokio::io::AsyncWriteExt;
 use tracing::debug;
 
-use super::frames::{self, Messages, Tally};
-use super::verdict::{Rest, Verdict, ask};
-use super::{Kind, Note};
+use super::frames::{self, Messages};
+use super::log::Log;
+use super::verdict::{Rest, Verdict, answer};
+use super::{Kind, Note, gap, reattach};
 use crate::api::Api;
 
-/// Nanoseconds of the Unix epoch as the engine takes them in a query.
-pub(super) fn seconds(nanoseconds: u64) -> String {
-    format!("{}.{:09}", nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000)
-}
-
-/// Goes on with a client's output. `None`: the engine broke off again.
+/// Goes on with a client's output. `None`: try again, with another engine or with what the container is by then.
 pub(super) async fn catch_up(api: &Api, note: &Note, container: &Container, ended: Ended) -> Option<Verdict> {
     if ended.position.frames.is_some_and(|frames| frames.is_torn()) {
         debug!(target = note.target(), "broke off in the middle of a frame's header; it cannot go on");
         return Some(Verdict::Over);
     }
-    let log = Log::of(note, container, ended);
-    let position = log.position;
-    // Before a start there is nothing to catch up with; input goes only by an attach.
-    let attaches = log.began == 0 || (container.state.running && note.is("stdin"));
-    if note.kind == Kind::Attach && attaches {
-        return attach_again(api, note, &log).await;
+    let (log, state) = (Log::of(note, container, ended), &container.state);
+    if note.kind == Kind::Attach && !log.has_begun() {
+        return reattach::whole(api, note, &log).await;
     }
-    let logged = if log.exact { log.tally(api, ended.at).await? } else { [0; 3] };
-    let Some(engine) = ask(api, note, &log.target(true, false)).await else {
-        // No log of this driver can be read: what was said meanwhile is lost, what comes is not.
-        return if container.state.running {
-            attach_again(api, note, &log).await
-        } else {
-            Some(Verdict::Over)
-        };
-    };
-    let rest = frames::Rest::new(&log.position, logged);
-    let (engine, first) = follow(engine, rest, log.framed).await?;
-    let hold_upstream = note.kind == Kind::Attach;
-    Some(Verdict::On(Rest { engine, first, position, hold_upstream }))
+    let has_input = note.kind == Kind::Attach && note.is("stdin") && state.running;
+    if has_input && (state.paused || state.restarting) {
+        // An engine refuses to attach to it, and it says nothing.
+        return None;
+    }
+    // A log has only whole lines, and a terminal's echo is none.
+    if has_input && !(log.framed && api.keeper.takes_inputs()) {
+        return reattach::whole(api, note, &log).await;
+    }
+    from_log(api, note, (container, &log), has_input).await
 }
 
+/// Goes on with the log. What the client says takes another way: a log takes nothing, and an attach cannot tell which byte
+/// of the output is its first.
+async fn from_log(
+    api: &Api,
+    note: &Note,
+    (container, log): (&Container, &Log<'_>),
+    has_input: bool,
+) -> Option<Verdict> {
+    let logged = log.tally(api).await?;
+    let engine = match answer(api, note, &log.target(true, false)).await? {
+        (200, engine) => engine,
+        (404 | 409, _) => return None,
+        _ => return unreadable(api, note, log, container.state.running).await,
+    };
+    let rest = frames::Rest::new(&log.position, logged);
+    let (engine, first) = follow(engine, rest, (log.framed, has_input)).await?;
+    // The last thing to be done: an engine may close the container's stdin when this connection ends.
+    let input = if has_input { Some(reattach::input(api, note, container).await?) } else { None };
+    let hold_upstream = note.kind == Kind::Attach;
+    Some(Verdict::On(Rest { engine, first, position: log.position, hold_upstream, input }))
+}
+
+/// What was said meanwhile is lost, what comes is not.
+async fn unreadable(api: &Api, note: &Note, log: &Log<'_>, is_running: bool) -> Option<Verdict> {
+    if note.kind == Kind::Attach && is_running {
+        return reattach::whole(api, note, log).await;
+    }
+    let (bytes, _) = gap::told(note, log.position, None);
+    Some(if bytes.is_empty() { Verdict::Over } else { Verdict::Last(bytes) })
+}
+
+// How long a client's input waits for the rest of a frame that the engine's end broke off. It is in the log at once, or it
+// never was, and then the next output has its place: which may be waiting for that input.
+const REST: Duration = Duration::from_secs(1);
+
 /// Reads a log up to where the client stands.
-async fn follow(mut engine: Buffered, mut rest: frames::Rest, framed: bool) -> Option<(Buffered, Vec<u8>)> {
+async fn follow(
+    mut engine: Buffered,
+    mut rest: frames::Rest,
+    (framed, has_input): (bool, bool),
+) -> Option<(Buffered, Vec<u8>)> {
     let mut messages = Messages::new(framed);
     messages.push(&std::mem::take(&mut engine.unread));
     loop {
@@ -63,111 +86,16 @@ async fn follow(mut engine: Buffered, mut rest: frames::Rest, framed: bool) -> O
         {
             rest.take(kind, message);
         }
-        if rest.is_caught_up() || !engine.fill().await.ok()? {
-            engine.unread = messages.into_rest();
-            return Some((engine, rest.out));
+        if rest.is_caught_up() {
+            break;
         }
-        messages.push(&std::mem::take(&mut engine.unread));
-    }
-}
-
-/// A new attach, for input and for what is to come; what was said in between comes from the log.
-async fn attach_again(api: &Api, note: &Note, log: &Log<'_>) -> Option<Verdict> {
-    let mut engine = Buffered::new(api.upstream.connect_now().await.ok()?);
-    engine.io.write_all(note.head.as_bytes()).await.ok()?;
-    let answer = response_head(&mut engine, false).await.ok()?;
-    if answer.status != 101 {
-        return Some(Verdict::Over);
-    }
-    engine.used(answer.len);
-    let mut first = Vec::new();
-    if log.exact {
-        let logged = log.tally(api, log.ended).await?;
-        let mut rest = frames::Rest::new(&log.position, logged);
-        log.read(api, &log.target(false, false), |kind, message| rest.take(kind, message)).await?;
-        first = rest.out;
-    }
-    // More than this is held for no client.
-    if first.len() > PENDING_MAX / 2 {
-        first.clear();
-    }
-    Some(Verdict::On(Rest { engine, first, position: log.position, hold_upstream: false }))
-}
-
-/// The log that has what a client lacks.
-struct Log<'a> {
-    note: &'a Note,
-    id: &'a str,
-    framed: bool,
-    /// What the client has got is all in it, from its beginning on.
-    exact: bool,
-    /// When the container was started; 0 for never.
-    began: u64,
-    ended: u64,
-    position: Position,
-}
-
-impl<'a> Log<'a> {
-    fn of(note: &'a Note, container: &'a Container, ended: Ended) -> Self {
-        let framed = !container.config.tty;
-        let began = moment(&container.state.started_at);
-        let whole = match note.kind {
-            // An attach that was there before the start has seen all of that run.
-            Kind::Attach => began > note.began,
-            _ => note.value("tail").is_none_or(|tail| tail.is_empty() || tail == "all"),
-        };
-        let mut position = ended.position;
-        if framed && position.frames.is_none() {
-            position.frames = Some(Frames::default());
+        let patience = if has_input { REST } else { Duration::MAX };
+        match tokio::time::timeout(patience, engine.fill()).await.ok().transpose().ok()? {
+            Some(true) => messages.push(&std::mem::take(&mut engine.unread)),
+            Some(false) => break,
+            None => rest.fill(),
         }
-        let exact = note.counted && whole;
-        Self { note, id: &container.id, framed, exact, began, ended: ended.at, position }
     }
-
-    fn target(&self, follow: bool, stamps: bool) -> String {
-        let note = self.note;
-        let value = |key: &str| note.value(key).unwrap_or_default();
-        let since = match note.kind {
-            _ if !self.exact => seconds(self.ended),
-            Kind::Attach => seconds(note.began),
-            _ => value("since"),
-        };
-        let stamps = stamps || (note.kind == Kind::Logs && note.is("timestamps"));
-        let pairs = [
-            ("stdout", value("stdout")),
-            ("stderr", value("stderr")),
-            ("details", value("details")),
-            ("since", since),
-            ("timestamps", u8::from(stamps).to_string()),
-            ("follow", u8::from(follow).to_string()),
-        ];
-        let query: Vec<String> =
-            pairs.iter().map(|(key, value)| format!("{key}={}", percent_encode(value))).collect();
-        format!("{}/containers/{}/logs?{}", note.version(), self.id, query.join("&"))
-    }
-
-    /// How much was logged up to that moment.
-    async fn tally(&self, api: &Api, until: u64) -> Option<[u64; 3]> {
-        let stamps = self.note.kind == Kind::Logs && self.note.is("timestamps");
-        let mut tally = Tally::new(until, stamps);
-        self.read(api, &self.target(false, true), |kind, message| tally.add(kind, message)).await?;
-        Some(tally.bytes)
-    }
-
-    /// Reads all of a log that has an end. One that cannot be read is empty.
-    async fn read(&self, api: &Api, target: &str, mut take: impl FnMut(u8, &[u8])) -> Option<()> {
-        let answer = api.containers.engine.send(Method::GET, target, Vec::new()).await.ok()?;
-        if answer.status() != 200 {
-            return Some(());
-        }
-        let (mut body, mut messages) = (answer.into_body(), Messages::new(self.framed));
-        while let Some(frame) = body.frame().await {
-            let data: Bytes = frame.ok()?.into_data().unwrap_or_default();
-            messages.push(&data);
-            while let Some((kind, message)) = messages.next().ok()? {
-                take(kind, message);
-            }
-        }
-        Some(())
-    }
+    engine.unread = messages.into_rest();
+    Some((engine, rest.into_whole()))
 }

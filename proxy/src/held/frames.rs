@@ -107,6 +107,8 @@ pub(crate) struct Rest {
     kind: u8,
     left: usize,
     later: Vec<u8>,
+    /// How many bytes of each kind were not passed over.
+    pub(crate) lacked: [u64; 3],
     /// For the client.
     pub(crate) out: Vec<u8>,
 }
@@ -123,8 +125,15 @@ impl Rest {
             kind,
             left: left as usize,
             later: Vec::new(),
+            lacked: [0; 3],
             out: Vec::new(),
         }
+    }
+
+    /// Ends the frame in which the stream broke off: the engine that began it never logged its rest.
+    pub(crate) fn fill(&mut self) {
+        self.out.resize(self.out.len() + std::mem::take(&mut self.left), 0);
+        self.out.append(&mut self.later);
     }
 
     /// Takes the next message of the log.
@@ -133,6 +142,7 @@ impl Rest {
         let passed_over = message.len().min(usize::try_from(*skip).unwrap_or(usize::MAX));
         *skip -= passed_over as u64;
         let mut message = &message[passed_over..];
+        self.lacked[usize::from(kind)] += message.len() as u64;
         if !self.framed {
             return self.out.extend_from_slice(message);
         }
@@ -151,6 +161,12 @@ impl Rest {
             to.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
             to.extend_from_slice(message);
         }
+    }
+
+    /// The log has no more: what the client is to get of it.
+    pub(crate) fn into_whole(mut self) -> Vec<u8> {
+        self.fill();
+        self.out
     }
 
     /// From here on the log is what the client is to get.
@@ -216,6 +232,20 @@ mod tests {
         rest.take(1, b"cde\nnext\n");
         assert!(rest.is_caught_up());
         assert_eq!(rest.out, [b"cde".to_vec(), frame(2, "err\n"), frame(1, "\nnext\n")].concat());
+    }
+
+    #[test]
+    fn a_frame_whose_rest_was_never_logged_withholds_nothing() {
+        let mut rest = Rest::new(&at([0, 2, 0], 1, 3), [0, 2, 0]);
+        rest.take(1, b"ab");
+        rest.take(2, b"err\n");
+        assert!(!rest.is_caught_up() && rest.out.is_empty());
+        rest.fill();
+        assert!(rest.is_caught_up());
+        rest.take(1, b"new\n");
+        let expected = [b"\0\0\0".to_vec(), frame(2, "err\n"), frame(1, "new\n")].concat();
+        assert_eq!((&rest.out, rest.lacked), (&expected, [0, 4, 4]));
+        assert_eq!(rest.into_whole(), expected);
     }
 
     #[test]

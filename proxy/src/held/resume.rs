@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use tracing::{debug, info, warn};
 
 use super::verdict::{Rest, Verdict, ask};
-use super::{Kind, Note, catch_up};
+use super::{Kind, Note, catch_up, log};
 use crate::api::Api;
 use crate::handover::{Pair, Resumable};
 
@@ -54,7 +54,7 @@ pub async fn resume(api: Arc<Api>, parked: Parked) {
         Verdict::Last(bytes) => {
             // By the keeper, so that they are written once, whatever becomes of us.
             let Ok((engine, _)) = UnixStream::pair() else { return api.keeper.unpark(id).await };
-            give(&api, id, client, &note, (engine, bytes, None)).await;
+            give(&api, (id, client), &note, (engine, None), (bytes, None)).await;
         }
         Verdict::On(rest) => go_on(&api, id, client, (&note, rest)).await,
     }
@@ -69,19 +69,19 @@ async fn go_on(api: &Api, id: u64, client: UnixStream, (note, rest): (&Note, Res
         position: rest.position,
         hold_upstream: rest.hold_upstream,
     });
-    give(api, id, client, note, (rest.engine.io, to_client, resume)).await;
+    give(api, (id, client), note, (rest.engine.io, rest.input), (to_client, resume)).await;
 }
 
 async fn give(
     api: &Api,
-    id: u64,
-    client: UnixStream,
+    (id, client): (u64, UnixStream),
     note: &Note,
-    (engine, to_client, resume): (UnixStream, Vec<u8>, Option<Resumable>),
+    (engine, input): (UnixStream, Option<UnixStream>),
+    (to_client, resume): (Vec<u8>, Option<Resumable>),
 ) {
     let label = format!("{} {}", note.head.split(' ').next().unwrap_or_default(), note.target());
-    let (to_upstream, replaces) = (Vec::new(), Some(id));
-    let pair = Pair { label, client, engine, to_upstream, to_client, resume, held: None, replaces };
+    let (to_upstream, held, replaces) = (Vec::new(), None, Some(id));
+    let pair = Pair { label, client, engine, to_upstream, to_client, resume, held, replaces, input };
     if let Err((_, error)) = api.keeper.give(pair).await {
         warn!(%error, "a held request could not be given back to the keeper");
         api.keeper.unpark(id).await;
@@ -135,8 +135,7 @@ async fn wait(api: &Api, note: &Note, ended: Ended) -> Verdict {
         let condition = condition(note, &container);
         let path = format!("{}/containers/{}/wait", note.version(), percent_encode(&container.id));
         if let Some(engine) = ask(api, note, &format!("{path}?condition={condition}")).await {
-            let (first, position) = (Vec::new(), ended.position);
-            return Verdict::On(Rest { engine, first, position, hold_upstream: false });
+            return Verdict::On(Rest::from(engine, ended.position));
         }
         tokio::time::sleep(AGAIN).await;
     }
@@ -169,7 +168,7 @@ fn removed(api: &Api, id: &str) -> Vec<u8> {
 
 /// An engine's memory of events begins with it, so all that it knows is news.
 async fn events(api: &Api, note: &Note, ended: Ended) -> Verdict {
-    let since = catch_up::seconds(ended.at);
+    let since = log::seconds(ended.at);
     let kept: Vec<&str> = selvedge_engine::route::query_of(note.target())
         .split('&')
         .filter(|pair| !pair.is_empty() && !pair.starts_with("since="))
@@ -178,8 +177,7 @@ async fn events(api: &Api, note: &Note, ended: Ended) -> Verdict {
         format!("{}/events?{}", note.version(), [kept, vec![&format!("since={since}")]].concat().join("&"));
     loop {
         if let Some(engine) = ask(api, note, &target).await {
-            let (first, position) = (Vec::new(), ended.position);
-            return Verdict::On(Rest { engine, first, position, hold_upstream: false });
+            return Verdict::On(Rest::from(engine, ended.position));
         }
         tokio::time::sleep(AGAIN).await;
     }

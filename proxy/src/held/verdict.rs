@@ -4,6 +4,7 @@ use selvedge_engine::http::head;
 use selvedge_engine::http::message::{Buffered, response_head};
 use selvedge_keeper::position::Position;
 use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
 
 use super::begin::as_http_1_0;
 use super::{Kind, Note};
@@ -27,12 +28,27 @@ pub(super) struct Rest {
     /// Comes before what is read from the engine, `engine.unread` included.
     pub(super) first: Vec<u8>,
     pub(super) position: Position,
-    /// The client's half-close is not passed on.
+    /// The client's half-close is not passed on to the engine.
     pub(super) hold_upstream: bool,
+    /// Another connection to the engine, for what the client says.
+    pub(super) input: Option<UnixStream>,
 }
 
-/// Asks the engine of now the same with another target, by HTTP/1.0; gives what comes behind its head.
+impl Rest {
+    /// The rest of an answer, which begins with the engine's next byte.
+    pub(super) fn from(engine: Buffered, position: Position) -> Self {
+        Self { engine, first: Vec::new(), position, hold_upstream: false, input: None }
+    }
+}
+
+/// Asks the engine of now the same with another target, by HTTP/1.0; gives what comes behind its head if that says 200.
 pub(super) async fn ask(api: &Api, note: &Note, target: &str) -> Option<Buffered> {
+    let (status, engine) = answer(api, note, target).await?;
+    (status == 200).then_some(engine)
+}
+
+/// As `ask`, with the answer's status. `None`: the engine is gone again.
+pub(super) async fn answer(api: &Api, note: &Note, target: &str) -> Option<(u16, Buffered)> {
     let method = if note.kind == Kind::Wait { "POST" } else { "GET" };
     let question =
         head::with_fields(&as_http_1_0(&note.head, (method, target)), &["connection", "upgrade"], "");
@@ -41,5 +57,5 @@ pub(super) async fn ask(api: &Api, note: &Note, target: &str) -> Option<Buffered
     let answer = response_head(&mut engine, false).await.ok()?;
     engine.used(answer.len);
     // By HTTP/1.0 the body ends with the connection, also where the engine knew its length beforehand.
-    (answer.status == 200).then_some(engine)
+    Some((answer.status, engine))
 }
