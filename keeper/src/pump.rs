@@ -42,6 +42,8 @@ pub(crate) struct EndedStream {
     pub(crate) client: OwnedFd,
     pub(crate) note: Vec<u8>,
     pub(crate) position: Position,
+    /// What was read from the client and not written to the upstream.
+    pub(crate) unsent: Vec<u8>,
     /// When the upstream ended, in nanoseconds of the Unix epoch.
     pub(crate) at: u64,
 }
@@ -185,13 +187,14 @@ impl Pump {
         // The descriptor stays open, so epoll would keep watching it.
         poller.remove(stream.client());
         let position = stream.flows[1].position();
+        let unsent = stream.flows[0].take_unsent(&mut self.tools);
         let note = stream.resume.take().map(|resume| resume.note).unwrap_or_default();
         stream.release(&mut self.tools);
         let Stream { ends: [client, upstream], input, .. } = *stream;
         // A slow client receives its last bytes long after the upstream's end.
         let at = upstream.gone_at.unwrap_or_else(end::now);
         let others = [upstream].into_iter().chain(input).map(|end| end.fd).collect();
-        self.ended.push((EndedStream { client: client.fd, note, position, at }, others, key.index));
+        self.ended.push((EndedStream { client: client.fd, note, position, unsent, at }, others, key.index));
     }
 
     /// Resumable streams that ended since the last call. They are forgotten with the next commit, until which each must

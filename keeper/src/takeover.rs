@@ -201,7 +201,9 @@ impl<'a> Remains<'a> {
         let pipe = pipe.map(|(reader, writer)| (reader, writer, held(reader)));
         let mut pending = self.pending(place, &state);
         let in_pipe = pipe.map_or(0, |(_, _, held)| held);
-        match self.armed.filter(|(_, seq)| *seq > state.seq).map(|(doing, _)| doing) {
+        let armed = self.armed.filter(|(_, seq)| *seq > state.seq);
+        let seq = armed.map_or(0, |(_, seq)| seq);
+        match armed.map(|(doing, _)| doing) {
             Some(Doing::Copy(at)) if at == place => {
                 let bytes = self.board.buffer(self.board.received());
                 let sent = self.board.sent().min(bytes.len());
@@ -216,12 +218,19 @@ impl<'a> Remains<'a> {
             Some(Doing::Drain(at, before)) if at == place => {
                 state.position.pass_unseen(before.saturating_sub(in_pipe));
             }
-            Some(Doing::Unsplice(at, before)) if at == place => {
-                pending = self.board.buffer(before.saturating_sub(in_pipe)).to_vec();
-            }
+            Some(Doing::Unsplice(at, before)) if at == place => match self.held_since(place, seq) {
+                Some(held) => pending = held.get(state.start as usize..).unwrap_or_default().to_vec(),
+                None => pending.extend_from_slice(self.board.buffer(before.saturating_sub(in_pipe))),
+            },
             _ => {}
         }
         FoundFlow { state, pending, pipe }
+    }
+
+    /// The bytes of a record that was made after that operation began.
+    fn held_since(&self, place: Place, seq: u64) -> Option<&[u8]> {
+        let (number, bytes) = self.records.get(&records::pending_key(place))?.split_first_chunk::<8>()?;
+        (u64::from_le_bytes(*number) > seq).then_some(bytes)
     }
 
     /// The bytes that were held, without those that were written.

@@ -24,6 +24,8 @@ pub(super) struct Conn {
 pub(super) struct Parked {
     pub(super) client: OwnedFd,
     pub(super) note: Vec<u8>,
+    /// What was read from it and not written to the upstream that has ended: comes first in the next stream.
+    pub(super) unsent: Vec<u8>,
     /// The worker that serves it.
     pub(super) holder: Option<u32>,
     /// Set if it was a stream whose upstream has ended.
@@ -62,7 +64,8 @@ impl Handover {
             id += 1;
         }
         let ended = Some(Ended { position: stream.position, at });
-        self.parked.insert(id, Parked { client: stream.client, note: stream.note, holder: None, ended });
+        let EndedStream { client, note, unsent, .. } = stream;
+        self.parked.insert(id, Parked { client, note, unsent, holder: None, ended });
     }
 
     /// How many descriptors wait here.

@@ -172,9 +172,10 @@ impl Keeper {
             let former = self.clients.remove(held, &self.poller);
             self.shared.bury(former.map(|client| client.socket));
         }
-        if let Some(parked) = replaces {
-            let former = self.handover.parked.remove(parked);
-            self.shared.bury(former.map(|parked| parked.client));
+        let mut unsent = Vec::new();
+        if let Some(former) = replaces.and_then(|parked| self.handover.parked.remove(parked)) {
+            self.shared.bury([former.client]);
+            unsent = former.unsent;
         }
         let mut to_upstream_bytes = packet.bytes;
         let note = resume.map_or(0, |resume| resume.note);
@@ -193,8 +194,9 @@ impl Keeper {
         }
         let to_client = to_upstream_bytes.split_off(to_upstream + note);
         let note = to_upstream_bytes.split_off(to_upstream);
-        to_upstream_bytes.shrink_to_fit();
-        let pending = [to_upstream_bytes, to_client];
+        unsent.append(&mut to_upstream_bytes);
+        unsent.shrink_to_fit();
+        let pending = [unsent, to_client];
         let mut stream = Stream::new(&label, client, upstream, pending).with_input(input);
         if let Some(ResumeHead { position, hold_upstream, .. }) = resume {
             stream = stream.resumable(Resume { note, hold_upstream }, position);
@@ -239,7 +241,8 @@ impl Keeper {
             // Its descriptor is here already: turning it away for want of room would drop a client that its worker
             // believes is kept.
             Some(client) if fds.is_empty() && note.len() <= PARKED_NOTE_MAX => {
-                self.handover.parked.insert(number, Parked { client, note, holder: Some(id), ended: None });
+                let (holder, unsent) = (Some(id), Vec::new());
+                self.handover.parked.insert(number, Parked { client, note, unsent, holder, ended: None });
             }
             _ => self.on_garbage(id, "a client that cannot be parked"),
         }

@@ -142,8 +142,8 @@ pub(super) fn estate_record(worker: u64, estate: &Estate) -> SavedEstate {
 
 fn record_parked(shared: &Shared, number: u64, parked: Option<&Parked>) {
     let key = Key { kind: PARKED, number };
-    let Some(Parked { client, note, holder, ended }) = parked else { return shared.remove(key) };
-    let (client, holder, ended) = (client.as_raw_fd(), *holder, *ended);
-    let record = SavedParked { id: number, client, note: note.len(), holder, ended };
+    let Some(Parked { client, note, unsent, holder, ended }) = parked else { return shared.remove(key) };
+    let (client, unsent, holder, ended) = (client.as_raw_fd(), unsent.clone(), *holder, *ended);
+    let record = SavedParked { id: number, client, note: note.len(), unsent, holder, ended };
     records::put(shared, key, &record, note);
 }

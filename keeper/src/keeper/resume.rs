@@ -47,8 +47,8 @@ impl Keeper {
         }
         for parked in state.parked {
             let (client, note) = (loaded.own(parked.client)?, loaded.bytes(parked.note));
-            let SavedParked { id, holder, ended, .. } = parked;
-            keeper.handover.parked.insert(id, Parked { client, note, holder, ended });
+            let SavedParked { id, unsent, holder, ended, .. } = parked;
+            keeper.handover.parked.insert(id, Parked { client, note, unsent, holder, ended });
         }
         keeper.clients.next = state.next_client;
         keeper.resume_clients((state.clients, state.estates), &mut loaded)?;

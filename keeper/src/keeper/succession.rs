@@ -159,7 +159,8 @@ impl Keeper {
         for (&id, parked) in self.handover.parked.iter() {
             let (client, note) = (saved.keep(&parked.client), saved.add_bytes(&parked.note));
             let Parked { holder, ended, .. } = *parked;
-            saved.parked.push(SavedParked { id, client, note, holder, ended });
+            let unsent = parked.unsent.clone();
+            saved.parked.push(SavedParked { id, client, note, unsent, holder, ended });
         }
     }
 

@@ -240,14 +240,21 @@ impl Flow {
     }
 
     /// The target takes no more bytes. Tells the source as the kernel would have done without us in between: on a unix
-    /// socket its next write fails with EPIPE.
+    /// socket its next write fails with EPIPE. A source that is not told may get another target, for what is held, too.
     fn give_up(&mut self, from: &mut End, tools: &mut Tools) {
+        self.phase = Phase::Done;
+        if self.manners.keep_source {
+            return self.empty_pipe(tools);
+        }
         self.hold_nothing(&tools.shared);
         self.release_pipe(tools);
-        self.phase = Phase::Done;
-        if !self.manners.keep_source {
-            let _ = shutdown(&from.fd, Shutdown::Read);
-        }
+        let _ = shutdown(&from.fd, Shutdown::Read);
+    }
+
+    /// The bytes that were read and not written, at the end of the stream.
+    pub(crate) fn take_unsent(&mut self, tools: &mut Tools) -> Vec<u8> {
+        self.empty_pipe(tools);
+        self.pending().to_vec()
     }
 
     /// Returns what is held, at the end of the stream.

@@ -18,6 +18,9 @@ pub(crate) struct SavedParked {
     pub(crate) id: u64,
     pub(crate) client: RawFd,
     pub(crate) note: usize,
+    /// In the text, as an earlier image would not take it from the byte part. It is rare, and at most what a pipe holds.
+    #[serde(default)]
+    pub(crate) unsent: Vec<u8>,
     pub(crate) holder: Option<u32>,
     #[serde(default)]
     pub(crate) ended: Option<Ended>,

@@ -14,6 +14,7 @@ use std::time::Duration;
 pub(crate) const CASES: &[(&str, fn())] = &[
     ("no_byte_of_input_or_output_is_lost_through_kills_and_successions", no_byte_lost),
     ("an_input_goes_with_its_output_to_the_next_upstream", next_upstream),
+    ("what_an_input_had_not_taken_comes_first_in_the_next", not_taken),
     ("nothing_of_an_input_is_left_open", no_leak),
 ];
 
@@ -99,6 +100,39 @@ fn next_upstream() {
     assert_eq!(input.read(&mut buffer).unwrap(), 0);
     upstream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     assert!(upstream.read(&mut buffer).is_err(), "it is not told of the half-close");
+}
+
+fn not_taken() {
+    let scene = Scene::new();
+    let engine = scene.engine();
+    let bytes: Vec<u8> = (0..16_u32 << 20).map(|at| (at % 251) as u8).collect();
+    // By way of the buffer, by way of a pipe.
+    for chunk in [9000, 100_000] {
+        let [client, upstream, mut input] = split(&scene, &engine);
+        client.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        for _ in 0..200 {
+            sent += (&client).write(&bytes[sent..sent + chunk]).unwrap_or(0);
+            sleep(Duration::from_millis(1));
+        }
+        scene.kill_keeper();
+        if chunk > 9000 {
+            scene.upgrade(&keeper()).unwrap();
+        }
+        // The client is parked before this one is killed, or after.
+        upstream.shutdown(Shutdown::Both).unwrap();
+        scene.kill_keeper();
+        engine.accept().unwrap().0.read_to_string(&mut String::new()).unwrap();
+        let (next, mut other) = (engine.accept().unwrap().0, engine.accept().unwrap().0);
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut got = Vec::new();
+        input.read_to_end(&mut got).unwrap();
+        let taken = got.len();
+        other.read_to_end(&mut got).unwrap();
+        assert!(taken < sent && got == bytes[..sent], "{taken} and then {} of {sent}", got.len());
+        client.shutdown(Shutdown::Both).unwrap();
+        drop(next);
+    }
 }
 
 fn no_leak() {

@@ -40,16 +40,29 @@ impl Flow {
     /// The target does not support splice: takes bytes out of the pipe again, and writes them.
     pub(super) fn unsplice(&mut self, to: &mut End, shared: &Shared) -> Outcome {
         self.way = Way::CopyOnly;
-        let Some(pipe) = &mut self.pipe else { return Outcome::Moved(0) };
+        self.take_back(shared);
+        self.flush(to, shared)
+    }
+
+    /// Takes all bytes out of the pipe again, and returns it.
+    pub(super) fn empty_pipe(&mut self, tools: &mut Tools) {
+        while self.pipe.as_ref().is_some_and(|pipe| pipe.held > 0) {
+            self.take_back(&tools.shared);
+        }
+        self.release_pipe(tools);
+    }
+
+    /// Takes bytes out of the pipe again; they come behind those that are held.
+    fn take_back(&mut self, shared: &Shared) {
+        let Some(pipe) = &mut self.pipe else { return };
         let seq = shared.arm(Doing::Unsplice(self.place, pipe.held));
         let read = shared.board().read_pipe(pipe.reader.as_fd()).unwrap_or(0);
         // A pipe that gives nothing has nothing.
         pipe.held = if read == 0 { 0 } else { pipe.held.saturating_sub(read) };
-        self.pending = shared.board().buffer(read).to_vec();
+        self.pending.extend_from_slice(shared.board().buffer(read));
         self.hold(shared);
         shared.commit();
         self.publish(shared, seq);
-        self.flush(to, shared)
     }
 
     pub(super) fn fill(&mut self, from: &mut End, to: &mut End, tools: &mut Tools) -> Outcome {
