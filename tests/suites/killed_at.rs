@@ -29,7 +29,7 @@ fn kill(lab: &Lab) {
 /// Short runs, while workers are killed `apart` from each other.
 fn short_runs(scene: &Scene, apart: Duration, runs: usize) {
     let seed = Chance::seed();
-    let killer = Killer::start(scene.lab.selvedge.keeper(), seed, apart);
+    let killer = Killer::start(scene.lab.selvedge.keeper(), seed, apart, || ());
     for nth in 0..runs {
         let docker = &scene.clis[nth % scene.clis.len()];
         let verdict = selvedge_tests::custody::cli_lives::run(scene, docker);

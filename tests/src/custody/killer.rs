@@ -50,21 +50,21 @@ pub struct Killer {
 }
 
 impl Killer {
-    /// Each worker lives for a random time with this mean, from its first instruction on.
+    /// Each worker lives for a random time with this mean: one from its first instruction on, the next from its first answer on.
+    /// So they are killed while they start, while they serve, and never all of them sooner than they serve. `served` ends when
+    /// one has answered.
     #[must_use]
-    pub fn start(keeper: u32, seed: u64, mean: Duration) -> Self {
+    pub fn start(keeper: u32, seed: u64, mean: Duration, served: impl Fn() + Send + 'static) -> Self {
         let (stop, kills) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&kills));
-        let thread = std::thread::spawn(move || {
-            let (mut chance, mut last) = (Chance::of(seed), 0);
-            while !stopped.load(Relaxed) {
-                let next = worker_of(keeper).filter(|worker| *worker != last);
-                next.inspect(|worker| end_after(*worker, chance.pause(mean)));
-                counted.fetch_add(usize::from(next.is_some()), Relaxed);
-                last = next.unwrap_or(last);
-                std::thread::sleep(LOOK);
+        let mut chance = Chance::of(seed);
+        let one = move |worker, nth: usize| {
+            if nth.is_multiple_of(2) {
+                served();
             }
-        });
+            end_after(worker, chance.pause(mean));
+        };
+        let thread = std::thread::spawn(move || kill_all(keeper, &stopped, &counted, one));
         Self { stop, kills, thread }
     }
 
@@ -83,5 +83,18 @@ impl Killer {
         self.stop.store(true, Relaxed);
         self.thread.join().expect("no panic in here");
         self.kills.load(Relaxed)
+    }
+}
+
+/// Ends each worker by `one` until told to stop, and counts them.
+fn kill_all(keeper: u32, stop: &AtomicBool, kills: &AtomicUsize, mut one: impl FnMut(u32, usize)) {
+    let mut last = 0;
+    while !stop.load(Relaxed) {
+        if let Some(worker) = worker_of(keeper).filter(|worker| *worker != last) {
+            one(worker, kills.load(Relaxed));
+            kills.fetch_add(1, Relaxed);
+            last = worker;
+        }
+        std::thread::sleep(LOOK);
     }
 }

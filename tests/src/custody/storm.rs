@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::chance::Chance;
-use super::killer::{Killer, end, worker_of};
+use super::killer::Killer;
 use super::raw::Raw;
 use super::scene::Scene;
 use super::tally::{Tally, Verdict};
@@ -16,8 +16,7 @@ use crate::docker::Docker;
 pub struct Storm {
     /// How many kills.
     pub kills: usize,
-    /// How long a worker lives at the least on average, from its first instruction on; where they take long to serve, twice as
-    /// long as that.
+    /// How long a worker lives on average, from its first instruction or its first answer on.
     pub mean: Duration,
     /// Clients by hand that only ask.
     pub askers: usize,
@@ -80,18 +79,6 @@ pub struct Outcome {
     pub took: Duration,
 }
 
-/// How long a worker takes to serve here and now. Where all are killed sooner, no call ever comes to its end.
-fn start_of_a_worker(scene: &Scene) -> Duration {
-    let keeper = scene.lab.selvedge.keeper();
-    let mut raw = Raw::new(&scene.lab.socket(), false);
-    let (began, rounds) = (Instant::now(), 5);
-    for _ in 0..rounds {
-        worker_of(keeper).into_iter().for_each(end);
-        let _ = questions::ping(scene, &mut raw);
-    }
-    began.elapsed() / rounds
-}
-
 impl Storm {
     /// As the environment says (`SELVEDGE_CUSTODY_KILLS`), or this many kills.
     #[must_use]
@@ -99,10 +86,10 @@ impl Storm {
         let given = std::env::var("SELVEDGE_CUSTODY_KILLS").ok().and_then(|text| text.parse().ok());
         Self {
             kills: given.unwrap_or(kills),
-            mean: Duration::from_millis(120),
-            askers: 2,
-            changers: 2,
-            clis: 3,
+            mean: Duration::from_millis(100),
+            askers: 1,
+            changers: 1,
+            clis: 2,
         }
     }
 
@@ -127,8 +114,9 @@ impl Storm {
             std::thread::sleep(Duration::from_secs(30));
             return 0;
         }
-        let mean = self.mean.max(2 * start_of_a_worker(scene));
-        let killer = Killer::start(scene.lab.selvedge.keeper(), seed, mean);
+        let socket = scene.lab.socket();
+        let served = move || drop(Raw::new(&socket, false).expect(200, "GET", "/_ping", None));
+        let killer = Killer::start(scene.lab.selvedge.keeper(), seed, self.mean, served);
         while killer.kills() < self.kills {
             std::thread::sleep(Duration::from_millis(50));
         }
