@@ -2,7 +2,7 @@
 
 use selvedge_tests::custody::chance::Chance;
 use selvedge_tests::custody::scene::Scene;
-use selvedge_tests::custody::steps::{STEPS, Step};
+use selvedge_tests::custody::steps::{CLI_STEPS, STEPS, Step};
 use selvedge_tests::custody::storm::Storm;
 use selvedge_tests::custody::sweep::Sweep;
 use selvedge_tests::custody::tally::Tally;
@@ -39,13 +39,15 @@ fn kills_at_any_instant_break_no_call_of_trixies_engine() {
 
 /// Of the points between system calls, a run of all suites takes one of so many.
 const EVERY: usize = 20;
+/// The same for what a CLI does, in which there are many more of them.
+const EVERY_OF_A_CLI: usize = 400;
 
-fn sweep(steps: &[Step]) {
-    let (scene, seed) = (Scene::debian(), Chance::seed());
+fn sweep(scene: &Scene, steps: &[Step], every: usize) {
+    let seed = Chance::seed();
     println!("SELVEDGE_CUSTODY_SEED={seed}");
-    let (sweep, tally) = (Sweep::of(EVERY, seed), Tally::default());
+    let (sweep, tally) = (Sweep::of(every, seed), Tally::default());
     for step in steps {
-        let (points, covered) = sweep.through(&scene, step, &tally);
+        let (points, covered) = sweep.through(scene, step, &tally);
         println!("{:<22} {points:>6} points, the worker was killed at {covered} of them", step.name);
     }
     let mut complaints = tally.complaints();
@@ -56,10 +58,15 @@ fn sweep(steps: &[Step]) {
 
 #[test]
 fn a_kill_between_any_two_system_calls_of_a_question_or_create_is_noticed_by_no_client() {
-    sweep(&STEPS[..5]);
+    sweep(&Scene::debian(), &STEPS[..5], EVERY);
 }
 
 #[test]
 fn a_kill_between_any_two_system_calls_of_another_change_is_noticed_by_no_client() {
-    sweep(&STEPS[5..]);
+    sweep(&Scene::debian(), &STEPS[5..], EVERY);
+}
+
+#[test]
+fn a_kill_between_any_two_system_calls_of_a_cli_s_work_on_trixies_engine_is_noticed_by_no_client() {
+    sweep(&Scene::trixie(), &CLI_STEPS, EVERY_OF_A_CLI);
 }

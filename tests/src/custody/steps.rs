@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use super::raw::Raw;
 use super::scene::{Scene, same};
 use super::tally::{Trouble, Verdict};
+use super::{cli_files, cli_lives};
+use crate::docker::Docker;
 
 /// What a call is about: a name, and the id of what was prepared.
 #[derive(Debug, Clone)]
@@ -82,6 +84,28 @@ pub const STEPS: [Step; 15] = [
     Step { name: "commit", prepare: created, act: commit },
     Step { name: "exec", prepare: nothing, act: |scene, raw, _| super::questions::exec(scene, raw) },
 ];
+
+/// What a CLI does, each of several calls.
+pub const CLI_STEPS: [Step; 6] = [
+    Step { name: "cli run", prepare: nothing, act: |scene, _, _| by_each(scene, cli_lives::run) },
+    Step {
+        name: "cli run -i",
+        prepare: nothing,
+        act: |scene, _, _| by_each(scene, cli_lives::run_with_stdin),
+    },
+    Step { name: "cli verbs", prepare: nothing, act: |scene, _, _| by_each(scene, cli_lives::verbs) },
+    Step { name: "cli cp", prepare: nothing, act: |scene, _, _| by_each(scene, cli_files::copy) },
+    Step { name: "cli build", prepare: nothing, act: |scene, _, _| by_each(scene, cli_files::build) },
+    Step { name: "cli pull", prepare: nothing, act: |scene, _, _| by_each(scene, cli_files::pull) },
+];
+
+/// Once by each CLI, beside each other.
+fn by_each(scene: &Scene, call: fn(&Scene, &Docker) -> Verdict) -> Verdict {
+    std::thread::scope(|scope| {
+        let calls: Vec<_> = scene.clis.iter().map(|cli| scope.spawn(move || call(scene, cli))).collect();
+        calls.into_iter().try_for_each(|call| call.join().expect("no panic in here"))
+    })
+}
 
 fn nothing(scene: &Scene, _: &mut Raw) -> Result<Subject, Trouble> {
     Ok(Subject { name: scene.name(), id: String::new() })
