@@ -12,6 +12,7 @@ use http_body_util::BodyExt;
 use hyper::Method;
 use hyper::body::Incoming;
 use selvedge_engine::client::EngineError;
+use selvedge_engine::lifeline::Lifeline;
 use selvedge_engine::model::{Event, Listed, short};
 use selvedge_engine::route::percent_encode;
 use selvedge_netsetup::Wire;
@@ -58,7 +59,8 @@ async fn session(
 ) -> Result<(), SessionError> {
     // First the stream, then the list: what happens in between is seen twice rather than not at all.
     let stream = containers.engine.send(Method::GET, EVENTS, Vec::new()).await?;
-    containers.life.begins();
+    let lifeline = Lifeline::to(containers.engine.socket()).await;
+    containers.life.begins(lifeline.map_err(|error| SessionError::Broken(error.to_string()))?);
     containers.wordings.clear();
     containers.host.prepare().await?;
     if containers.settings.alone {

@@ -6,6 +6,7 @@ pub mod gone;
 pub mod http;
 pub mod identity;
 pub mod json;
+pub mod lifeline;
 pub mod lifetime;
 pub mod model;
 pub mod object;

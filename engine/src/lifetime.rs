@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::lifeline::Lifeline;
+
 /// Whether the engine that served at some moment is the one that serves now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Since {
@@ -28,9 +30,10 @@ pub struct Life {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// The first connection ever, and the present one, in nanoseconds of the Unix epoch.
+    /// When the first connection ever was made, in nanoseconds of the Unix epoch.
     first: Option<u64>,
-    present: Option<u64>,
+    /// When the present one was made, and the connection.
+    present: Option<(u64, Lifeline)>,
     exits: VecDeque<(String, i64)>,
 }
 
@@ -40,10 +43,10 @@ impl Life {
     }
 
     /// A connection that lasts as long as the engine was made.
-    pub fn begins(&self) {
+    pub fn begins(&self, lifeline: Lifeline) {
         let mut seen = self.seen();
         let now = now();
-        seen.present = Some(now);
+        seen.present = Some((now, lifeline));
         seen.first.get_or_insert(now);
     }
 
@@ -52,10 +55,12 @@ impl Life {
         self.seen().present = None;
     }
 
-    /// Whether the engine of that moment (nanoseconds of the Unix epoch) is the present one.
+    /// Whether the engine of that moment (nanoseconds of the Unix epoch) is the present one. The kernel is asked: a worker that
+    /// was busy, or stood still, has not noticed yet what became of its connections.
     pub fn since(&self, then: u64) -> Since {
         let seen = self.seen();
-        match (seen.first, seen.present) {
+        let present = seen.present.as_ref().filter(|(_, lifeline)| !lifeline.has_ended());
+        match (seen.first, present.map(|(began, _)| *began)) {
             (_, Some(present)) if present <= then => Since::Same,
             (Some(first), _) if first <= then => Since::Another,
             _ => Since::Unknown,
@@ -93,19 +98,25 @@ pub fn moment(text: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::net::UnixStream;
 
-    #[test]
-    fn another_engine_is_told_from_the_same() {
+    #[tokio::test]
+    async fn another_engine_is_told_from_the_same() {
         let life = Life::default();
         assert_eq!(life.since(now()), Since::Unknown);
         let before = now();
-        life.begins();
+        let (_engine, line) = UnixStream::pair().unwrap();
+        life.begins(line.into());
         assert_eq!((life.since(before - 1), life.since(now())), (Since::Unknown, Since::Same));
         let end = now();
         life.ends();
         assert_eq!(life.since(end), Since::Another);
-        life.begins();
+        let (engine, line) = UnixStream::pair().unwrap();
+        life.begins(line.into());
         assert_eq!((life.since(end - 1), life.since(now())), (Since::Another, Since::Same));
+        // Before anything of ours has noticed.
+        drop(engine);
+        assert_eq!(life.since(now()), Since::Another);
     }
 
     #[test]
