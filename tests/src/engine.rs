@@ -294,15 +294,16 @@ fn dockerd(kind: Kind, dir: &Path, netns: &str) -> Command {
 }
 
 /// Makes a root of another Debian with the lab's directory in it at its own path, and begins there. The root itself
-/// stays clean: an overlay takes what is written.
+/// stays clean: an overlay takes what is written. An engine that is started again finds its /run, in which the sockets of
+/// its containers' shims are.
 const PIVOT: &str = r#"
 lower=$1; dir=$2; shift 2
-mkdir -p $dir/upper $dir/work $dir/root
+mkdir -p $dir/upper $dir/work $dir/root $dir/run-of-engine
 mount -t overlay overlay -o lowerdir=$lower,upperdir=$dir/upper,workdir=$dir/work $dir/root
 root=$dir/root
 mkdir -p $root/old $root$dir
 for part in proc sys dev; do mount --rbind /$part $root/$part; done
-mount -t tmpfs tmpfs $root/run
+mount --bind $dir/run-of-engine $root/run
 mount --bind $dir $root$dir
 cd $root
 pivot_root . old

@@ -64,8 +64,21 @@ impl Lab {
     /// As [`Lab::new`].
     #[must_use]
     pub fn with_engine(options: &[&str]) -> Self {
+        Self::of(|host| Engine::debian(host, options))
+    }
+
+    /// A lab of its own, with the engine of Debian trixie, which has these options.
+    ///
+    /// # Panics
+    /// As [`Lab::new`].
+    #[must_use]
+    pub fn of_trixie(options: &[&str]) -> Self {
+        Self::of(|host| Engine::trixie(host, options))
+    }
+
+    fn of(engine: impl FnOnce(&Host) -> Engine) -> Self {
         let host = Host::new();
-        let engine = Engine::debian(&host, options);
+        let engine = engine(&host);
         let selvedge = Selvedge::start(&host, &engine, &[]);
         Self { host, engine, selvedge }
     }

@@ -276,29 +276,30 @@ fn types(lab: &Lab, name: &str, stdin: &mut ChildStdin, line: &str) {
 
 #[test]
 fn input_goes_on_beside_bulk_output_of_which_no_byte_is_lost() {
-    let lab = Lab::with_engine(&["--live-restore"]);
-    for (signal, kills_worker) in [(Signal::SIGKILL, false), (Signal::SIGTERM, true)] {
+    let labs = [Lab::with_engine(&["--live-restore"]), Lab::of_trixie(&["--live-restore"])];
+    let rounds = [(0, Signal::SIGKILL, false), (0, Signal::SIGTERM, true), (1, Signal::SIGKILL, true)];
+    for (lab, signal, kills_worker) in rounds.map(|(at, signal, kills)| (&labs[at], signal, kills)) {
         let docker = lab.selvedge.docker();
         let mut child = run(&docker, "both", &["-i"], READS_AND_SAYS);
         let mut stdin = child.stdin.take().expect("piped");
         // A client that does not read its output has its input held up, too, until it has got what the last engine said.
         let reader = std::thread::spawn(|| child.wait_with_output());
-        types(&lab, "both", &mut stdin, "before");
+        types(lab, "both", &mut stdin, "before");
         lab.engine.end(signal);
         stdin.write_all(b"meanwhile\n").expect("there is room");
         lab.engine.start_again();
-        types(&lab, "both", &mut stdin, "after");
+        types(lab, "both", &mut stdin, "after");
         // Now its output comes from the log, of which an engine sends nothing that is not in it.
         lab.engine.end(Signal::SIGKILL);
         if kills_worker {
             lab.selvedge.kill_worker();
         }
         lab.engine.start_again();
-        types(&lab, "both", &mut stdin, "again");
+        types(lab, "both", &mut stdin, "again");
         if kills_worker {
             lab.selvedge.kill_worker();
         }
-        types(&lab, "both", &mut stdin, "end");
+        types(lab, "both", &mut stdin, "end");
         let output = reader.join().expect("no panic").expect("it ends");
         let logged = docker.run(&["logs", "both"]);
         let (got, all, stderr) = (&output.stdout, logged.stdout.as_bytes(), both(&output).1);
@@ -324,8 +325,8 @@ fn a_client_is_told_where_output_may_be_missing() {
     stdout.read_to_string(&mut line).expect("it ends");
     let output = child.wait_with_output().expect("it ends");
     assert_eq!((line.as_str(), output.status.code()), ("one\ngot two\n", Some(4)));
-    let told = "selvedge: the engine restarted, and output may be missing here";
-    assert!(both(&output).1.starts_with(told), "{}", both(&output).1);
+    let told = both(&output).1;
+    assert!(told.starts_with("selvedge: the engine restarted, and output may be missing"), "{told}");
 }
 
 #[test]
