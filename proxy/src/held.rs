@@ -49,6 +49,9 @@ pub(crate) struct Note {
     pub(crate) began: u64,
     /// The position counts what came behind the answer's head, and nothing else.
     pub(crate) counted: bool,
+    /// Its upstream is a piece of the log, whose end is not that of the answer.
+    #[serde(default)]
+    pub(crate) piece: bool,
 }
 
 impl Note {
@@ -65,7 +68,7 @@ impl Note {
             return None;
         }
         let head = String::from_utf8(bytes.to_vec()).ok().filter(|head| head.len() < LONGEST_HEAD)?;
-        Some(Self { kind, head, container, began: lifetime::now(), counted: true })
+        Some(Self { kind, head, container, began: lifetime::now(), counted: true, piece: false })
     }
 
     /// The request's target as the client wrote it.

@@ -32,9 +32,21 @@ pub(super) async fn catch_up(api: &Api, note: &Note, container: &Container, ende
     }
     // A log has only whole lines, and a terminal's echo is none.
     if has_input && !(log.framed && api.keeper.takes_inputs()) {
-        return reattach::whole(api, note, &log).await;
+        return directly(api, note, &log).await;
     }
     from_log(api, note, (container, &log), has_input).await
+}
+
+/// Goes on with an attach for all, for which little may be lacking: of more, the log has its end first.
+async fn directly(api: &Api, note: &Note, log: &Log<'_>) -> Option<Verdict> {
+    let (rest, lacks) = log.rest(api).await?;
+    if lacks < reattach::HELD_MAX as u64 / 2 {
+        return reattach::whole(api, note, log).await;
+    }
+    let (200, engine) = answer(api, note, &log.target(false, false)).await? else { return None };
+    let (engine, first) = follow(engine, rest, (log.framed, false)).await?;
+    let position = log.position;
+    Some(Verdict::On(Rest { first, hold_upstream: true, piece: true, ..Rest::from(engine, position) }))
 }
 
 /// Goes on with the log. What the client says takes another way: a log takes nothing, and an attach cannot tell which byte
@@ -45,18 +57,17 @@ async fn from_log(
     (container, log): (&Container, &Log<'_>),
     has_input: bool,
 ) -> Option<Verdict> {
-    let logged = log.tally(api).await?;
+    let (rest, _) = log.rest(api).await?;
     let engine = match answer(api, note, &log.target(true, false)).await? {
         (200, engine) => engine,
         (404 | 409, _) => return None,
         _ => return unreadable(api, note, log, container.state.running).await,
     };
-    let rest = frames::Rest::new(&log.position, logged);
     let (engine, first) = follow(engine, rest, (log.framed, has_input)).await?;
     // The last thing to be done: an engine may close the container's stdin when this connection ends.
     let input = if has_input { Some(reattach::input(api, note, container).await?) } else { None };
     let hold_upstream = note.kind == Kind::Attach;
-    Some(Verdict::On(Rest { engine, first, position: log.position, hold_upstream, input }))
+    Some(Verdict::On(Rest { first, hold_upstream, input, ..Rest::from(engine, log.position) }))
 }
 
 /// What was said meanwhile is lost, what comes is not.

@@ -72,13 +72,15 @@ fn line(bytes: &[u8]) -> Option<(u8, usize, usize)> {
 // "2026-11-23T04:10:34.123456789Z " before each message with `timestamps=1`.
 const STAMP: usize = 31;
 
-/// How many bytes were logged up to a moment.
+/// How many bytes were logged up to a moment, and in all.
 #[derive(Debug)]
 pub(crate) struct Tally {
     until: String,
     stamps_count: bool,
     /// By kind.
     pub(crate) bytes: [u64; 3],
+    /// Those behind that moment, too, of all kinds.
+    pub(crate) all: u64,
 }
 
 impl Tally {
@@ -86,15 +88,16 @@ impl Tally {
     /// timestamps too.
     pub(crate) fn new(until: u64, stamps_count: bool) -> Self {
         let moment = jiff::Timestamp::from_nanosecond(until.into()).unwrap_or(jiff::Timestamp::MAX);
-        Self { until: format!("{moment:.9}"), stamps_count, bytes: [0; 3] }
+        Self { until: format!("{moment:.9}"), stamps_count, bytes: [0; 3], all: 0 }
     }
 
     /// Counts a message that begins with its timestamp.
     pub(crate) fn add(&mut self, kind: u8, message: &[u8]) {
         let stamp = message.get(..STAMP - 1).unwrap_or(message);
+        let len = if self.stamps_count { message.len() } else { message.len().saturating_sub(STAMP) } as u64;
+        self.all += len;
         if stamp <= self.until.as_bytes() {
-            let len = if self.stamps_count { message.len() } else { message.len().saturating_sub(STAMP) };
-            self.bytes[usize::from(kind)] += len as u64;
+            self.bytes[usize::from(kind)] += len;
         }
     }
 }
@@ -134,6 +137,11 @@ impl Rest {
     pub(crate) fn fill(&mut self) {
         self.out.resize(self.out.len() + std::mem::take(&mut self.left), 0);
         self.out.append(&mut self.later);
+    }
+
+    /// How many bytes of the log are passed over.
+    pub(crate) fn to_skip(&self) -> u64 {
+        self.skip.iter().sum()
     }
 
     /// Takes the next message of the log.
@@ -272,6 +280,6 @@ mod tests {
         tally.add(1, b"1970-01-01T00:00:00.999999999Z abc\n");
         tally.add(2, b"1970-01-01T00:00:01.000000000Z de\n");
         tally.add(1, b"1970-01-01T00:00:01.000000001Z later\n");
-        assert_eq!(tally.bytes, [0, 4, 3]);
+        assert_eq!((tally.bytes, tally.all), ([0, 4, 3], 13));
     }
 }

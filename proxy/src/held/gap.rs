@@ -8,12 +8,12 @@ use tracing::warn;
 use super::Note;
 
 /// The bytes for the client, and the position behind which its output goes on: they are no part of that. `lost`: how many
-/// bytes are missing; `None` where that cannot be known.
+/// bytes are missing at most; `None` where that cannot be known.
 pub(super) fn told(note: &Note, position: Position, lost: Option<u64>) -> (Vec<u8>, Position) {
     let container = note.container.as_str();
     warn!(container, lost, "output of a held request was lost with the engine");
     let message = match lost {
-        Some(bytes) => format!("selvedge: {bytes} bytes of output were lost when the engine restarted"),
+        Some(bytes) => format!("selvedge: up to {bytes} bytes of output were lost when the engine restarted"),
         None => "selvedge: the engine restarted, and output may be missing here: the container's log cannot be read"
             .to_owned(),
     };
@@ -45,7 +45,7 @@ mod tests {
 
     fn note(query: &str) -> Note {
         let head = format!("POST /v1.41/containers/abc/attach?{query} HTTP/1.1\r\n\r\n");
-        Note { kind: Kind::Attach, head, container: "abc".to_owned(), began: 0, counted: true }
+        Note { kind: Kind::Attach, head, container: "abc".to_owned(), began: 0, counted: true, piece: false }
     }
 
     fn at(passed: u64, left: u32) -> Position {
@@ -59,7 +59,7 @@ mod tests {
         let (bytes, position) = told(&note("stdout=1&stderr=1"), at(70, 0), Some(9));
         assert_eq!(bytes[..8], [2, 0, 0, 0, 0, 0, 0, bytes.len() as u8 - 8]);
         let text = String::from_utf8_lossy(&bytes[8..]).into_owned();
-        assert_eq!(text, "selvedge: 9 bytes of output were lost when the engine restarted\n");
+        assert_eq!(text, "selvedge: up to 9 bytes of output were lost when the engine restarted\n");
         assert_eq!((position.head, position.frames), (bytes.len() as u64, at(70, 0).frames));
     }
 
@@ -76,7 +76,7 @@ mod tests {
     fn a_terminal_is_told_in_a_line_of_its_own() {
         let position = Position { moved: 4, head: 0, frames: None };
         let (bytes, position) = told(&note("stdout=1&stderr=1"), position, Some(3));
-        assert!(bytes.starts_with(b"\r\nselvedge: 3 bytes") && bytes.ends_with(b"\r\n"));
+        assert!(bytes.starts_with(b"\r\nselvedge: up to 3 bytes") && bytes.ends_with(b"\r\n"));
         assert_eq!((position.moved, position.head), (4, bytes.len() as u64));
         assert!(told(&note("stdin=1"), position, Some(3)).0.is_empty());
     }

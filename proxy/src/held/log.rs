@@ -9,7 +9,7 @@ use selvedge_engine::route::percent_encode;
 use selvedge_keeper::link::Ended;
 use selvedge_keeper::position::{Frames, Position};
 
-use super::frames::{Messages, Tally};
+use super::frames::{self, Messages, Tally};
 use super::{Kind, Note};
 use crate::api::Api;
 
@@ -84,15 +84,18 @@ impl<'a> Log<'a> {
         format!("{}/containers/{}/logs?{}", note.version(), self.id, query.join("&"))
     }
 
-    /// How much of it was logged up to the engine's end, by kind; nothing where that does not tell what the client has.
-    pub(super) async fn tally(&self, api: &Api) -> Option<[u64; 3]> {
+    /// What the client has of it, to be passed over, and how many bytes it has beyond that. Where it does not tell what the
+    /// client has, it is asked for what came later, and all of that is new.
+    pub(super) async fn rest(&self, api: &Api) -> Option<(frames::Rest, u64)> {
         if !self.exact {
-            return Some([0; 3]);
+            return Some((frames::Rest::new(&self.position, [0; 3]), 0));
         }
         let stamps = self.note.kind == Kind::Logs && self.note.is("timestamps");
         let mut tally = Tally::new(self.ended, stamps);
         self.read(api, &self.target(false, true), |kind, message| tally.add(kind, message)).await?;
-        Some(tally.bytes)
+        let rest = frames::Rest::new(&self.position, tally.bytes);
+        let lacks = tally.all.saturating_sub(rest.to_skip());
+        Some((rest, lacks))
     }
 
     /// Reads all of a log that has an end. `None`: the engine broke off.

@@ -6,15 +6,16 @@ use selvedge_engine::http::head;
 use selvedge_engine::http::message::{Buffered, response_head};
 use selvedge_engine::model::Container;
 use selvedge_engine::route::percent_encode;
-use selvedge_keeper::protocol::PENDING_MAX;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
-use super::frames;
 use super::log::{Log, Reading};
 use super::verdict::{Rest, Verdict};
 use super::{Note, gap};
 use crate::api::Api;
+
+/// More than this is held for no client.
+pub(super) const HELD_MAX: usize = selvedge_keeper::protocol::PENDING_MAX / 2;
 
 /// An attach for the client's input alone: its output comes from the log. `None`: try again, with what the container is
 /// by then.
@@ -36,13 +37,12 @@ pub(super) async fn whole(api: &Api, note: &Note, log: &Log<'_>) -> Option<Verdi
     if !log.has_begun() {
         return Some(Verdict::On(Rest::from(engine, log.position)));
     }
-    let mut rest = frames::Rest::new(&log.position, log.tally(api).await?);
+    let (mut rest, _) = log.rest(api).await?;
     let reading = log.read(api, &log.target(false, false), |kind, message| rest.take(kind, message)).await?;
     let lacked = rest.lacked;
     let (first, position) = match (reading, rest.into_whole()) {
         (Reading::Refused, _) => gap::told(note, log.position, None),
-        // More than this is held for no client.
-        (Reading::Done, first) if first.len() > PENDING_MAX / 2 => {
+        (Reading::Done, first) if first.len() > HELD_MAX => {
             gap::told(note, behind(log, lacked), Some(lacked.iter().sum()))
         }
         (Reading::Done, first) => (first, log.position),

@@ -65,7 +65,7 @@ async fn go_on(api: &Api, id: u64, client: UnixStream, (note, rest): (&Note, Res
     let mut to_client = rest.first;
     to_client.extend_from_slice(&rest.engine.unread);
     let resume = Some(Resumable {
-        note: serde_json::to_vec(note).unwrap_or_default(),
+        note: serde_json::to_vec(&Note { piece: rest.piece, ..note.clone() }).unwrap_or_default(),
         position: rest.position,
         hold_upstream: rest.hold_upstream,
     });
@@ -187,11 +187,10 @@ async fn events(api: &Api, note: &Note, ended: Ended) -> Verdict {
 async fn output(api: &Api, note: &Note, ended: Ended) -> Verdict {
     loop {
         let Some(container) = inspect(api, note).await else { return Verdict::Over };
-        // What the engine's end does to our own connection to it may not have been noticed yet.
-        tokio::task::yield_now().await;
         let since = api.containers.life.since(ended.at);
         debug!(target = note.target(), ?since, position = ?ended.position, state = ?container.state, "output ended");
         match since {
+            _ if note.piece => {}
             Since::Same => return Verdict::Over,
             Since::Unknown if container.state.running && moment(&container.state.started_at) > ended.at => {
                 return Verdict::Over;

@@ -32,12 +32,14 @@ pub(super) struct Rest {
     pub(super) hold_upstream: bool,
     /// Another connection to the engine, for what the client says.
     pub(super) input: Option<UnixStream>,
+    /// It is a piece, behind which more is to be found.
+    pub(super) piece: bool,
 }
 
 impl Rest {
     /// The rest of an answer, which begins with the engine's next byte.
     pub(super) fn from(engine: Buffered, position: Position) -> Self {
-        Self { engine, first: Vec::new(), position, hold_upstream: false, input: None }
+        Self { engine, first: Vec::new(), position, hold_upstream: false, input: None, piece: false }
     }
 }
 
