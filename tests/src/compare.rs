@@ -31,10 +31,14 @@ fn show(output: &Output) -> String {
 }
 
 fn normal(output: &Output) -> Output {
-    // The CLI itself does not always get to say this before it ends, with or without us.
+    let stderr = normalised(&without_race(&output.stderr));
+    Output { stdout: normalised(&output.stdout), stderr, code: output.code }
+}
+
+/// What a CLI said, but for a line that it does not always get to say before it ends, with or without us.
+pub(crate) fn without_race(stderr: &str) -> String {
     let race = |line: &&str| !line.contains("error waiting for container: context canceled");
-    let stderr: String = output.stderr.split_inclusive('\n').filter(race).collect();
-    Output { stdout: normalised(&output.stdout), stderr: normalised(&stderr), code: output.code }
+    stderr.split_inclusive('\n').filter(race).collect()
 }
 
 /// A text without what differs from run to run: ids, times, sizes of the moment.

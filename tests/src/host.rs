@@ -87,17 +87,13 @@ impl Host {
     /// When it cannot be had.
     #[must_use]
     pub fn udp(&self, peer: &str) -> UdpSocket {
-        let netns = File::open(format!("/run/netns/{}", self.netns)).expect("the namespace is there");
         let peer = peer.to_owned();
-        // A namespace belongs to a thread: this one does nothing else. The socket stays where it was opened.
-        let opened = std::thread::spawn(move || {
-            #[expect(clippy::disallowed_methods, reason = "a thread that does only this and ends")]
-            nix::sched::setns(&netns, nix::sched::CloneFlags::CLONE_NEWNET).expect("root may enter it");
+        // The socket stays where it was opened.
+        inside(&self.netns, move || {
             let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
             socket.connect(peer).expect("an address");
             socket
-        });
-        opened.join().expect("the thread ends")
+        })
     }
 
     /// Names of Selvedge's interfaces on this host.
@@ -150,6 +146,21 @@ impl Host {
         let routes = self.sh("ip -4 route show proto 83").stdout;
         routes.lines().filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
     }
+}
+
+/// Does something in a network namespace.
+///
+/// # Panics
+/// When there is no such namespace, or `work` panics.
+pub(crate) fn inside<T: Send + 'static>(netns: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let netns = File::open(format!("/run/netns/{netns}")).expect("the namespace is there");
+    // A namespace belongs to a thread: this one does nothing else.
+    let entered = std::thread::spawn(move || {
+        #[expect(clippy::disallowed_methods, reason = "a thread that does only this and ends")]
+        nix::sched::setns(&netns, nix::sched::CloneFlags::CLONE_NEWNET).expect("root may enter it");
+        work()
+    });
+    entered.join().expect("the thread ends")
 }
 
 impl Default for Host {

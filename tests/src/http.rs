@@ -52,7 +52,7 @@ pub fn connect(socket: &Path) -> io::Result<UnixStream> {
 ///
 /// # Errors
 /// The peer closed before its end.
-pub fn read_head(stream: &mut UnixStream) -> io::Result<(String, Vec<u8>)> {
+pub fn read_head(stream: &mut impl Read) -> io::Result<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     let mut part = [0; 4096];
     loop {
@@ -78,9 +78,16 @@ pub fn status(head: &str) -> u16 {
 /// # Errors
 /// Nobody listens, or the peer says nothing.
 pub fn send(socket: &Path, request: &[u8]) -> io::Result<Answer> {
-    let mut stream = connect(socket)?;
+    ask(&mut connect(socket)?, request)
+}
+
+/// The same on a connection of any kind.
+///
+/// # Errors
+/// The peer says nothing.
+pub fn ask(stream: &mut (impl Read + Write), request: &[u8]) -> io::Result<Answer> {
     stream.write_all(request)?;
-    let (head, mut body) = read_head(&mut stream)?;
+    let (head, mut body) = read_head(stream)?;
     stream.read_to_end(&mut body)?;
     Ok(Answer { status: status(&head), head, body })
 }

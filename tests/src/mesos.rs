@@ -8,9 +8,11 @@ pub mod between;
 pub mod database;
 pub mod hardship;
 pub mod outcome;
+pub mod real;
 pub mod scenario;
 pub mod task;
 
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::docker::Docker;
@@ -46,7 +48,14 @@ pub fn recover(docker: &Docker) -> Result<usize, String> {
 /// Runs a CLI, and kills it when it takes longer than that.
 #[must_use]
 pub fn within(limit: Duration, docker: &Docker, arguments: &[&str]) -> Option<Output> {
-    let mut child = docker.spawn(arguments);
+    output_within(limit, &mut docker.command(arguments))
+}
+
+/// The same with any command.
+#[must_use]
+pub fn output_within(limit: Duration, command: &mut Command) -> Option<Output> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().ok()?;
     let end = Instant::now() + limit;
     while child.try_wait().ok()?.is_none() {
         if Instant::now() >= end {

@@ -163,7 +163,7 @@ pub fn run(
 }
 
 /// What the engine says to a start of a container that it has and cannot start.
-fn refused_start(engine: &Docker, name: &str) -> Option<String> {
+pub(super) fn refused_start(engine: &Docker, name: &str) -> Option<String> {
     let exists = engine.run(&["inspect", "--type=container", name]).code == 0;
     let started = engine.run(&["start", name]);
     (exists && started.code != 0).then_some(started.stderr)
