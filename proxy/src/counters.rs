@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use selvedge_engine::route::Route;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 /// Counts since the worker began.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub struct Counters {
     connections: Arc<AtomicU64>,
     /// Those on the admin socket.
     questions: Arc<AtomicU64>,
+    /// The last one of a kind has ended.
+    emptied: Arc<Notify>,
     short: AtomicU64,
     streams: AtomicU64,
     rewritten: AtomicU64,
@@ -33,25 +36,41 @@ pub struct Counts {
 
 /// Counts a connection while it lives.
 #[derive(Debug)]
-pub struct Connection(Arc<AtomicU64>);
+pub struct Connection {
+    open: Arc<AtomicU64>,
+    emptied: Arc<Notify>,
+}
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        if self.open.fetch_sub(1, Relaxed) == 1 {
+            // Of the one task that waits, also when it does not wait yet.
+            self.emptied.notify_one();
+        }
     }
 }
 
 impl Counters {
     /// Counts a connection until the guard is dropped.
     pub fn connection(&self) -> Connection {
-        self.connections.fetch_add(1, Relaxed);
-        Connection(Arc::clone(&self.connections))
+        self.one_more(&self.connections)
     }
 
     /// Counts a question on the admin socket until the guard is dropped.
     pub fn question(&self) -> Connection {
-        self.questions.fetch_add(1, Relaxed);
-        Connection(Arc::clone(&self.questions))
+        self.one_more(&self.questions)
+    }
+
+    fn one_more(&self, open: &Arc<AtomicU64>) -> Connection {
+        open.fetch_add(1, Relaxed);
+        Connection { open: Arc::clone(open), emptied: Arc::clone(&self.emptied) }
+    }
+
+    /// Ends when neither a connection nor a question is open. One task may wait for it.
+    pub async fn all_ended(&self) {
+        while self.open_connections() + self.open_questions() > 0 {
+            self.emptied.notified().await;
+        }
     }
 
     /// Connections that are open now.
@@ -82,5 +101,27 @@ impl Counters {
             streams: self.streams.load(Relaxed),
             rewritten: self.rewritten.load(Relaxed),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_the_last_one_is_heard_of() {
+        let counters = Counters::default();
+        let (first, second) = (counters.connection(), counters.question());
+        let mut ended = pin!(counters.all_ended());
+        let mut waits = || ended.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+        assert!(waits());
+        drop(first);
+        assert!(waits(), "a question is still open");
+        drop(second);
+        assert!(!waits());
+        assert!(pin!(counters.all_ended()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
     }
 }

@@ -296,15 +296,8 @@ async fn leave(worker: &Worker, order: Order) {
         Order::Stop { grace } => grace.min(Duration::from_secs(1)),
         _ => Duration::ZERO,
     };
-    let end = Instant::now() + limit;
-    let open = || worker.api.counters.open_connections() + worker.api.counters.open_questions();
-    let drained = async {
-        while open() > 0 && Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
     tokio::select! {
-        () = drained => {}
+        _ = tokio::time::timeout(limit, worker.api.counters.all_ended()) => {}
         () = take_answers(worker) => {}
     }
     worker.stop_dns();
