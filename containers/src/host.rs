@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
 use selvedge_datapath::blocks::ClaimError;
 use selvedge_datapath::follow::Datapath;
 use selvedge_netsetup::{Error, Wire, WireSpec};
@@ -57,6 +58,9 @@ pub trait Host: Debug + Send + Sync {
     fn release_address(&self, address: Ipv4Addr, id: &str);
     /// Our blocks can be told by these addresses that were given of them; true for one of a subnet of its own.
     fn remember_blocks(&self, given: &mut dyn Iterator<Item = (Ipv4Addr, bool)>);
+    /// A block of addresses more, or a part of a subnet, for a create that found none with room; or why there is none, for
+    /// the client.
+    fn another_block(&self, subnet: Option<Ipv4Net>) -> Pending<'_, Result<(), String>>;
     /// Whose addresses got no new connections when the last worker ended.
     fn aside(&self) -> Pending<'_, Vec<Ipv4Addr>>;
     /// All containers of this host have been published: what else there is of it is old.
@@ -142,6 +146,10 @@ impl Host for Datapath {
 
     fn remember_blocks(&self, given: &mut dyn Iterator<Item = (Ipv4Addr, bool)>) {
         self.blocks.remember(given);
+    }
+
+    fn another_block(&self, subnet: Option<Ipv4Net>) -> Pending<'_, Result<(), String>> {
+        Box::pin(self.blocks.another(subnet))
     }
 
     fn aside(&self) -> Pending<'_, Vec<Ipv4Addr>> {

@@ -50,7 +50,7 @@ pub(crate) async fn sweep(containers: &Arc<Containers>) -> Result<(), selvedge_n
 }
 
 /// Takes out wires whose containers are gone, and mends containers whose wires are.
-pub(crate) async fn sweep_with(
+pub async fn sweep_with(
     containers: &Arc<Containers>,
     wires: Vec<Wire>,
 ) -> Result<(), selvedge_netsetup::Error> {

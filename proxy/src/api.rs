@@ -8,7 +8,6 @@ use std::sync::Arc;
 use ipnet::{Ipv4Net, Ipv6Net};
 use selvedge_containers::shared::Containers;
 use selvedge_custody::Ledger;
-use selvedge_datapath::follow::Datapath;
 use selvedge_engine::http::pool::Upstream;
 use selvedge_registry::name::Name;
 use tokio::sync::watch;
@@ -53,8 +52,6 @@ pub struct Api {
     pub(crate) ledger: Arc<Ledger>,
     /// Our containers.
     pub containers: Arc<Containers>,
-    /// This host's side of the network: addresses and blocks.
-    pub datapath: Arc<Datapath>,
     /// What is counted.
     pub counters: Counters,
     /// Clients that have not asked for anything.
@@ -69,7 +66,6 @@ impl Api {
         upstream: Upstream,
         (keeper, ledger): (Arc<Keeper>, Arc<Ledger>),
         containers: Arc<Containers>,
-        datapath: Arc<Datapath>,
     ) -> Self {
         Self {
             settings,
@@ -77,7 +73,6 @@ impl Api {
             keeper,
             ledger,
             containers,
-            datapath,
             counters: Counters::default(),
             silent: Silent::default(),
             leaving: watch::Sender::new(false),

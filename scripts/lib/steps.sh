@@ -5,9 +5,9 @@
 # Always the whole workspace: for a part of it cargo rebuilds the libraries with the features of that part.
 tests() { cargo test --quiet --locked --no-fail-fast --workspace "$@"; }
 
-# The logic, with fake engines and paused time. Of the programs only `selvedge` has unit tests; the one for containers has no
-# std to test with.
-unit_tests() { tests --lib --bin selvedge; }
+# The logic, with fake engines and paused time: beside the code, and (`logic`) a crate at a time among the fakes of `fake/`. Of
+# the programs only `selvedge` has unit tests; the one for containers has no std to test with.
+unit_tests() { tests --lib --bin selvedge --test logic; }
 
 # Real ZooKeeper and etcd, name servers and glibc, the kernel's network, keepers as processes.
 parts_tests() { tests --test behaviour --test suite --test kernel --test process; }

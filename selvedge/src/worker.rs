@@ -238,8 +238,7 @@ async fn assemble(
     let (engine, host) = (Engine::new(&config.engine), Arc::clone(&datapath));
     let containers = Arc::new(Containers::new(settings::containers(&config), book, engine, host));
     let upstream = Upstream::new(config.engine.clone(), config.engine_wait);
-    let shared = (Arc::clone(&containers), Arc::clone(&datapath));
-    let api = Api::new(settings::api(&config), upstream, keeper, shared.0, shared.1);
+    let api = Api::new(settings::api(&config), upstream, keeper, Arc::clone(&containers));
     Ok(Worker {
         api: Arc::new(api),
         containers,

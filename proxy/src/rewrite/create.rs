@@ -217,7 +217,7 @@ async fn with_wire(
     let create = request.asked.when;
     // What an earlier try took, of this worker or of a dead one, became no container's.
     for number in [request.entry.number(), create].into_iter().filter(|number| *number != 0) {
-        api.datapath.addresses.give_back_all(number);
+        api.containers.addresses.give_back_all(number);
     }
     request.entry.set_number(create);
     let address = take_address(api, &body.wishes, create).await?;
@@ -225,7 +225,7 @@ async fn with_wire(
     let note = match note {
         Ok(note) => sign(&mut body, Note { asked: create, ..note }),
         Err(error) => {
-            api.datapath.addresses.give_back(address, create);
+            api.containers.addresses.give_back(address, create);
             return Err(error.into());
         }
     };
@@ -251,7 +251,7 @@ async fn take_in(
         }
         // The engine may have made it all the same, and broken off before it said so.
         None if matches!(answer, Err(Unanswered::Gone(_))) => {}
-        None => api.datapath.addresses.give_back(note.address, note.asked),
+        None => api.containers.addresses.give_back(note.address, note.asked),
     }
     answer.map(Some)
 }

@@ -123,7 +123,7 @@ async fn started(
 async fn hold(api: &Api, id: &str) -> Result<(), Unanswered> {
     let Some(note) = api.containers.book.note(id) else { return Ok(()) };
     if note.fixed {
-        api.datapath.addresses.known().await;
+        api.containers.addresses.known().await;
     }
     match reconcile::hold(&api.containers, id, note.address).await {
         Ok(()) => Ok(()),

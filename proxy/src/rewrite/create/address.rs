@@ -51,7 +51,7 @@ pub(super) fn allowed(api: &Api, wishes: &Wishes) -> Result<(), Refusal> {
 /// The address of a new container. One that its user chose is only looked at: it becomes the container's when it starts, as
 /// the engine's own `--ip` does, so that a container can be replaced by one with the same address.
 pub(super) async fn take_address(api: &Api, wishes: &Wishes, create: u64) -> Result<Ipv4Addr, Refusal> {
-    let addresses = &api.datapath.addresses;
+    let addresses = &api.containers.addresses;
     if let Some(address) = wishes.address {
         return addresses.check(address).map(|()| address).map_err(refusal);
     }
@@ -60,7 +60,7 @@ pub(super) async fn take_address(api: &Api, wishes: &Wishes, create: u64) -> Res
     // A full host claims another block, which mostly has been done before it was full.
     match addresses.take(wish, create) {
         Err(AddressError::Full(_)) => {
-            let another = api.datapath.blocks.another(wishes.subnet).await;
+            let another = api.containers.host.another_block(wishes.subnet).await;
             another.map_err(|reason| Refusal::new(503, reason))?;
             addresses.take(wish, create).map_err(refusal)
         }

@@ -7,8 +7,8 @@ use selvedge_containers::{readiness, reconcile};
 
 use tokio::time::Instant;
 
-use crate::host::ELSEWHERE;
-use crate::lab::{Lab, behind, container};
+use selvedge_fake::host::ELSEWHERE;
+use selvedge_fake::lab::{Lab, behind, container};
 
 /// A container that runs, whose program (this test) listens on the port of its virtual address once the socket is there.
 async fn running(port: u16) -> Lab {

@@ -1,19 +1,9 @@
 //! What happened while no events came is found out when they come again.
 
-use std::sync::Arc;
-
 use selvedge_containers::entry::Phase;
-use selvedge_containers::events;
 use selvedge_netsetup::Wire;
 
-use crate::lab::{Lab, container};
-
-/// Follows the engine until all has been read once.
-async fn following(lab: &Lab) {
-    let (ready, read) = tokio::sync::oneshot::channel();
-    tokio::spawn(events::follow(Arc::clone(&lab.containers), ready));
-    read.await.unwrap();
-}
+use selvedge_fake::lab::{Lab, container, following};
 
 fn stray() -> Wire {
     Wire {

@@ -4,8 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod events;
-mod fake;
-mod host;
-mod lab;
+mod news;
 mod readiness;
 mod reconcile;
+mod wires;

@@ -8,7 +8,7 @@ use selvedge_containers::entry::Phase;
 use selvedge_containers::reconcile::{self, Outcome, ReconcileError};
 use tokio::time::Instant;
 
-use crate::lab::{Lab, container};
+use selvedge_fake::lab::{Lab, container};
 
 #[tokio::test(start_paused = true)]
 async fn rules_come_before_names_and_names_before_the_program() {
