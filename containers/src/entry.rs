@@ -7,7 +7,6 @@ use selvedge_engine::lifetime::moment;
 use selvedge_engine::model;
 use selvedge_engine::wording::Failure;
 use selvedge_registry::pool::Holder;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::label::Note;
@@ -53,12 +52,6 @@ pub struct Entry {
     pub refused: Option<Holder>,
     /// The start of it failed for want of a program.
     pub(crate) never_ran: Option<Failure>,
-    /// Clients that wait for a start of it.
-    pub(crate) expected: u32,
-    /// Starts whose outcome is not known yet: what the engine says of its state meanwhile is not what it would say alone.
-    pub(crate) in_doubt: u32,
-    /// Told when there are none any more.
-    pub(crate) out_of_doubt: Arc<Notify>,
     /// With which code it ended last, and when, as the engine writes it.
     pub ended: Option<(i64, String)>,
     /// Who holds it works on the container.
@@ -82,9 +75,6 @@ impl Entry {
             pid: None,
             refused: None,
             never_ran: None,
-            expected: 0,
-            in_doubt: 0,
-            out_of_doubt: Arc::default(),
             ended: None,
             turn: Arc::default(),
         }

@@ -11,6 +11,7 @@ use selvedge_datapath::addresses::{Addresses, Claimant};
 use selvedge_engine::model::{self, short};
 use selvedge_engine::wording::Failure;
 use selvedge_registry::pool::Holder;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::error;
 
@@ -25,6 +26,8 @@ const NEVER: &str = "0001-01-01T00:00:00Z";
 pub struct Book {
     runtime: PathBuf,
     inner: Mutex<Inner>,
+    /// Told when a start's outcome is known.
+    out_of_doubt: Notify,
     /// The addresses that they hold.
     pub(crate) addresses: Arc<Addresses>,
 }
@@ -34,6 +37,24 @@ struct Inner {
     entries: HashMap<String, Entry>,
     /// Starts that an earlier worker began, of containers that may not be known yet.
     resumed: HashSet<String>,
+    /// How many clients wait for a start of a container, which may not be known yet either.
+    expected: HashMap<String, u32>,
+    /// Of how many starts of a container the outcome is not known yet: what the engine says of its state meanwhile is not what
+    /// it would say alone.
+    doubts: HashMap<String, u32>,
+}
+
+fn one_more(counts: &mut HashMap<String, u32>, id: &str) {
+    *counts.entry(id.to_owned()).or_default() += 1;
+}
+
+fn one_less(counts: &mut HashMap<String, u32>, id: &str) {
+    if let hash_map::Entry::Occupied(mut count) = counts.entry(id.to_owned()) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
+    }
 }
 
 /// While it lives, the events of a container's start are left to who waits for it.
@@ -52,23 +73,21 @@ pub struct Doubt<'a> {
 
 impl Drop for Doubt<'_> {
     fn drop(&mut self) {
-        self.book.with(&self.id, |entry| {
-            entry.in_doubt -= 1;
-            entry.out_of_doubt.notify_waiters();
-        });
+        one_less(&mut self.book.lock().doubts, &self.id);
+        self.book.out_of_doubt.notify_waiters();
     }
 }
 
 impl Drop for Expected<'_> {
     fn drop(&mut self) {
-        self.book.with(&self.id, |entry| entry.expected -= 1);
+        one_less(&mut self.book.lock().expected, &self.id);
     }
 }
 
 impl Book {
     /// An empty book.
     pub fn new(runtime: PathBuf, addresses: Arc<Addresses>) -> Self {
-        Self { runtime, inner: Mutex::default(), addresses }
+        Self { runtime, inner: Mutex::default(), out_of_doubt: Notify::new(), addresses }
     }
 
     // A panic of another task in here leaves plain data behind; nothing is half done that matters.
@@ -244,7 +263,7 @@ impl Book {
 
     /// Says that a client waits for a start of this container.
     pub fn expect_start(&self, id: &str) -> Expected<'_> {
-        self.with(id, |entry| entry.expected += 1);
+        one_more(&mut self.lock().expected, id);
         Expected { book: self, id: id.to_owned() }
     }
 
@@ -260,20 +279,20 @@ impl Book {
 
     /// Says that the engine starts a container, or has, and that it is not known yet whether there is a program to run.
     pub fn doubt(&self, id: &str) -> Doubt<'_> {
-        self.with(id, |entry| entry.in_doubt += 1);
+        one_more(&mut self.lock().doubts, id);
         Doubt { book: self, id: id.to_owned() }
     }
 
     /// Whether the outcome of a start of this container is not known yet.
     pub fn is_in_doubt(&self, id: &str) -> bool {
-        self.with(id, |entry| entry.in_doubt > 0).unwrap_or(false)
+        self.lock().doubts.contains_key(id)
     }
 
     /// Waits until the outcome of a container's start is known. The engine makes an inspect wait for a start as well.
     pub async fn out_of_doubt(&self, id: &str) {
-        while let Some(told) = self.with(id, |entry| Arc::clone(&entry.out_of_doubt)) {
+        loop {
             // Listening before looking: what is told in between is not missed.
-            let told = told.notified();
+            let told = self.out_of_doubt.notified();
             if !self.is_in_doubt(id) {
                 return;
             }
@@ -284,7 +303,7 @@ impl Book {
     /// A client waits for a start of this container.
     pub fn is_expected(&self, id: &str) -> bool {
         let inner = self.lock();
-        inner.resumed.contains(id) || inner.entries.get(id).is_some_and(|entry| entry.expected > 0)
+        inner.resumed.contains(id) || inner.expected.contains_key(id)
     }
 
     /// Writes down that a start failed for want of a program.

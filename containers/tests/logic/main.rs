@@ -7,4 +7,5 @@ mod events;
 mod news;
 mod readiness;
 mod reconcile;
+mod store;
 mod wires;
