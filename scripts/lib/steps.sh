@@ -9,6 +9,22 @@ tests() { cargo test --quiet --locked --no-fail-fast --workspace "$@"; }
 # the programs only `selvedge` has unit tests; the one for containers has no std to test with.
 unit_tests() { tests --lib --bin selvedge --test logic; }
 
+# Lines that the unit tests of these crates reach; or of those that are named.
+coverage() {
+    command -v cargo-tarpaulin >/dev/null || {
+        echo 'coverage needs cargo-tarpaulin: cargo install --locked cargo-tarpaulin' >&2
+        return 1
+    }
+    local crates=("$@") arguments=() crate
+    [ $# -gt 0 ] || crates=(containers datapath proxy)
+    for crate in "${crates[@]}"; do
+        arguments+=(--packages "selvedge-$crate" --include-files "$crate/src/*")
+        [ ! -d "$crate/tests/logic" ] || arguments+=(--test logic)
+    done
+    # In a folder of its own: what it builds is instrumented, and would have the next build begin afresh.
+    cargo tarpaulin --locked --engine llvm --lib --skip-clean --target-dir target/coverage "${arguments[@]}"
+}
+
 # Real ZooKeeper and etcd, name servers and glibc, the kernel's network, keepers as processes.
 parts_tests() { tests --test behaviour --test suite --test kernel --test process; }
 
