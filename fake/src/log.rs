@@ -1,12 +1,12 @@
 //! What was logged in a test: each line with the spans around it. Must never be the global log: tests run beside each other.
 
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, Once};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::subscriber::DefaultGuard;
-use tracing::{Dispatch, Event, Subscriber};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
@@ -37,13 +37,15 @@ pub struct Log {
 impl Log {
     /// Begins to listen.
     pub fn listen() -> Self {
-        // With a single listener tracing asks the thread that comes to a line first whether anything is to be logged there,
-        // and that may be one of another test that does not listen.
-        static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
-        ANOTHER.get_or_init(|| Dispatch::new(Registry::default()));
+        // What a line is worth is asked once, of those who listen when it is come to first: without a listener for all threads
+        // that may be a test that does not listen, and the line is never logged again.
+        static FOR_ALL: Once = Once::new();
+        FOR_ALL.call_once(|| drop(tracing::subscriber::set_global_default(Registry::default())));
         let lines = Arc::default();
         let subscriber = Registry::default().with(Capture(Arc::clone(&lines)));
-        Self { lines, _guard: tracing::subscriber::set_default(subscriber) }
+        let guard = tracing::subscriber::set_default(subscriber);
+        tracing::callsite::rebuild_interest_cache();
+        Self { lines, _guard: guard }
     }
 
     /// What was logged so far.

@@ -165,7 +165,7 @@ async fn an_engine_that_cannot_be_followed_is_tried_until_it_can() {
     lab.engine.has(container("a", 2, true));
     following(&lab).await;
     lab.until_said("release a").await;
-    assert_eq!(lab.engine.times("GET /events"), 5);
+    assert_eq!(lab.engine.times("GET /containers/json"), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -59,7 +59,9 @@ fn killed(
         let mut client = Client(ours);
         assert_eq!(client.gets("GET", "/info", None).await.status, 200);
         client.asks(request.0, request.1, request.2).await;
-        until(|| when(&worker)).await;
+        // What was said to the keeper before the kill is in its queue.
+        let is_held = |worker: &Worker| worker.keeper.said().contains(&"hold 1".to_owned());
+        until(|| when(&worker) && (request.0 == "GET" || is_held(&worker))).await;
         let (connections, memory) = (worker.keeper.held(), worker.memory.try_clone().unwrap());
         std::mem::forget(worker);
         Killed { client: client.0.into_std().unwrap(), socket, memory, connections }
@@ -142,23 +144,6 @@ fn a_start_that_the_engine_works_on_is_wired_by_the_next_worker() {
     assert_eq!(lab.engine.times("POST /containers/a/start"), 1);
     assert_eq!(lab.host.said().last().unwrap(), "release a");
     assert_eq!(log.last("wired").id("request"), Some(format!("{}.2", std::process::id()).as_str()));
-}
-
-#[test]
-fn a_question_is_asked_again_and_a_change_that_passes_is_not() {
-    let lab = lab_of(Lab::new);
-    lab.engine.has(container("a", 2, true));
-    let (open, when) = tokio::sync::watch::channel(false);
-    lab.engine.tell("GET /version", Reply::When(when.clone()));
-    let left = killed(&lab, ("GET", "/version", None), |_| lab.engine.times("GET /version") == 1);
-    let (answer, _) = answered(&lab, left, &open);
-    assert_eq!((answer.status, lab.engine.times("GET /version")), (200, 2));
-    open.send_replace(false);
-    lab.engine.tell("POST /containers/a/kill", Reply::When(when));
-    let request = ("POST", "/containers/a/kill?signal=HUP", None);
-    let left = killed(&lab, request, |_| lab.engine.times("POST /containers/a/kill") == 1);
-    let (answer, _) = answered(&lab, left, &open);
-    assert_eq!((answer.status, lab.engine.times("POST /containers/a/kill")), (204, 1));
 }
 
 #[test]
