@@ -46,7 +46,12 @@ async fn directly(api: &Api, note: &Note, log: &Log<'_>) -> Option<Verdict> {
     let (200, engine) = answer(api, note, &log.target(false, false)).await? else { return None };
     let (engine, first) = follow(engine, rest, (log.framed, false)).await?;
     let position = log.position;
-    Some(Verdict::On(Rest { first, hold_upstream: true, piece: true, ..Rest::from(engine, position) }))
+    Some(Verdict::On(Box::new(Rest {
+        first,
+        hold_upstream: true,
+        piece: true,
+        ..Rest::from(engine, position)
+    })))
 }
 
 /// Goes on with the log. What the client says takes another way: a log takes nothing, and an attach cannot tell which byte
@@ -67,7 +72,7 @@ async fn from_log(
     // The last thing to be done: an engine may close the container's stdin when this connection ends.
     let input = if has_input { Some(reattach::input(api, note, container).await?) } else { None };
     let hold_upstream = note.kind == Kind::Attach;
-    Some(Verdict::On(Rest { first, hold_upstream, input, ..Rest::from(engine, log.position) }))
+    Some(Verdict::On(Box::new(Rest { first, hold_upstream, input, ..Rest::from(engine, log.position) })))
 }
 
 /// What was said meanwhile is lost, what comes is not.

@@ -35,7 +35,7 @@ pub(super) async fn whole(api: &Api, note: &Note, log: &Log<'_>) -> Option<Verdi
     }
     // Before a start there is nothing to catch up with.
     if !log.has_begun() {
-        return Some(Verdict::On(Rest::from(engine, log.position)));
+        return Some(Verdict::On(Box::new(Rest::from(engine, log.position))));
     }
     let (mut rest, _) = log.rest(api).await?;
     let reading = log.read(api, &log.target(false, false), |kind, message| rest.take(kind, message)).await?;
@@ -47,7 +47,7 @@ pub(super) async fn whole(api: &Api, note: &Note, log: &Log<'_>) -> Option<Verdi
         }
         (Reading::Done, first) => (first, log.position),
     };
-    Some(Verdict::On(Rest { first, ..Rest::from(engine, position) }))
+    Some(Verdict::On(Box::new(Rest { first, ..Rest::from(engine, position) })))
 }
 
 /// Where the client stands when so much has been left out.

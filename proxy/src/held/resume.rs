@@ -56,7 +56,7 @@ pub async fn resume(api: Arc<Api>, parked: Parked) {
             let Ok((engine, _)) = UnixStream::pair() else { return api.keeper.unpark(id).await };
             give(&api, (id, client), &note, (engine, None), (bytes, None)).await;
         }
-        Verdict::On(rest) => go_on(&api, id, client, (&note, rest)).await,
+        Verdict::On(rest) => go_on(&api, id, client, (&note, *rest)).await,
     }
 }
 
@@ -135,7 +135,7 @@ async fn wait(api: &Api, note: &Note, ended: Ended) -> Verdict {
         let condition = condition(note, &container);
         let path = format!("{}/containers/{}/wait", note.version(), percent_encode(&container.id));
         if let Some(engine) = ask(api, note, &format!("{path}?condition={condition}")).await {
-            return Verdict::On(Rest::from(engine, ended.position));
+            return Verdict::On(Box::new(Rest::from(engine, ended.position)));
         }
         tokio::time::sleep(AGAIN).await;
     }
@@ -177,7 +177,7 @@ async fn events(api: &Api, note: &Note, ended: Ended) -> Verdict {
         format!("{}/events?{}", note.version(), [kept, vec![&format!("since={since}")]].concat().join("&"));
     loop {
         if let Some(engine) = ask(api, note, &target).await {
-            return Verdict::On(Rest::from(engine, ended.position));
+            return Verdict::On(Box::new(Rest::from(engine, ended.position)));
         }
         tokio::time::sleep(AGAIN).await;
     }

@@ -18,7 +18,7 @@ pub(super) enum Verdict {
     /// This is the last of it.
     Last(Vec<u8>),
     /// It goes on.
-    On(Rest),
+    On(Box<Rest>),
 }
 
 /// The rest of a stream.
