@@ -216,3 +216,6 @@ fn more(now: HashMap<Refusal, u64>, before: &HashMap<Refusal, u64>) -> Vec<(Refu
     };
     now.into_iter().filter_map(more).collect()
 }
+
+#[cfg(test)]
+mod tests;
