@@ -37,6 +37,8 @@ pub(crate) enum Received<T> {
     Packet(Packet<T>),
     /// Bytes that are not a valid packet, with the reason.
     Garbage(String),
+    /// The head of one for whose descriptors this process has no room: the kernel closed them.
+    Cut(T),
     /// The peer is gone, and everything it sent has been read.
     Closed,
 }
@@ -164,8 +166,9 @@ pub(crate) fn understand<T: DeserializeOwned>(
         return Received::Closed;
     }
     if raw.is_cut {
-        // The kernel closed the descriptors for which this process has no room.
-        return Received::Garbage("it did not fit, or its descriptors did not".to_owned());
+        let reason = "it did not fit, or its descriptors did not".to_owned();
+        return parse(raw.bytes, raw.fds, most)
+            .map_or(Received::Garbage(reason), |packet| Received::Cut(packet.head));
     }
     match parse(raw.bytes, raw.fds, most) {
         Ok(packet) => Received::Packet(packet),

@@ -112,6 +112,9 @@ impl Link {
                 }
                 Some(Received::Packet(packet)) => packet,
                 Some(Received::Garbage(reason)) => return Err(Error::Garbled(reason)),
+                Some(Received::Cut(_)) => {
+                    return Err(Error::Garbled("no room for its descriptors".to_owned()));
+                }
                 Some(Received::Closed) => return Err(Error::NoKeeper("it closed the connection".to_owned())),
             };
             if !self.welcomed(packet, &mut welcome)? {
@@ -286,6 +289,8 @@ impl Link {
             let order = match received {
                 Received::Closed => Some(Order::KeeperGone),
                 Received::Garbage(_) => None,
+                Received::Cut(FromKeeper::Client { id, .. }) => Some(Order::NoRoom { id }),
+                Received::Cut(_) => None,
                 // Who asks for orders is alive. An answer for which there is no room is one that the keeper has not read.
                 Received::Packet(Packet { head: FromKeeper::Ask, .. }) => {
                     let _ = self.send(&FromWorker::Alive);

@@ -12,7 +12,7 @@ use anyhow::Context;
 use selvedge_containers::shared::Containers;
 use selvedge_containers::store::Book;
 use selvedge_containers::{events, names, upkeep};
-use selvedge_custody::Ledger as Records;
+use selvedge_custody::{Closer, Ledger as Records};
 use selvedge_datapath::addresses::{Addresses, Ledger};
 use selvedge_datapath::follow::Datapath;
 use selvedge_datapath::vip::{Draining, L4LB};
@@ -109,7 +109,7 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
         tasks.spawn(async move { worker.datapath.answer_peers(peer).await });
     }
     for client in inherited {
-        inherit::serve(&worker.api, client);
+        inherit::serve(&worker.api, client).await;
     }
     worker.api.keeper.ready().context("cannot tell the keeper that we are ready")?;
     info!(version = env!("CARGO_PKG_VERSION"), took = ?worker.since.elapsed(), containers = worker.containers.book.all().len(), "ready");
@@ -184,6 +184,10 @@ async fn take_in(
         Order::Client { id, listener, client: socket, read, estate } => {
             return Ok(inheritance.client(api, Arrival { id, listener, socket, read, estate }).await);
         }
+        Order::NoRoom { id } => {
+            warn!("too few descriptors for another client; it is let go");
+            api.keeper.end(id, None);
+        }
         order => return Err(order),
     }
     Ok(None)
@@ -194,7 +198,9 @@ async fn last_order(api: &Arc<Api>, mut inheritance: Inheritance) -> Order {
     loop {
         let order = match take_in(api, &mut inheritance, api.keeper.order().await).await {
             Ok(client) => {
-                client.into_iter().for_each(|client| inherit::serve(api, client));
+                if let Some(client) = client {
+                    inherit::serve(api, client).await;
+                }
                 continue;
             }
             Err(order) => order,

@@ -42,6 +42,7 @@ impl Keeper {
                 Ok(None) => return false,
                 Ok(Some(Received::Packet(packet))) => self.on_message(id, packet),
                 Ok(Some(Received::Garbage(reason))) => self.on_garbage(id, &reason),
+                Ok(Some(Received::Cut(_))) => self.on_garbage(id, "there is no room for its descriptors"),
                 Ok(Some(Received::Closed)) | Err(_) => {
                     self.on_closed(at);
                     return false;

@@ -81,6 +81,11 @@ pub enum Order {
     Settled,
     /// There is no room for more clients: end one that asks for nothing.
     Crowded,
+    /// A client came for whose descriptor this process has no room: it is to be ended.
+    NoRoom {
+        /// The keeper's number for it.
+        id: u64,
+    },
     /// The keeper is gone; the worker must exit.
     KeeperGone,
 }

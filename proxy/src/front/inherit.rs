@@ -158,11 +158,16 @@ impl Inheritance {
     }
 }
 
-/// Serves a client in a task of its own.
-pub fn serve(api: &Arc<Api>, client: Client) {
+/// Serves a client in a task of its own. Where descriptors are few it comes back when another client has made room: the next one
+/// comes with a descriptor, which the kernel drops if there is no room for it.
+pub async fn serve(api: &Arc<Api>, client: Client) {
     let guard = api.counters.connection();
     if silent::is_crowded(api.counters.open_connections()) {
+        // All other tasks run before this one does again: those of clients that have just come begin to wait, and the
+        // one that is ended closes its socket.
+        tokio::task::yield_now().await;
         api.silent.end_oldest();
+        tokio::task::yield_now().await;
     }
     let api = Arc::clone(api);
     tokio::spawn(async move {

@@ -84,7 +84,7 @@ impl Worker {
     pub(crate) async fn admit(&mut self, id: u64, socket: OwnedFd, estate: Option<u32>) {
         let arrival = Arrival { id, listener: "api".to_owned(), socket, read: Vec::new(), estate };
         let client = self.inheritance.client(&self.api, arrival).await.unwrap();
-        inherit::serve(&self.api, client);
+        inherit::serve(&self.api, client).await;
     }
 }
 
