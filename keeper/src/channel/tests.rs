@@ -99,7 +99,13 @@ fn a_whole_chunk_of_descriptors_fits() {
 fn of_a_packet_without_room_for_its_descriptors_the_head_is_known() {
     let (a, _b) = pair().unwrap();
     let packet = b"SK\x01\x00\x01\x00\x00\x007";
-    let cut = |bytes| understand::<u32>(a.as_fd(), RawPacket { bytes, fds: Vec::new(), is_cut: true }, 0);
+    let cut = |bytes: &'static [u8]| {
+        crate::channel::understand::<u32>(
+            a.as_fd(),
+            crate::shared::board::RawPacket { bytes, fds: Vec::new(), is_cut: true },
+            0,
+        )
+    };
     assert!(matches!(cut(packet), Received::Cut(7)));
     assert!(matches!(cut(&packet[..8]), Received::Garbage(_)), "its bytes did not fit, either");
 }
