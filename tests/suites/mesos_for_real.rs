@@ -15,10 +15,11 @@ use selvedge_tests::engine::Engine;
 use selvedge_tests::host::Host;
 use selvedge_tests::mesos::real::Mesos;
 use selvedge_tests::mesos::real::app::{App, Program};
-use selvedge_tests::mesos::real::churn::{self, Size};
+use selvedge_tests::mesos::real::churn;
 use selvedge_tests::mesos::real::framework::{Framework, is_last};
 use selvedge_tests::mesos::real::kinds::{self, End, Kind};
 use selvedge_tests::mesos::real::story::{AGENT, Story, address};
+use selvedge_tests::mesos::scenario::Size;
 use selvedge_tests::wait::until_true;
 
 /// One at a time: a churn makes the others wait for longer than a health check may take.
@@ -113,7 +114,16 @@ fn tasks_come_and_go_through_upgrades_kills_and_engine_restarts() {
     let lab = Lab::with_engine(&["--live-restore"]);
     let mesos = mesos(&lab.host, &lab.socket());
     let framework = mesos.framework("marathon");
-    let size = Size { tasks: 60, at_once: 10, upgrades: 10, kills: 10, keepers: 3, engines: 2 };
+    let size = Size {
+        tasks: 60,
+        at_once: 10,
+        upgrades: 10,
+        kills: 10,
+        keepers: 3,
+        keeper_kills: 0,
+        engines: 2,
+        merciless: true,
+    };
     let outcome = churn::run(&lab, &mesos, &framework, size);
     let (engines, ours): (Vec<_>, Vec<_>) = outcome.losses.iter().partition(|loss| loss.engines.is_some());
     let (all, restarts) = outcome.struck;

@@ -36,6 +36,38 @@ pub struct Size {
     pub merciless: bool,
 }
 
+/// One thing that happens under an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happening {
+    /// An upgrade of the worker.
+    Upgrade,
+    /// `kill -9` of the worker.
+    Kill,
+    /// A replacement of the keeper in place.
+    Keeper,
+    /// `kill -9` of the keeper.
+    KeeperKill,
+    /// A restart of dockerd.
+    Engine,
+}
+
+impl Size {
+    /// All that is to happen, evenly mixed: what has the largest part of its number before it comes next.
+    #[must_use]
+    pub fn mixed(self) -> Vec<Happening> {
+        use Happening::{Engine, Keeper, KeeperKill, Kill, Upgrade};
+        let kinds = [Upgrade, Kill, Keeper, KeeperKill, Engine];
+        let all = [self.upgrades, self.kills, self.keepers, self.keeper_kills, self.engines];
+        let (mut left, mut mixed) = (all, Vec::new());
+        while left.iter().any(|count| *count > 0) {
+            let kind = (0..left.len()).max_by_key(|&kind| left[kind] * 1000 / all[kind].max(1)).unwrap_or(0);
+            left[kind] -= 1;
+            mixed.push(kinds[kind]);
+        }
+        mixed
+    }
+}
+
 /// The task that is a database; a second one of it has this and a thousand.
 const DATABASE: u32 = 4;
 const TASKS_MOST: u32 = 1000;
@@ -139,25 +171,25 @@ struct Notes<'a> {
 
 /// What happens, evenly mixed.
 fn happen(lab: &Lab, between: &dyn Between, size: Size, notes: &Notes<'_>) {
-    let mut left = [size.upgrades, size.kills, size.keepers, size.keeper_kills, size.engines];
-    let all = left;
-    while left.iter().any(|count| *count > 0) {
-        // Whatever has the largest part of its number before it.
-        let kind = (0..left.len()).max_by_key(|&kind| left[kind] * 1000 / all[kind].max(1)).unwrap_or(0);
-        left[kind] -= 1;
-        match kind {
-            0 => between.upgrade(),
-            2 => between.replace_all(),
-            4 => restart_engine(lab, size.merciless, notes),
-            kill => {
-                notes.kills.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
-                if kill == 1 { between.kill() } else { between.kill_keeper() }
+    let killed = || notes.kills.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
+    for happening in size.mixed() {
+        match happening {
+            Happening::Upgrade => {
+                between.upgrade();
+                if let Err(error) = recover(&between.docker()) {
+                    notes.recoveries.lock().unwrap_or_else(PoisonError::into_inner).push(error);
+                }
             }
-        }
-        if kind == 0
-            && let Err(error) = recover(&between.docker())
-        {
-            notes.recoveries.lock().unwrap_or_else(PoisonError::into_inner).push(error);
+            Happening::Kill => {
+                killed();
+                between.kill();
+            }
+            Happening::Keeper => between.replace_all(),
+            Happening::KeeperKill => {
+                killed();
+                between.kill_keeper();
+            }
+            Happening::Engine => restart_engine(lab, size.merciless, notes),
         }
         std::thread::sleep(Duration::from_millis(700));
     }

@@ -17,24 +17,8 @@ use super::story::address;
 use crate::Lab;
 use crate::docker::Docker;
 use crate::mesos::between::Between;
+use crate::mesos::scenario::{Happening, Size};
 use crate::mesos::task::refused_start;
-
-/// How much of everything.
-#[derive(Debug, Clone, Copy)]
-pub struct Size {
-    /// Tasks in all.
-    pub tasks: u32,
-    /// How many at once.
-    pub at_once: usize,
-    /// Upgrades of the worker.
-    pub upgrades: u32,
-    /// `kill -9` of the worker.
-    pub kills: u32,
-    /// Replacements of the keeper in place.
-    pub keepers: u32,
-    /// Restarts of dockerd with live-restore.
-    pub engines: u32,
-}
 
 /// A task that did not end as it does by itself.
 #[derive(Debug)]
@@ -261,24 +245,20 @@ fn unknown_status(engine: &Docker, container: &str) -> Option<String> {
 
 /// Does it all; when the engine was restarted comes second, when all else was done first.
 fn happen(lab: &Lab, size: Size) -> (Vec<Span>, Vec<Span>) {
-    let mut left = [size.upgrades, size.kills, size.keepers, size.engines];
-    let all = left;
     let (mut others, mut restarts) = (Vec::new(), Vec::new());
-    while left.iter().any(|count| *count > 0) {
-        // Whatever has the largest part of its number before it.
-        let kind = (0..left.len()).max_by_key(|&kind| left[kind] * 1000 / all[kind].max(1)).unwrap_or(0);
-        left[kind] -= 1;
+    for happening in size.mixed() {
         let began = Instant::now();
-        match kind {
-            0 => lab.upgrade(),
-            1 => lab.kill(),
-            2 => lab.replace_all(),
-            _ => {
+        match happening {
+            Happening::Upgrade => lab.upgrade(),
+            Happening::Kill => lab.kill(),
+            Happening::Keeper => lab.replace_all(),
+            Happening::KeeperKill => lab.kill_keeper(),
+            Happening::Engine => {
                 lab.engine.end(Signal::SIGTERM);
                 lab.engine.start_again();
             }
         }
-        let spans = if kind == 3 { &mut restarts } else { &mut others };
+        let spans = if happening == Happening::Engine { &mut restarts } else { &mut others };
         spans.push((began, Instant::now()));
         std::thread::sleep(BETWEEN);
     }
