@@ -1,8 +1,8 @@
 //! The keeper is killed at any instant, and its second goes on; the second is killed, and the keeper goes on.
 
 use crate::custody::{held, how};
-use crate::scene::{Client, Scene, alive, keepers, signal, until};
-use crate::succession::{again, check, keeper, pour};
+use crate::scene::{Scene, alive, keepers, signal, until};
+use crate::succession::{again, keeper, pour_through};
 use selvedge_keeper::control::UpgradeRequest;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -105,32 +105,7 @@ fn once() {
 
 fn no_byte_lost() {
     let scene = Scene::new();
-    let engine = scene.engine();
-    let pairs: Vec<(Client, Client)> = (0..8).map(|_| scene.stream(&engine)).collect();
-    let over = AtomicBool::new(false);
-    scope(|threads| {
-        let mut runs = Vec::new();
-        for (number, (client, far)) in pairs.iter().enumerate() {
-            let (client, far) = (client.stream.get_ref(), far.stream.get_ref());
-            // Bulk one way, small pieces the other way.
-            let chunk = if number % 2 == 0 { 100_000 } else { 700 };
-            let over = &over;
-            runs.push((threads.spawn(move || pour(far, over, chunk)), threads.spawn(move || check(client))));
-            runs.push((
-                threads.spawn(move || pour(client, over, 800 - chunk / 1000)),
-                threads.spawn(move || check(far)),
-            ));
-        }
-        kill_at_random(&scene, 50, 1);
-        over.store(true, Ordering::Relaxed);
-        let mut total = 0;
-        for (sent, got) in runs {
-            let sent = sent.join().unwrap();
-            assert_eq!(sent, got.join().unwrap());
-            total += sent;
-        }
-        println!("  {} MB through 50 kills", total >> 20);
-    });
+    let _open = pour_through(&scene, "50 kills", || kill_at_random(&scene, 50, 1));
     let status = scene.status();
     assert_eq!((status.takeovers, status.worker_deaths), (50, 0));
     until("all have ended", || scene.status().streams.is_empty());

@@ -106,8 +106,9 @@ pub(crate) fn check(mut from: &UnixStream) -> u64 {
     }
 }
 
-fn no_byte_lost() {
-    let scene = Scene::new();
+/// Pours bytes both ways through eight streams while something happens, and finds each of them at the other end, once. Gives
+/// back the ends, which are still open.
+pub(crate) fn pour_through(scene: &Scene, what: &str, happens: impl FnOnce()) -> Vec<(Client, Client)> {
     let engine = scene.engine();
     let pairs: Vec<(Client, Client)> = (0..8).map(|_| scene.stream(&engine)).collect();
     let over = AtomicBool::new(false);
@@ -124,10 +125,7 @@ fn no_byte_lost() {
                 threads.spawn(move || check(far)),
             ));
         }
-        for _ in 0..20 {
-            scene.upgrade(&keeper()).unwrap();
-            sleep(Duration::from_millis(20));
-        }
+        happens();
         over.store(true, Ordering::Relaxed);
         let mut total = 0;
         for (sent, got) in runs {
@@ -135,7 +133,18 @@ fn no_byte_lost() {
             assert_eq!(sent, got.join().unwrap());
             total += sent;
         }
-        println!("  {} MB through 20 successions", total >> 20);
+        println!("  {} MB through {what}", total >> 20);
+    });
+    pairs
+}
+
+fn no_byte_lost() {
+    let scene = Scene::new();
+    let _open = pour_through(&scene, "20 successions", || {
+        for _ in 0..20 {
+            scene.upgrade(&keeper()).unwrap();
+            sleep(Duration::from_millis(20));
+        }
     });
     let status = scene.status();
     assert_eq!((status.reexecs, status.worker_deaths), (20, 0));
