@@ -94,7 +94,7 @@ pub(crate) struct SavedStream {
     pub(crate) flows: [SavedFlow; 2],
     #[serde(default)]
     pub(crate) resume: Option<SavedResume>,
-    /// An image that does not know it goes on with the output: nothing but `hold_upstream` then keeps the upstream open.
+    /// An older image ignores it and goes on with the output alone; `hold_upstream` is what keeps the upstream open there.
     #[serde(default)]
     pub(crate) input: Option<RawFd>,
 }

@@ -84,7 +84,7 @@ impl Scene {
         self.workers.push(Worker { number, addresses, reading: Reading::None });
     }
 
-    /// What the engine has to answer, it answers never more: nobody is there who waits for it.
+    /// What the engine still owes it is never answered: there is nothing left that waits for it.
     fn die(&mut self, which: usize) {
         if self.workers.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! Nobody sends with an address of the pool but the container that has it, on its wire; and nobody but a peer by VXLAN.
+//! Only the container that has an address of the pool sends with it, on its wire; and only peers send by VXLAN.
 
 use std::net::Ipv4Addr;
 
