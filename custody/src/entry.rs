@@ -55,6 +55,15 @@ impl Phase {
     }
 }
 
+/// What one call took from a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// So many bytes.
+    pub len: usize,
+    /// It had no more at that moment.
+    pub drained: bool,
+}
+
 /// The head of a place.
 #[repr(C)]
 struct Place {
@@ -192,16 +201,16 @@ impl Entry {
         self.head().request.store(number, SeqCst);
     }
 
-    /// Takes what a client has sent, and adds it to `into`; 0 at the end of its stream.
+    /// Takes what a client has sent, and adds it to `into`; nothing at the end of its stream.
     ///
     /// # Errors
     /// What recvmmsg(2) says; `FileTooLarge` beyond 48 MiB.
-    pub fn receive(&self, client: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<usize> {
+    pub fn receive(&self, client: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<Received> {
         let _turn = self.turn();
         let tape = self.tape(ASKED);
-        let bytes = tape.receive(client)?;
+        let (bytes, drained) = tape.receive(client)?;
         into.extend_from_slice(bytes);
-        Ok(bytes.len())
+        Ok(Received { len: bytes.len(), drained })
     }
 
     /// Puts on record what another worker has read.
@@ -254,16 +263,16 @@ impl Entry {
         self.tape(TOLD).send(engine)
     }
 
-    /// Takes what the engine has said, and adds it to `into`; 0 at the end of its stream.
+    /// Takes what the engine has said, and adds it to `into`; nothing at the end of its stream.
     ///
     /// # Errors
     /// What recvmmsg(2) says; `FileTooLarge` beyond 64 MiB.
-    pub fn hear(&self, engine: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<usize> {
+    pub fn hear(&self, engine: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<Received> {
         let _turn = self.turn();
         let tape = self.tape(HEARD);
-        let bytes = tape.receive(engine)?;
+        let (bytes, drained) = tape.receive(engine)?;
         into.extend_from_slice(bytes);
-        Ok(bytes.len())
+        Ok(Received { len: bytes.len(), drained })
     }
 
     /// All that the engine has said.

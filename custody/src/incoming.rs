@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use nix::sys::socket::{MsgFlags, recv};
 
-use crate::entry::Entry;
+use crate::entry::{Entry, Received};
 use crate::ledger::Ledger;
 use crate::request::RequestId;
 
@@ -71,21 +71,21 @@ impl Incoming {
         }))
     }
 
-    /// Takes what it has sent, and adds it to `into`; 0 at the end of its stream.
+    /// Takes what it has sent, and adds it to `into`; nothing at the end of its stream.
     ///
     /// # Errors
     /// What the kernel says: `WouldBlock` for nothing.
-    pub fn receive(&mut self, socket: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<usize> {
+    pub fn receive(&mut self, socket: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<Received> {
         if !self.loose {
             return self.receive_on_record(socket, into);
         }
         let mut bytes = vec![0; 16 * 1024];
         let got = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT)?;
         into.extend_from_slice(&bytes[..got]);
-        Ok(got)
+        Ok(Received { len: got, drained: false })
     }
 
-    fn receive_on_record(&mut self, socket: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<usize> {
+    fn receive_on_record(&mut self, socket: BorrowedFd<'_>, into: &mut Vec<u8>) -> io::Result<Received> {
         let was_idle = self.record.is_none();
         let received = self.record()?.receive(socket, into);
         if was_idle && received.is_err() {

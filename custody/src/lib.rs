@@ -11,7 +11,7 @@ mod places;
 pub mod request;
 mod tape;
 
-pub use entry::{Entry, Phase};
+pub use entry::{Entry, Phase, Received};
 pub use incoming::{Closer, Incoming};
 pub use ledger::Ledger;
 pub use request::RequestId;

@@ -111,11 +111,11 @@ impl<'m> Tape<'m> {
         header
     }
 
-    /// Takes what a socket has. Nothing at the end of its stream.
+    /// Takes what a socket has, and says whether it has no more. Nothing at the end of its stream.
     ///
     /// # Errors
     /// What the kernel says; `FileTooLarge` when there is no room.
-    pub(crate) fn receive(&self, socket: BorrowedFd<'_>) -> io::Result<&[u8]> {
+    pub(crate) fn receive(&self, socket: BorrowedFd<'_>) -> io::Result<(&[u8], bool)> {
         let done = self.done();
         let len = (self.room - done).min(GULP);
         if len == 0 {
@@ -129,7 +129,12 @@ impl<'m> Tape<'m> {
         if got < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(self.bytes(done, self.done()))
+        let bytes = self.bytes(done, self.done());
+        // SAFETY: `header` is within the mapping, and the kernel has written it.
+        let flags = unsafe { (&raw const (*header).msg_hdr.msg_flags).read_volatile() };
+        // Descriptors in a stream of bytes end a call early, and so does the end of the stream.
+        let drained = !bytes.is_empty() && bytes.len() < len && flags & libc::MSG_CTRUNC == 0;
+        Ok((bytes, drained))
     }
 
     /// Adds bytes that have been received by another way.

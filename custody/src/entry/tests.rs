@@ -1,8 +1,10 @@
 //! Records as the next worker finds them.
 
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{IoSlice, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::*;
 use crate::ledger::Ledger;
@@ -42,7 +44,8 @@ fn a_request_that_was_read_is_there_for_the_next_worker() {
     entry.receive_before(&read).unwrap();
     for part in ["GET /_ping ", "HTTP/1.1\r\n\0\0"] {
         scene.client.write_all(part.as_bytes()).unwrap();
-        assert_eq!(entry.receive(scene.socket.as_fd(), &mut read).unwrap(), part.len());
+        let received = entry.receive(scene.socket.as_fd(), &mut read).unwrap();
+        assert_eq!(received, Received { len: part.len(), drained: true });
     }
     let empty = entry.receive(scene.socket.as_fd(), &mut read).unwrap_err();
     assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
@@ -58,7 +61,27 @@ fn the_end_of_a_stream_is_no_bytes() {
     let scene = scene();
     let entry = scene.ledger.open(1).unwrap();
     scene.client.shutdown(std::net::Shutdown::Write).unwrap();
-    assert_eq!(entry.receive(scene.socket.as_fd(), &mut Vec::new()).unwrap(), 0);
+    let received = entry.receive(scene.socket.as_fd(), &mut Vec::new()).unwrap();
+    assert_eq!(received, Received { len: 0, drained: false });
+}
+
+#[test]
+fn a_socket_is_empty_when_a_call_got_less_than_it_asked_for_and_no_descriptor_cut_it_short() {
+    let mut scene = scene();
+    let entry = scene.ledger.open(1).unwrap();
+    scene.client.set_nonblocking(true).unwrap();
+    let sent = scene.client.write(&vec![7; 80 << 10]).unwrap();
+    let mut read = Vec::new();
+    let first = entry.receive(scene.socket.as_fd(), &mut read).unwrap();
+    assert_eq!(first, Received { len: 64 << 10, drained: false });
+    let rest = entry.receive(scene.socket.as_fd(), &mut read).unwrap();
+    assert_eq!(rest, Received { len: sent - (64 << 10), drained: true });
+    let (part, fds) = ([IoSlice::new(b"with a descriptor")], [scene.memory.as_raw_fd()]);
+    let descriptor = [ControlMessage::ScmRights(&fds)];
+    sendmsg::<()>(scene.client.as_raw_fd(), &part, &descriptor, MsgFlags::empty(), None).unwrap();
+    scene.client.write_all(b", and without").unwrap();
+    assert_eq!(entry.receive(scene.socket.as_fd(), &mut read).unwrap(), Received { len: 17, drained: false });
+    assert_eq!(entry.receive(scene.socket.as_fd(), &mut read).unwrap(), Received { len: 13, drained: true });
 }
 
 #[test]

@@ -2,12 +2,15 @@
 //!
 //! It must never take memory for a connection that is idle.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
-use selvedge_custody::{Entry, Incoming};
-use tokio::io::{AsyncWriteExt, Interest};
+use selvedge_custody::{Entry, Incoming, Received};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 /// A socket with the bytes already read from it.
@@ -47,15 +50,13 @@ impl Buffered {
         }
     }
 
-    fn try_fill(&mut self) -> io::Result<usize> {
+    /// Reads once; nothing when the socket has nothing.
+    async fn try_fill(&mut self) -> Option<io::Result<usize>> {
         let Self { io, unread, record } = self;
         match record {
-            Record::Nowhere => {
-                unread.reserve(8 * 1024);
-                io.try_read_buf(unread)
-            }
-            Record::Client(client) => io.try_io(Interest::READABLE, || client.receive(io.as_fd(), unread)),
-            Record::Engine(entry) => io.try_io(Interest::READABLE, || entry.hear(io.as_fd(), unread)),
+            Record::Nowhere => read_once(io, unread).await,
+            Record::Client(client) => take(io, |socket| client.receive(socket, unread)),
+            Record::Engine(entry) => take(io, |socket| entry.hear(socket, unread)),
         }
     }
 
@@ -109,9 +110,8 @@ impl Buffered {
     pub async fn fill(&mut self) -> io::Result<bool> {
         loop {
             self.io.readable().await?;
-            match self.try_fill() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return result.map(|n| n > 0),
+            if let Some(read) = self.try_fill().await {
+                return read.map(|len| len > 0);
             }
         }
     }
@@ -125,3 +125,40 @@ impl Buffered {
         }
     }
 }
+
+/// Takes what a socket has. When that is all, tokio is told that the socket is empty, as it finds out by itself when it reads
+/// itself: else the next read would be one in vain.
+fn take(
+    io: &UnixStream,
+    receive: impl FnOnce(BorrowedFd<'_>) -> io::Result<Received>,
+) -> Option<io::Result<usize>> {
+    let mut taken = None;
+    let result = io.try_io(Interest::READABLE, || {
+        let received = receive(io.as_fd())?;
+        taken = Some(received.len);
+        if received.drained { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match (taken, result) {
+        (Some(len), _) => Some(Ok(len)),
+        (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => Some(Err(error)),
+        (None, _) => None,
+    }
+}
+
+async fn read_once(io: &mut UnixStream, into: &mut Vec<u8>) -> Option<io::Result<usize>> {
+    into.reserve(8 * 1024);
+    let read = {
+        let mut read = pin!(io.read_buf(into));
+        poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await
+    };
+    match read {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => {
+            into.shrink_to_fit();
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
