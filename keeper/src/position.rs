@@ -72,9 +72,12 @@ impl Position {
 }
 
 impl Frames {
-    /// Within a header: there is no place to resume from.
-    pub fn is_torn(&self) -> bool {
-        self.lost || (1..8).contains(&self.have)
+    /// Ends a header that broke off, as that of the shortest frame that it can still be. Gives the bytes that do so, to be
+    /// sent before anything else; none where no header broke off.
+    pub fn end_header(&mut self) -> Vec<u8> {
+        let rest = if self.have == 0 { Vec::new() } else { vec![0; 8 - usize::from(self.have)] };
+        self.pass(&rest);
+        rest
     }
 
     fn pass(&mut self, mut bytes: &[u8]) {
@@ -140,7 +143,7 @@ mod tests {
             bytes.chunks(cut).for_each(|piece| position.pass(piece));
             let frames = position.frames.expect("framed");
             assert_eq!((position.moved, frames.passed), (bytes.len() as u64, [0, 306, 2]));
-            assert!(frames.left == 0 && !frames.is_torn());
+            assert!(frames.left == 0 && frames.have == 0);
         }
     }
 
@@ -160,7 +163,7 @@ mod tests {
         position.pass(&frame(2, b"four")[..10]);
         let frames = position.frames.expect("framed");
         assert_eq!((frames.kind, frames.left, frames.passed), (2, 2, [0, 0, 2]));
-        assert!(!frames.is_torn());
+        assert!(position.frames.expect("framed").end_header().is_empty());
     }
 
     #[test]
@@ -176,10 +179,21 @@ mod tests {
     }
 
     #[test]
-    fn half_a_header_and_no_header_are_torn() {
-        let mut position = Position::new(true);
-        position.pass(&[1, 0, 0]);
-        assert!(position.frames.expect("framed").is_torn());
+    fn a_header_that_broke_off_can_be_ended_wherever_that_was() {
+        let whole = frame(1, &[7; 0x4001]);
+        for (sent, left) in [(1, 0), (4, 0), (6, 0), (7, 0x4000)] {
+            let mut position = Position::new(true);
+            position.pass(&frame(2, b"before"));
+            position.pass(&whole[..sent]);
+            let mut frames = position.frames.expect("framed");
+            assert_eq!(frames.end_header(), vec![0; 8 - sent]);
+            assert_eq!((frames.kind, frames.left, frames.passed), (1, left, [0, 0, 6]), "{sent}");
+            assert!(!frames.lost && frames.end_header().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_no_header_is_lost() {
         let mut position = Position::new(true);
         position.pass(b"HTTP/1.1 200 OK\r\n");
         position.pass(&frame(1, b"x"));

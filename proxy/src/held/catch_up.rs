@@ -7,7 +7,8 @@ use std::time::Duration;
 use selvedge_engine::http::message::Buffered;
 use selvedge_engine::model::Container;
 use selvedge_keeper::link::Ended;
-use tracing::debug;
+use selvedge_keeper::position::Frames;
+use tracing::warn;
 
 use super::frames::{self, Messages};
 use super::log::Log;
@@ -16,11 +17,21 @@ use super::{Kind, Note, gap, reattach};
 use crate::api::Api;
 
 /// Goes on with a client's output. `None`: try again, with another engine or with what the container is by then.
-pub(super) async fn catch_up(api: &Api, note: &Note, container: &Container, ended: Ended) -> Option<Verdict> {
-    if ended.position.frames.is_some_and(|frames| frames.is_torn()) {
-        debug!(target = note.target(), "broke off in the middle of a frame's header; it cannot go on");
+pub(super) async fn catch_up(
+    api: &Api,
+    note: &Note,
+    container: &Container,
+    mut ended: Ended,
+) -> Option<Verdict> {
+    let header = ended.position.frames.as_mut().map(Frames::end_header).unwrap_or_default();
+    if ended.position.frames.is_some_and(|frames| frames.lost) {
+        warn!(target = note.target(), "the output of a held request is not in frames, and cannot go on");
         return Some(Verdict::Over);
     }
+    Some(rest(api, note, container, ended).await?.behind(header))
+}
+
+async fn rest(api: &Api, note: &Note, container: &Container, ended: Ended) -> Option<Verdict> {
     let (log, state) = (Log::of(note, container, ended), &container.state);
     if note.kind == Kind::Attach && !log.has_begun() {
         return reattach::whole(api, note, &log).await;

@@ -21,6 +21,25 @@ pub(super) enum Verdict {
     On(Box<Rest>),
 }
 
+impl Verdict {
+    /// The same, behind bytes that end what broke off, and are no part of the output.
+    pub(super) fn behind(self, mut bytes: Vec<u8>) -> Self {
+        match self {
+            Self::Over => Self::Over,
+            Self::Last(rest) => {
+                bytes.extend_from_slice(&rest);
+                Self::Last(bytes)
+            }
+            Self::On(mut rest) => {
+                rest.position.head += bytes.len() as u64;
+                bytes.append(&mut rest.first);
+                rest.first = bytes;
+                Self::On(rest)
+            }
+        }
+    }
+}
+
 /// The rest of a stream.
 #[derive(Debug)]
 pub(super) struct Rest {
