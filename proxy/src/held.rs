@@ -14,8 +14,10 @@ mod reattach;
 pub mod resume;
 mod verdict;
 
+use selvedge_custody::Incoming;
 use selvedge_engine::http::framing::BodyLength;
 use selvedge_engine::http::head::RequestHead;
+use selvedge_engine::http::message::Buffered;
 use selvedge_engine::lifetime;
 use selvedge_engine::route::{path_of, percent_decode, query_of, query_value, split_version};
 use serde::{Deserialize, Serialize};
@@ -52,11 +54,20 @@ pub(crate) struct Note {
     /// Its upstream is a piece of the log, whose end is not that of the answer.
     #[serde(default)]
     pub(crate) piece: bool,
+    /// By what people know it, in logs. Empty in the notes of earlier releases.
+    #[serde(default)]
+    pub(crate) request: String,
 }
 
 impl Note {
-    /// The note of a request; `None` for one that is not held.
-    pub(crate) fn of(head: &RequestHead, bytes: &[u8]) -> Option<Self> {
+    /// The note of a request that was read from `client`; `None` for one that is not held.
+    pub(crate) fn of(client: &mut Buffered, head: &RequestHead) -> Option<Self> {
+        let note = Self::read(head, &client.unread[..head.len])?;
+        let request = client.client().and_then(Incoming::request);
+        Some(Self { request: request.map(|id| id.to_string()).unwrap_or_default(), ..note })
+    }
+
+    fn read(head: &RequestHead, bytes: &[u8]) -> Option<Self> {
         if head.body != BodyLength::Fixed(0) || head.http_1_0 {
             return None;
         }
@@ -68,7 +79,15 @@ impl Note {
             return None;
         }
         let head = String::from_utf8(bytes.to_vec()).ok().filter(|head| head.len() < LONGEST_HEAD)?;
-        Some(Self { kind, head, container, began: lifetime::now(), counted: true, piece: false })
+        Some(Self {
+            kind,
+            head,
+            container,
+            began: lifetime::now(),
+            counted: true,
+            piece: false,
+            request: String::new(),
+        })
     }
 
     /// The request's target as the client wrote it.
@@ -129,7 +148,7 @@ mod tests {
 
     fn note(line: &str, fields: &str) -> Option<Note> {
         let bytes = format!("{line} HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
-        Note::of(&head::request(bytes.as_bytes()).unwrap().unwrap(), bytes.as_bytes())
+        Note::read(&head::request(bytes.as_bytes()).unwrap().unwrap(), bytes.as_bytes())
     }
 
     #[test]

@@ -115,7 +115,7 @@ async fn one(api: &Arc<Api>, mut client: Buffered, head: RequestHead) -> Option<
     }
     parting::before(api, &head).await;
     if route == Route::Stream
-        && let Some(note) = Note::of(&head, &client.unread[..head.len])
+        && let Some(note) = Note::of(&mut client, &head)
     {
         return Box::pin(held(api, client, head, note)).await;
     }
@@ -227,7 +227,7 @@ async fn go_on(api: &Arc<Api>, mut client: Buffered, head: RequestHead, begun: B
             after(api, stream::agreed(client, &api.keeper, &head, begun.exchange).await).await
         }
         Then::Attach => {
-            let note = Note::of(&head, &client.unread[..head.len])?;
+            let note = Note::of(&mut client, &head)?;
             client.used(head.len);
             after(api, begin::agreed(api, client, &head, (note, begun.exchange)).await).await
         }

@@ -45,7 +45,15 @@ mod tests {
 
     fn note(query: &str) -> Note {
         let head = format!("POST /v1.41/containers/abc/attach?{query} HTTP/1.1\r\n\r\n");
-        Note { kind: Kind::Attach, head, container: "abc".to_owned(), began: 0, counted: true, piece: false }
+        Note {
+            kind: Kind::Attach,
+            head,
+            container: "abc".to_owned(),
+            began: 0,
+            counted: true,
+            piece: false,
+            request: String::new(),
+        }
     }
 
     fn at(passed: u64, left: u32) -> Position {

@@ -13,7 +13,7 @@ use selvedge_engine::model::Container;
 use selvedge_engine::route::percent_encode;
 use selvedge_keeper::link::Ended;
 use tokio::net::UnixStream;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, Span, debug, info, warn};
 
 use super::verdict::{Rest, Verdict, ask};
 use super::{Kind, Note, catch_up, log};
@@ -42,6 +42,14 @@ pub async fn resume(api: Arc<Api>, parked: Parked) {
         warn!("a held request cannot be read; its client is let go");
         return api.keeper.unpark(id).await;
     };
+    let span = match note.request.as_str() {
+        "" => Span::none(),
+        id => tracing::error_span!("request", id),
+    };
+    serve(api, (id, client), note, ended).instrument(span).await;
+}
+
+async fn serve(api: Arc<Api>, (id, client): (u64, UnixStream), note: Note, ended: Ended) {
     let mut leaving = api.leaving();
     let verdict = tokio::select! {
         biased;
@@ -61,7 +69,7 @@ pub async fn resume(api: Arc<Api>, parked: Parked) {
 }
 
 async fn go_on(api: &Api, id: u64, client: UnixStream, (note, rest): (&Note, Rest)) {
-    info!(target = note.target(), "goes on with the engine that is there now");
+    info!(target = note.target(), "reconnected to the engine");
     let mut to_client = rest.first;
     to_client.extend_from_slice(&rest.engine.unread);
     let resume = Some(Resumable {

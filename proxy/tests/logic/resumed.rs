@@ -8,6 +8,7 @@ use selvedge_engine::lifetime::now;
 use selvedge_fake::engine::Reply;
 use selvedge_fake::keeper::Given;
 use selvedge_fake::lab::{Lab, container};
+use selvedge_fake::log::Log;
 use selvedge_keeper::link::Ended;
 use selvedge_keeper::position::{Frames, Position};
 use selvedge_proxy::held::resume::{Parked, resume};
@@ -130,7 +131,26 @@ async fn a_log_goes_on_at_the_very_byte() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn output_whose_engine_lives_is_over_and_one_torn_in_a_header_too() {
+async fn a_log_that_broke_off_in_a_header_goes_on_behind_an_empty_frame() {
+    let (log, lab) = (Log::listen(), Lab::new());
+    lab.engine.has(container("a", 2, true));
+    another_engine(&lab).await;
+    let stamped = frame("2026-11-30T00:00:00.000000000Z abcdef");
+    lab.engine.tell("GET /containers/a/logs", Reply::Raw([OK, &stamped].concat(), None));
+    lab.engine.tell("GET /containers/a/logs", Reply::Raw([OK, &frame("abcdef")].concat(), None));
+    let worker = worker(&lab);
+    let mut note = note("logs", "GET /v1.41/containers/a/logs?follow=1&stdout=1");
+    note["request"] = json!("4312.17");
+    let torn = json!({"passed": [0, 4, 0], "header": [1, 0, 0, 0, 0, 0, 0, 0], "have": 5});
+    let _client = comes_back(&worker, &note, Position { moved: 17, head: 0, frames: frames(torn) }).await;
+    let given = given(&worker).await;
+    assert_eq!(given.pending().1, [vec![0; 3], frame("ef")].concat());
+    assert_eq!(given.head["resume"]["position"]["head"], 3);
+    assert_eq!(log.last("reconnected to the engine").id("request"), Some("4312.17"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn output_whose_engine_lives_is_over_and_one_without_frames_too() {
     let lab = Lab::new();
     lab.engine.has(container("a", 2, false));
     lives(&lab).await;
