@@ -29,12 +29,13 @@ fn ends() -> Vec<(std::os::unix::net::UnixStream, Buffered)> {
 
 #[tokio::test]
 async fn a_socket_that_was_read_empty_is_not_read_again_before_something_comes() {
+    let in_vain = || -> io::Result<()> { panic!("a read in vain") };
     for (mut theirs, mut ours) in ends() {
         for request in ["GET /_ping", " HTTP/1.1"] {
             theirs.write_all(request.as_bytes()).unwrap();
             assert!(ours.fill().await.unwrap());
             assert!(ours.unread.ends_with(request.as_bytes()));
-            let again = ours.io.try_io(Interest::READABLE, || -> io::Result<()> { panic!("a read in vain") });
+            let again = ours.io.try_io(Interest::READABLE, in_vain);
             assert_eq!(again.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         }
         drop(theirs);
@@ -51,18 +52,22 @@ async fn a_socket_that_has_nothing_takes_no_memory() {
     }
 }
 
+const ALL: usize = 1 << 20;
+
+/// Writes pieces of all lengths.
+fn write_all(theirs: &mut std::os::unix::net::UnixStream) {
+    let mut sent = 0;
+    while sent < ALL {
+        let len = (sent % 977 + 1).min(ALL - sent);
+        theirs.write_all(&vec![sent as u8; len]).unwrap();
+        sent += len;
+    }
+}
+
 #[tokio::test]
 async fn what_comes_while_a_socket_is_read_is_not_overlooked() {
-    const ALL: usize = 1 << 20;
     for (mut theirs, mut ours) in ends() {
-        let writer = std::thread::spawn(move || {
-            let mut sent = 0;
-            while sent < ALL {
-                let len = (sent % 977 + 1).min(ALL - sent);
-                theirs.write_all(&vec![sent as u8; len]).unwrap();
-                sent += len;
-            }
-        });
+        let writer = std::thread::spawn(move || write_all(&mut theirs));
         let mut got = 0;
         while ours.fill().await.unwrap() {
             got += ours.unread.len();
