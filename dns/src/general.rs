@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::op::{Edns as HickoryEdns, Message, OpCode, Query as HickoryQuery, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsCode;
 use hickory_proto::rr::rdata::{A, AAAA, NS, PTR, SOA, SRV};
 use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder};
@@ -12,6 +13,7 @@ use rand::seq::SliceRandom;
 use selvedge_registry::table::pool6;
 use selvedge_registry::table::sight::Service;
 
+use crate::identity;
 use crate::plain::{HOSTMASTER, SOA_TIMES, Terms};
 use crate::query::{Edns, IN, OUR_SIZE, PLAIN_SIZE, Query, WireName, flag, kind, put_header, rcode, word};
 use crate::zone::answer::{Answer, Apex};
@@ -20,6 +22,8 @@ use crate::zone::wire::wire_labels;
 /// A query, or the answer to a message that is not a valid query.
 pub(crate) enum Read {
     Query(Box<Query>),
+    /// The server is asked for its own name.
+    Identity(Box<Query>),
     /// The message is unreadable or not for us: a complete answer that says so, with its code.
     Bad {
         reply: Vec<u8>,
@@ -45,14 +49,18 @@ pub(crate) fn read(message: &[u8]) -> Read {
     let Some(name) = WireName::from_labels(question.name().iter()) else {
         return bad(id, flags, rcode::FORMERR);
     };
-    let edns = parsed
-        .edns
-        .as_ref()
-        .map(|edns| Edns { size: edns.max_payload().max(PLAIN_SIZE), dnssec_ok: edns.flags().dnssec_ok });
+    let edns = parsed.edns.as_ref().map(|edns| Edns {
+        size: edns.max_payload().max(PLAIN_SIZE),
+        dnssec_ok: edns.flags().dnssec_ok,
+        asks_server: edns.option(EdnsCode::NSID).is_some(),
+    });
     let (kind, class) = (u16::from(question.query_type()), u16::from(question.query_class()));
     let query = Query { id, flags, name, lower: name.lower(), kind, class, edns };
     // Zone transfers, meta types (RFC 6895 section 3.1), and classes other than the Internet's.
     let meta = kind == 0 || kind == kind::OPT || (kind::TKEY..=kind::MAILA).contains(&kind);
+    if identity::is_asked(&query.lower, kind, class) {
+        return Read::Identity(Box::new(query));
+    }
     if class != IN || meta {
         let mut reply = Vec::new();
         query.bare_reply(query.reply_flags(rcode::REFUSED), &mut reply);

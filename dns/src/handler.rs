@@ -4,10 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use selvedge_registry::caller::Caller;
-use selvedge_registry::table::Table;
 use selvedge_registry::table::sight::Sight;
+use selvedge_registry::table::{Found, Table};
 
 use crate::general::{self, Read};
+use crate::identity;
+use crate::options::{Opt, Why};
 use crate::plain::{self, Terms};
 use crate::query::{HEADER, Query, Transport, flag, rcode, word};
 use crate::settings::Settings;
@@ -42,6 +44,8 @@ pub(crate) struct Handler {
     listen: SocketAddr,
     ttl: u32,
     negative_ttl: u32,
+    /// What this server is called.
+    server: String,
     stats: Arc<Stats>,
 }
 
@@ -53,6 +57,7 @@ impl Handler {
             listen: settings.listen,
             ttl: seconds(settings.ttl),
             negative_ttl: seconds(settings.negative_ttl),
+            server: settings.server.clone(),
             stats,
         }
     }
@@ -75,6 +80,12 @@ impl Handler {
             Some(query) => query,
             None => match general::read(message) {
                 Read::Query(query) => *query,
+                Read::Identity(query) => {
+                    self.stats.local.one();
+                    identity::write(&query, &self.server, out);
+                    self.complete(&query, None, query.limit(transport), out);
+                    return Outcome::Reply;
+                }
                 Read::Bad { reply, code } => {
                     let refused = matches!(code, rcode::REFUSED | rcode::NOTIMP);
                     if refused { &self.stats.refused } else { &self.stats.malformed }.one();
@@ -88,10 +99,19 @@ impl Handler {
             Some(answer) if !self.is_asked_elsewhere(table, &answer, asker) => {
                 let unread = matches!(answer, Answer::Unread { .. });
                 if unread { &self.stats.servfail } else { &self.stats.local }.one();
-                write(&query, &answer, &self.terms(table), query.limit(transport), out);
+                let limit = query.limit(transport);
+                write(&query, &answer, &self.terms(table), limit, out);
+                self.complete(&query, why(table, sight, &query, &answer), limit, out);
                 Outcome::Reply
             }
             _ => Outcome::Forward(Box::new(self.forward(table, query, asker))),
+        }
+    }
+
+    /// Says why, and who we are, to an asker that speaks EDNS.
+    fn complete(&self, query: &Query, why: Option<Why>, limit: usize, out: &mut Vec<u8>) {
+        if let Some(opt) = query.edns.and_then(|_| Opt::bare(out)) {
+            opt.complete(query, (&self.server, why), limit, out);
         }
     }
 
@@ -137,6 +157,22 @@ impl Handler {
     }
 }
 
+/// Why a name of ours has no answer, where there is more to say than that.
+fn why(table: &Table, sight: Sight<'_>, query: &Query, answer: &Answer<'_>) -> Option<Why> {
+    query.edns?;
+    let wire = query.lower.wire();
+    match answer {
+        Answer::Unread { .. } => Some(Why::NOT_READY),
+        // What this asker does not see, another one may.
+        Answer::NxDomain(Some(_))
+            if sight.hides(wire) || matches!(table.lookup(wire), Found::Addresses(_)) =>
+        {
+            Some(Why::PROHIBITED)
+        }
+        _ => None,
+    }
+}
+
 /// Writes the answer by the plain path, or else by the general one.
 fn write(query: &Query, answer: &Answer<'_>, terms: &Terms<'_>, limit: usize, out: &mut Vec<u8>) {
     if plain::write(query, answer, terms, limit, out) {
@@ -148,3 +184,6 @@ fn write(query: &Query, answer: &Answer<'_>, terms: &Terms<'_>, limit: usize, ou
         None => query.bare_reply(query.reply_flags(rcode::SERVFAIL), out),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@ mod error;
 mod forward;
 mod general;
 mod handler;
+mod identity;
+mod options;
 mod plain;
 mod query;
 pub mod resolv_conf;

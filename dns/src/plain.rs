@@ -71,7 +71,7 @@ fn read_opt(record: &[u8]) -> Option<Edns> {
     if !(data.is_empty() || data.len() >= 4 && cookie()) {
         return None;
     }
-    Some(Edns { size: word(head, 3)?.max(PLAIN_SIZE), dnssec_ok: head[7] & 0x80 != 0 })
+    Some(Edns { size: word(head, 3)?.max(PLAIN_SIZE), dnssec_ok: head[7] & 0x80 != 0, asks_server: false })
 }
 
 /// Writes the answer into `out`, which must be empty, in at most `limit` bytes; false if the plain path cannot write

@@ -43,6 +43,7 @@ pub(crate) mod kind {
     pub(crate) const NS: u16 = 2;
     pub(crate) const SOA: u16 = 6;
     pub(crate) const PTR: u16 = 12;
+    pub(crate) const TXT: u16 = 16;
     pub(crate) const AAAA: u16 = 28;
     pub(crate) const SRV: u16 = 33;
     pub(crate) const OPT: u16 = 41;
@@ -138,6 +139,8 @@ pub(crate) struct Edns {
     pub(crate) size: u16,
     /// The DO bit (RFC 3225).
     pub(crate) dnssec_ok: bool,
+    /// Which server answers, it wants to know (RFC 5001).
+    pub(crate) asks_server: bool,
 }
 
 /// One query.

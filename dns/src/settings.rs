@@ -31,6 +31,8 @@ pub struct Settings {
     pub ttl: Duration,
     /// How long others may cache that a name of ours does not exist (RFC 2308). In whole seconds.
     pub negative_ttl: Duration,
+    /// What this server is called, to those that ask for its name (RFC 4892, RFC 5001): the host's name.
+    pub server: String,
     /// Limits that keep a flood or a dead upstream from using up everything.
     pub limits: Limits,
 }
@@ -49,6 +51,7 @@ impl Settings {
             resolv_conf: PathBuf::from(crate::resolv_conf::PATH),
             ttl: Duration::from_secs(1),
             negative_ttl: Duration::from_secs(1),
+            server: String::new(),
             limits: Limits::default(),
         }
     }
@@ -111,7 +114,7 @@ impl Default for Limits {
         Self {
             lookups: 1024,
             waiting: 4096,
-            upstream_patience: Duration::from_millis(800),
+            upstream_patience: Duration::from_millis(300),
             lookup: Duration::from_secs(10),
             turns: None,
             cache_entries: 10_000,

@@ -29,6 +29,7 @@ pub(crate) struct Stats {
     pub(crate) forwarded: Counter,
     pub(crate) joined: Counter,
     pub(crate) cache_hits: Counter,
+    pub(crate) stale: Counter,
     pub(crate) refused: Counter,
     pub(crate) malformed: Counter,
     pub(crate) servfail: Counter,
@@ -52,6 +53,8 @@ pub struct Counts {
     pub joined: u64,
     /// Answered from the cache of upstream answers.
     pub cache_hits: u64,
+    /// Answered from it past the answer's time, as no upstream answered.
+    pub stale: u64,
     /// Answered with REFUSED or NOTIMP.
     pub refused: u64,
     /// Not a readable query: answered with FORMERR or BADVERS, or not at all.
@@ -74,6 +77,7 @@ impl Stats {
             forwarded: self.forwarded.get(),
             joined: self.joined.get(),
             cache_hits: self.cache_hits.get(),
+            stale: self.stale.get(),
             refused: self.refused.get(),
             malformed: self.malformed.get(),
             servfail: self.servfail.get(),

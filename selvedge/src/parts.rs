@@ -74,6 +74,7 @@ impl Worker {
         let listen = self.config.dns_listen.into();
         let mut settings = selvedge_dns::Settings::new(Arc::clone(&self.table), listen, self.config.pool);
         self.config.dns_upstream.clone_into(&mut settings.upstreams);
+        self.config.cluster.host_name.clone_into(&mut settings.server);
         let engine = self.containers.engine.clone();
         settings.engines = Some(selvedge_dns::Engines::new(move || {
             engine.resolver().servers.iter().filter_map(|server| server.parse().ok()).collect()

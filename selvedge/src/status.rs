@@ -171,6 +171,8 @@ pub(crate) struct DnsCounts {
     pub(crate) forwarded: u64,
     /// Answered from the cache.
     pub(crate) cache_hits: u64,
+    /// Answered from it past the answer's time, as no name server answered.
+    pub(crate) stale: u64,
     /// Answered with REFUSED or NOTIMP.
     pub(crate) refused: u64,
     /// Not a readable query.

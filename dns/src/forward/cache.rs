@@ -1,5 +1,5 @@
-//! Upstream answers that may still be used, limited in number and size. It must never return one past its time, or for
-//! a question that differs in anything that could change the answer.
+//! Upstream answers that may still be used, limited in number and size. It must never return one past its time without
+//! saying so, or for a question that differs in anything that could change the answer.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -41,13 +41,58 @@ impl Key {
     }
 }
 
+/// How long an answer past its time is kept for the case that no server answers (RFC 8767 section 5: one to three days).
+const STALE: Duration = Duration::from_secs(86_400);
+/// How long after a lookup without result no other one is waited for (RFC 8767 section 5: at least 30 s).
+const RECHECK: Duration = Duration::from_secs(30);
+/// An answer that is asked for in this last part of its time is renewed before it is missed.
+const LAST_PART: u32 = 10;
+
+/// How good a kept answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Age {
+    /// It is within its time.
+    Fresh,
+    /// It is, and is to be renewed: told once.
+    Due,
+    /// It is past its time: only for an asker that would get no other.
+    Stale {
+        /// The servers have been asked for a better one lately, in vain.
+        in_vain: bool,
+    },
+}
+
+/// A kept answer.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) received: Rc<Received>,
+    /// How long it has been here.
+    pub(crate) since: Duration,
+    pub(crate) age: Age,
+}
+
 struct Entry {
     received: Rc<Received>,
     stored: Instant,
     expires: Instant,
+    /// It has been told that it is to be renewed.
+    renewed: bool,
+    /// When the servers were last asked in vain.
+    in_vain: Option<Instant>,
     weight: usize,
     /// Identifies this entry in the age list.
     number: u64,
+}
+
+impl Entry {
+    fn age(&mut self, now: Instant) -> Age {
+        if self.expires <= now {
+            let in_vain = self.in_vain.is_some_and(|at| now.duration_since(at) < RECHECK);
+            return Age::Stale { in_vain };
+        }
+        let is_due = (self.expires - now) * LAST_PART < self.expires - self.stored;
+        if is_due && !std::mem::replace(&mut self.renewed, true) { Age::Due } else { Age::Fresh }
+    }
 }
 
 /// Answers; the oldest are evicted when there are too many.
@@ -73,14 +118,22 @@ impl Cache {
         }
     }
 
-    /// An answer and how long it has been here.
-    pub(crate) fn get(&mut self, key: &Key, now: Instant) -> Option<(Rc<Received>, Duration)> {
-        let entry = self.entries.get(key)?;
-        if entry.expires <= now {
+    /// The answer to a question.
+    pub(crate) fn get(&mut self, key: &Key, now: Instant) -> Option<Kept> {
+        let entry = self.entries.get_mut(key)?;
+        if entry.expires + STALE <= now {
             self.forget(key);
             return None;
         }
-        Some((entry.received.clone(), now.duration_since(entry.stored)))
+        let age = entry.age(now);
+        Some(Kept { received: entry.received.clone(), since: now.duration_since(entry.stored), age })
+    }
+
+    /// The servers have been asked this question in vain.
+    pub(crate) fn in_vain(&mut self, key: &Key, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.in_vain = Some(now);
+        }
     }
 
     /// Keeps an answer, if it may be kept.
@@ -93,7 +146,8 @@ impl Cache {
             return;
         }
         self.number += 1;
-        let entry = Entry { received, stored: now, expires: now + keep, weight, number: self.number };
+        let (stored, expires, number) = (now, now + keep, self.number);
+        let entry = Entry { received, stored, expires, renewed: false, in_vain: None, weight, number };
         self.bytes += weight;
         self.oldest.push_back((self.number, key.clone()));
         self.entries.insert(key, entry);

@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
+use crate::options::{EXTENDED_ERROR, Opt};
 use crate::query::{HEADER, OUR_SIZE, Query, WireName, flag, kind, rcode, word};
 
 /// No answer is kept longer, whatever its TTLs say (RFC 8767 section 4 suggests so).
 const LONGEST: u32 = 86_400;
-/// EDNS options: explanations of errors (RFC 8914) are for the client; the others are between us and the upstream (RFC
-/// 6891 section 6.1.1), and are turned into padding (RFC 7830).
-const EXTENDED_ERROR: u16 = 15;
+/// The TTL of an answer past its time, in seconds (RFC 8767 section 4).
+const STALE_TTL: u32 = 30;
+/// Padding (RFC 7830). Explanations of errors (RFC 8914) are for the client; all other options are between us and the
+/// upstream (RFC 6891 section 6.1.1), and are turned into it.
 const PADDING: u16 = 12;
 /// Codes of a server that does not know better, so the next one is asked.
 const UNHELPFUL: [u16; 4] = [rcode::FORMERR, rcode::SERVFAIL, rcode::NOTIMP, rcode::REFUSED];
@@ -155,11 +157,23 @@ impl Shape {
         }
     }
 
+    /// The OPT record of the written answer, if something can be added to it.
+    pub(crate) fn opt(&self, out: &[u8]) -> Option<Opt> {
+        Opt::bare(out).or_else(|| Opt::last(out, self.opt_size?))
+    }
+
+    /// Marks the written answer `out` as one past its time: it is not to be kept longer than RFC 8767 section 4 says.
+    pub(crate) fn make_stale(&self, message: &[u8], out: &mut [u8]) {
+        clear_authority(out);
+        if out.len() >= message.len() {
+            self.ttls.iter().for_each(|at| put(out, *at, &STALE_TTL.to_be_bytes()));
+        }
+    }
+
     /// Updates the written answer `out` after its `message` was kept for `age`: reduces the TTLs by that time, and
     /// clears the authoritative bit.
     pub(crate) fn grow_old(&self, message: &[u8], age: Duration, out: &mut [u8]) {
-        let flags = word(out, 2).unwrap_or(0) & !flag::AUTHORITATIVE;
-        put(out, 2, &flags.to_be_bytes());
+        clear_authority(out);
         if out.len() < message.len() {
             return;
         }
@@ -207,6 +221,11 @@ fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
     if let Some(place) = out.get_mut(at..at + bytes.len()) {
         place.copy_from_slice(bytes);
     }
+}
+
+fn clear_authority(out: &mut [u8]) {
+    let flags = word(out, 2).unwrap_or(0) & !flag::AUTHORITATIVE;
+    put(out, 2, &flags.to_be_bytes());
 }
 
 /// The end of the name at `at`. A pointer ends it; its target does not matter here.

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -16,13 +17,15 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::forward::message::{self, Shape};
 use crate::forward::received::Received;
 use crate::forward::turns::{Next, Said, Table};
+use crate::options::Why;
 use crate::query::{HEADER, Query, Transport, flag, put_header, word};
 use crate::resolv_conf::Turns;
 use crate::tcp::framing::{read_message, write_message};
 
-/// How long a silent server counts as dead: the others are asked along with it, and their addresses are taken at once.
-/// Their "no" still waits for its turn.
-const DOUBT: Duration = Duration::from_secs(10);
+/// After so many silences in a row a server is dead: a "no" of the others waits no longer than [`LAST_CHANCE`].
+const DEAD: u8 = 3;
+/// How long a "no" waits for a dead server, so that one that is back counts from its first answer on.
+const LAST_CHANCE: Duration = Duration::from_millis(300);
 /// How many silent servers to remember.
 const MOST_DOUBTFUL: usize = 1000;
 /// More than we advertise, as some servers do not care.
@@ -32,7 +35,16 @@ const DATAGRAM: usize = 4096;
 pub(crate) struct Upstreams {
     patience: Duration,
     limit: Duration,
-    doubtful: RefCell<HashMap<SocketAddr, Instant>>,
+    doubtful: RefCell<HashMap<SocketAddr, Doubt>>,
+}
+
+/// What is known about a silent server. The others are asked along with it, and their addresses are taken at once.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    /// How often it was silent, without an answer in between.
+    silences: u8,
+    /// When it is to be asked for a sign of life.
+    again: Instant,
 }
 
 impl Upstreams {
@@ -43,34 +55,38 @@ impl Upstreams {
     /// The answer that counts by the order of the servers. If none says yes or no within the limit: an unhelpful answer
     /// (SERVFAIL, REFUSED), or else none.
     pub(crate) async fn ask(
-        &self,
+        self: &Rc<Self>,
         query: &Query,
         (servers, turns): (&[SocketAddr], Turns),
         transport: Transport,
-    ) -> Option<Received> {
+    ) -> Result<Received, Why> {
         let now = Instant::now();
+        let how = (transport, turns.timeout);
         let place = |(at, server): (usize, &SocketAddr)| {
             // A little less, so that an answer held up this long still reaches clients that wait as long as one turn.
-            (turns.of(at, servers.len()) * 9 / 10, self.is_doubtful(*server, now))
+            let (turn, doubt) = (turns.of(at, servers.len()) * 9 / 10, self.doubts(*server));
+            let is_dead = doubt.is_some_and(|doubt| doubt.silences >= DEAD);
+            (if is_dead { turn.min(LAST_CHANCE) } else { turn }, doubt.is_some())
         };
         let mut table = Table::new(servers.iter().enumerate().map(place));
+        servers.iter().for_each(|server| self.look_for_life(*server, query, how));
         // As long as libc waits for us, minus a little, so that it receives the result.
         let deadline = now + self.limit.min(turns.timeout * turns.attempts) * 19 / 20;
         let ask_all_at = now + self.patience.min(turns.timeout / 2);
         let mut asked = FuturesUnordered::new();
         loop {
             let now = Instant::now();
-            table.silent(now).into_iter().for_each(|at| self.doubt(servers[at]));
+            table.silent(now).into_iter().for_each(|at| self.doubt(servers[at], turns.timeout));
             for at in table.ask_now(now, now >= ask_all_at) {
-                asked.push(self.ask_one((at, servers[at]), query, (transport, turns.timeout)));
+                asked.push(self.ask_one((at, servers[at]), query, how));
             }
             let wake = match table.next(now) {
-                Next::Take(at) => return table.take(at),
-                Next::NobodyKnows => return table.unhelpful(),
+                Next::Take(at) => return table.take(at).ok_or(Why::NO_SERVER),
+                Next::NobodyKnows => return table.unhelpful().ok_or(Why::NETWORK),
                 Next::Wait(until) => until,
             };
             if now >= deadline {
-                return table.last_resort();
+                return table.last_resort().ok_or(Why::NO_SERVER);
             }
             let wake = if now < ask_all_at { wake.min(ask_all_at) } else { wake };
             tokio::select! {
@@ -83,16 +99,37 @@ impl Upstreams {
         }
     }
 
-    fn is_doubtful(&self, server: SocketAddr, now: Instant) -> bool {
-        self.doubtful.borrow().get(&server).is_some_and(|until| *until > now)
+    fn doubts(&self, server: SocketAddr) -> Option<Doubt> {
+        self.doubtful.borrow().get(&server).copied()
     }
 
-    fn doubt(&self, server: SocketAddr) {
+    /// A server was silent; it is to be asked for a sign of life after so long.
+    fn doubt(&self, server: SocketAddr, again: Duration) {
         let mut doubtful = self.doubtful.borrow_mut();
         if doubtful.len() >= MOST_DOUBTFUL {
             doubtful.clear();
         }
-        doubtful.insert(server, Instant::now() + DOUBT);
+        let doubt = doubtful.entry(server).or_insert(Doubt { silences: 0, again: Instant::now() + again });
+        doubt.silences = doubt.silences.saturating_add(1);
+    }
+
+    /// Asks a silent server the same, now and then, and waits a whole turn for it: a lookup ends with the answer of another
+    /// server, and would never hear that it is back.
+    fn look_for_life(self: &Rc<Self>, server: SocketAddr, query: &Query, how: (Transport, Duration)) {
+        let now = Instant::now();
+        match self.doubtful.borrow_mut().get_mut(&server) {
+            Some(doubt) if doubt.again <= now => doubt.again = now + how.1,
+            _ => return,
+        }
+        let (upstreams, query) = (Rc::clone(self), *query);
+        tokio::task::spawn_local(async move {
+            match timeout(how.1, upstreams.exchange(server, &query, how)).await {
+                Ok(_) => drop(upstreams.doubtful.borrow_mut().remove(&server)),
+                // Unless it has answered another question meanwhile.
+                Err(_) if upstreams.doubts(server).is_some() => upstreams.doubt(server, how.1),
+                Err(_) => {}
+            }
+        });
     }
 
     async fn ask_one(

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::support::{Lab, Upstream};
+use crate::support::{Lab, Manner, Upstream};
 
 /// A server to which 127.0.0.1 is a container with these upstreams.
 fn lab(upstreams: &[SocketAddr]) -> Lab {
@@ -41,6 +41,43 @@ fn no_such_name_is_kept_too() {
         lab.says("servfail.test", &["status: SERVFAIL"]);
     }
     assert_eq!(upstream.asked("udp servfail.test."), 2);
+}
+
+#[test]
+fn an_answer_past_its_time_is_given_while_no_server_answers_and_says_so() {
+    let upstream = Upstream::with(Manner { ttl: Some(1), ..Manner::default() });
+    let lab = lab(&[upstream.address]);
+    lab.says("ok.test", &["A\t192.0.2.1"]);
+    upstream.set_silent(true);
+    std::thread::sleep(Duration::from_millis(1100));
+    let stale = ["ok.test.\t\t30\tIN\tA\t192.0.2.1", "EDE: 3 (Stale Answer)", "status: NOERROR"];
+    lab.says("ok.test", &stale);
+    // The servers have just been asked in vain: the next one does not wait for them.
+    let start = Instant::now();
+    lab.says("ok.test", &stale);
+    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
+    assert_eq!(lab.server.stats().stale, 2);
+    lab.says("ok.test +noedns", &["status: SERVFAIL"]);
+    lab.says("other.test", &["status: SERVFAIL", "EDE: 22 (No Reachable Authority)"]);
+}
+
+#[test]
+fn an_answer_that_is_asked_for_is_renewed_before_its_time_is_over() {
+    let upstream = Upstream::with(Manner { ttl: Some(10), ..Manner::default() });
+    let lab = lab(&[upstream.address]);
+    lab.says("ok.test", &["A\t192.0.2.1"]);
+    std::thread::sleep(Duration::from_millis(9200));
+    lab.says("ok.test", &["ok.test.\t\t1\tIN\tA\t192.0.2.1"]);
+    std::thread::sleep(Duration::from_millis(1000));
+    let said = lab.says("ok.test", &["A\t192.0.2.1"]);
+    assert!(!said.contains("\t10\tIN"), "from the cache: {said}");
+    assert_eq!((upstream.asked("udp ok.test."), lab.server.stats().cache_hits), (2, 2));
+}
+
+#[test]
+fn servers_that_cannot_be_reached_are_told_from_silent_ones() {
+    let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    lab(&[closed]).says("ok.test", &["status: SERVFAIL", "EDE: 23 (Network Error)"]);
 }
 
 #[test]

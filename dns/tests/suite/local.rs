@@ -46,6 +46,31 @@ fn nothing_there_and_nothing_of_that_kind() {
     assert_eq!(lab.server.stats().forwarded, 0);
 }
 
+#[test]
+fn the_server_says_which_one_it_is_to_those_that_ask() {
+    let upstream = Upstream::start();
+    let lab = Lab::start_with(|settings| settings.server = "host7".to_owned());
+    lab.put("me", "127.0.0.1", &["me"], &[upstream.address]);
+    for name in ["CH TXT id.server", "CH TXT Hostname.Bind", "+tcp CH TXT id.server"] {
+        lab.says(name, &["\tCH\tTXT\t\"host7\"", "status: NOERROR", "flags: qr aa rd ra;"]);
+    }
+    for other in ["CH TXT version.bind", "CH A id.server", "CH TXT selvedge.internal"] {
+        lab.says(other, &["status: REFUSED"]);
+    }
+    let nsid = "NSID: 68 6f 73 74 37 (\"host7\")";
+    for name in ["me.selvedge.internal", "nope.selvedge.internal", "CH TXT id.server", "ok.test", "ok.test"] {
+        lab.says(&format!("+nsid {name}"), &[nsid]);
+    }
+    assert!(!lab.dig("me.selvedge.internal").contains("NSID"));
+}
+
+#[test]
+fn while_names_are_not_known_yet_the_answer_says_so() {
+    let lab = Lab::start();
+    lab.table.write().unwrap().set_partial(true);
+    lab.says("nope.selvedge.internal", &["status: SERVFAIL", "EDE: 14 (Not Ready)"]);
+}
+
 /// A server whose containers have IPv6 addresses.
 fn dual_stack() -> Lab {
     let lab = Lab::start();

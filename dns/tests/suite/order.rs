@@ -32,7 +32,7 @@ fn all_orders() -> Vec<Three> {
 /// Each kind at each place, which shows in its address.
 fn servers() -> Vec<Vec<Upstream>> {
     let at = |place: u8| {
-        let with = |label| Upstream::with(Manner { label: Some(label), last: Some(place) });
+        let with = |label| Upstream::with(Manner { label: Some(label), last: Some(place), ttl: None });
         KINDS.iter().map(|label| with(*label)).collect()
     };
     (1..=3).map(at).collect()
@@ -167,7 +167,7 @@ fn is_given_up_early(three: &Three, theirs: &str) -> bool {
 
 /// A server that gives this address after a while, as in a company that is far away.
 fn slow_but_right() -> Upstream {
-    Upstream::with(Manner { label: Some("slow"), last: Some(1) })
+    Upstream::with(Manner { label: Some("slow"), last: Some(1), ttl: None })
 }
 
 fn lab(upstreams: &[&Upstream]) -> Lab {
@@ -182,7 +182,7 @@ fn a_name_server_that_is_slow_but_right_is_waited_for() {
     for second in ["neg", "nodata", "right"] {
         for transport in ["+notcp", "+tcp"] {
             let (first, second) =
-                (slow_but_right(), Upstream::with(Manner { label: Some(second), last: None }));
+                (slow_but_right(), Upstream::with(Manner { label: Some(second), ..Manner::default() }));
             let lab = lab(&[&first, &second]);
             // More than one name: the first must not be demoted for its slowness.
             for name in ["one.test", "two.test", "one.test"] {
@@ -206,6 +206,25 @@ fn a_no_of_the_second_server_is_not_kept_for_when_the_first_is_back() {
         }
     });
     assert_eq!(lab.dig("+short neg.test"), "192.0.2.99\n");
+}
+
+#[test]
+fn a_dead_server_holds_up_a_no_no_more_and_counts_again_from_its_first_answer_on() {
+    let (first, second) =
+        (Upstream::start(), Upstream::with(Manner { label: Some("neg"), ..Manner::default() }));
+    let lab = lab(&[&first, &second]);
+    first.set_silent(true);
+    let turn = Duration::from_millis(540);
+    let took = |name: &str| {
+        let start = Instant::now();
+        lab.says(name, &["status: NXDOMAIN"]);
+        start.elapsed()
+    };
+    assert!(took("n0.test") >= turn, "a server that was silent once is waited for");
+    let known_dead = (1..20).find(|n| took(&format!("n{n}.test")) < turn);
+    assert!(known_dead.is_some(), "a dead one was waited for, again and again");
+    first.set_silent(false);
+    assert_eq!(lab.dig("+short n99.test"), "192.0.2.1\n");
 }
 
 /// The query made an answer with one address, its other sections dropped.

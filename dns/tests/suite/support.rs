@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -104,6 +105,7 @@ type Counts = Arc<Mutex<HashMap<String, usize>>>;
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     counts: Counts,
+    silent: Arc<AtomicBool>,
 }
 
 impl Upstream {
@@ -124,14 +126,19 @@ impl Upstream {
 
     fn run(udp: UdpSocket, tcp: TcpListener, manner: Manner) -> Self {
         let address = udp.local_addr().unwrap();
-        let counts = Counts::default();
-        let (for_udp, for_tcp) = (counts.clone(), counts.clone());
-        std::thread::spawn(move || serve_udp(&udp, (&for_udp, manner)));
+        let (counts, silent) = (Counts::default(), Arc::new(AtomicBool::new(false)));
+        let (for_udp, for_tcp, quiet) = (counts.clone(), counts.clone(), Arc::clone(&silent));
+        std::thread::spawn(move || serve_udp(&udp, (&for_udp, manner), &quiet));
         // The ports of these are closed: by TCP glibc would wait for ever.
         if !matches!(manner.label, Some("cut" | "silent")) {
             std::thread::spawn(move || accept(&tcp, &for_tcp, manner));
         }
-        Self { address, counts }
+        Self { address, counts, silent }
+    }
+
+    /// From now on it takes datagrams and says nothing, or it answers.
+    pub(crate) fn set_silent(&self, silent: bool) {
+        self.silent.store(silent, Ordering::SeqCst);
     }
 
     /// How often it was asked: `udp ok.test.`
@@ -147,11 +154,16 @@ pub(crate) struct Manner {
     pub(crate) label: Option<&'static str>,
     /// The last number of the address that it gives.
     pub(crate) last: Option<u8>,
+    /// The TTL of its addresses, in seconds.
+    pub(crate) ttl: Option<u32>,
 }
 
-fn serve_udp(udp: &UdpSocket, (counts, manner): (&Counts, Manner)) {
+fn serve_udp(udp: &UdpSocket, (counts, manner): (&Counts, Manner), silent: &AtomicBool) {
     let mut bytes = [0; 4096];
     while let Ok((length, peer)) = udp.recv_from(&mut bytes) {
+        if silent.load(Ordering::SeqCst) {
+            continue;
+        }
         let udp = udp.try_clone().unwrap();
         let replies = act(&bytes[..length], "udp", (counts, manner));
         std::thread::spawn(move || {
@@ -191,7 +203,8 @@ fn act(query: &[u8], transport: &str, (counts, manner): (&Counts, Manner)) -> Ve
     reply.edns = query.edns.clone();
     let address = |last: u8| {
         let last = manner.last.unwrap_or(last);
-        HickoryRecord::from_rdata(name.clone(), 60, RData::A(A(Ipv4Addr::new(192, 0, 2, last))))
+        let ttl = manner.ttl.unwrap_or(60);
+        HickoryRecord::from_rdata(name.clone(), ttl, RData::A(A(Ipv4Addr::new(192, 0, 2, last))))
     };
     let first = name.iter().next().map(|label| String::from_utf8(label.to_ascii_lowercase()).unwrap());
     let mut pause = Duration::ZERO;

@@ -112,6 +112,7 @@ fn dns(counts: &selvedge_dns::Counts) -> DnsCounts {
         local: counts.local,
         forwarded: counts.forwarded,
         cache_hits: counts.cache_hits,
+        stale: counts.stale,
         refused: counts.refused,
         malformed: counts.malformed,
         servfail: counts.servfail,

@@ -30,12 +30,27 @@ fn an_answer_lives_as_long_as_its_ttl() {
     let mut cache = Cache::new(10, 100_000);
     let (key, now) = (Key::new(&query(b'a'), servers(1)), Instant::now());
     cache.put(key.clone(), received(&query(b'a'), 5, 4), now);
-    let (_, age) = cache.get(&key, now + Duration::from_secs(4)).unwrap();
-    assert_eq!(age.as_secs(), 4);
-    assert!(cache.get(&key, now + Duration::from_secs(5)).is_none());
+    let kept = cache.get(&key, now + Duration::from_secs(4)).unwrap();
+    assert_eq!((kept.since.as_secs(), kept.age), (4, Age::Fresh));
+    let stale = cache.get(&key, now + Duration::from_secs(5)).unwrap();
+    assert_eq!(stale.age, Age::Stale { in_vain: false });
+    cache.in_vain(&key, now + Duration::from_secs(6));
+    let age = |cache: &mut Cache, seconds| cache.get(&key, now + Duration::from_secs(seconds)).unwrap().age;
+    assert_eq!(age(&mut cache, 35), Age::Stale { in_vain: true });
+    assert_eq!(age(&mut cache, 36), Age::Stale { in_vain: false }, "the servers are to be asked again");
+    assert!(cache.get(&key, now + Duration::from_secs(5) + STALE).is_none());
     assert_eq!((cache.entries.len(), cache.bytes), (0, 0));
     cache.put(key.clone(), received(&query(b'a'), 0, 4), now);
     assert!(cache.get(&key, now).is_none());
+}
+
+#[test]
+fn an_answer_is_to_be_renewed_once_in_the_last_tenth_of_its_time() {
+    let mut cache = Cache::new(10, 100_000);
+    let (key, now) = (Key::new(&query(b'a'), servers(1)), Instant::now());
+    cache.put(key.clone(), received(&query(b'a'), 100, 4), now);
+    let mut age = |seconds| cache.get(&key, now + Duration::from_secs(seconds)).unwrap().age;
+    assert_eq!([age(90), age(91), age(92)], [Age::Fresh, Age::Due, Age::Fresh]);
 }
 
 #[test]
@@ -47,8 +62,12 @@ fn what_changes_the_answer_changes_the_key() {
     for flags in [0, 0x0110, 0x0120] {
         assert_ne!(key, Key::new(&Query { flags, ..query(b'a') }, servers(1)));
     }
-    let edns =
-        |dnssec_ok| Key::new(&Query { edns: Some(Edns { size: 512, dnssec_ok }), ..query(b'a') }, servers(1));
+    let edns = |dnssec_ok| {
+        Key::new(
+            &Query { edns: Some(Edns { size: 512, dnssec_ok, asks_server: false }), ..query(b'a') },
+            servers(1),
+        )
+    };
     assert_ne!(key, edns(false));
     assert_ne!(edns(false), edns(true));
 }

@@ -13,7 +13,7 @@ use crate::query::{Edns, IN};
 
 fn query() -> Query {
     let name = WireName::read(b"\x01a\x07eXample\0", 0).unwrap();
-    let edns = Some(Edns { size: 1232, dnssec_ok: false });
+    let edns = Some(Edns { size: 1232, dnssec_ok: false, asks_server: false });
     Query { id: 77, flags: 0x0100, name, lower: name.lower(), kind: kind::A, class: IN, edns }
 }
 
