@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "all of this is a test, also what clippy takes for none")]
 
 mod forwarded;
+mod library;
 mod local;
 mod order;
 mod sockets;
