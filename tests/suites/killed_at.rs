@@ -118,19 +118,27 @@ fn a_create_that_takes_a_minute_is_done_once_whichever_worker_is_killed() {
     });
 }
 
+/// How long a client waits for the next worker, at best.
+fn next_worker(selvedge: &Selvedge) -> Duration {
+    let once = || {
+        end(until("a worker", SOON, || worker_of(selvedge.keeper())));
+        let began = Instant::now();
+        let ping = http::get(&selvedge.socket(), "/_ping").expect("an answer");
+        assert_eq!(ping.status, 200);
+        began.elapsed()
+    };
+    (0..4).map(|_| once()).min().expect("some")
+}
+
 #[test]
 fn a_worker_is_there_as_quickly_without_the_registry() {
     let fleet = Fleet::new(&Plan { hosts: 1, store: Some(StoreKind::Zookeeper), ..Plan::default() });
     let selvedge = &fleet.members[0].selvedge;
+    let with = next_worker(selvedge);
     fleet.store.as_ref().expect("a registry").kill_all();
-    for _ in 0..3 {
-        let old = until("a worker", SOON, || worker_of(selvedge.keeper()));
-        end(old);
-        let began = Instant::now();
-        let ping = http::get(&selvedge.socket(), "/_ping").expect("an answer");
-        assert_eq!(ping.status, 200);
-        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-    }
+    let without = next_worker(selvedge);
+    // Beside each other, as a machine may be busy; a registry would be waited for for seconds.
+    assert!(without < with * 3 + Duration::from_millis(300), "{without:?} without it, {with:?} with it");
 }
 
 #[test]
