@@ -38,9 +38,9 @@ fn kills_at_any_instant_break_no_call_of_trixies_engine() {
 }
 
 /// Of the points between system calls, a run of all suites takes one of so many.
-const EVERY: usize = 20;
+const EVERY: usize = 24;
 /// The same for what a CLI does, in which there are many more of them.
-const EVERY_OF_A_CLI: usize = 400;
+const EVERY_OF_A_CLI: usize = 500;
 
 fn sweep(scene: &Scene, steps: &[Step], every: usize) {
     let seed = Chance::seed();
