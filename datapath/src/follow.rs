@@ -32,6 +32,9 @@ use crate::vip::{self, Balancer, Draining};
 /// How often to check the kernel without news: a table may have been flushed from outside.
 const LOOK: Duration = Duration::from_millis(1500);
 
+/// How long clients of a killed worker wait for the next one to read the registry.
+const CLIENTS_WAIT: Duration = Duration::from_millis(100);
+
 /// How many letters of other hosts are read at a time.
 const READERS: usize = 64;
 /// Pause after a failed accept: the host is out of descriptors.
@@ -107,11 +110,14 @@ impl Datapath {
         Ok(Self { settings, table, network, cluster, addresses, blocks, routes, policy, vips, synced })
     }
 
-    /// Waits until the registry has been read, and this host has a block, if that does not take long.
+    /// Waits until the registry has been read, and this host has a block, if that does not take long. Where an earlier
+    /// worker has left a block, clients may be waiting, and there is something to serve them with.
     pub async fn first_look(&self, limit: Duration) {
         if self.settings.is_local() {
             return;
         }
+        let is_heir = !self.cluster.views().borrow().own_blocks.is_empty();
+        let limit = if is_heir { limit.min(CLIENTS_WAIT) } else { limit };
         self.names_are_known(self.cluster.views().borrow().read);
         let mut views = self.cluster.views();
         let read = views.wait_for(|view| view.read);

@@ -29,6 +29,8 @@ impl<S: Store + 'static> Member<S> {
         self.unsaved = true;
         if all {
             self.read_all();
+            // At once: a worker that is killed a moment later has a successor, and the registry may be gone by then.
+            self.save();
         } else if let Some(address) = reserved {
             self.heed(address);
         }
