@@ -22,6 +22,9 @@ pub enum Error {
     /// A socket's own address could not be read.
     #[error("cannot read the address of a DNS socket: {0}")]
     Address(#[source] std::io::Error),
+    /// Name servers cannot be asked by TLS.
+    #[error("cannot ask name servers by TLS: {0}")]
+    Tls(String),
     /// The socket is bound to all addresses: the kernel would then choose the source of an answer by its routes, and a
     /// client that asked another address would discard it.
     #[error("the DNS socket {0} must be bound to one address")]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::error::Error;
 use crate::forward::cache::{Age, Cache, Key};
 use crate::forward::host_servers::HostServers;
 use crate::forward::received::Received;
@@ -27,9 +28,18 @@ use crate::stats::Stats;
 mod cache;
 mod host_servers;
 mod message;
+#[cfg(not(feature = "tls"))]
+mod no_tls;
 mod received;
+#[cfg(feature = "tls")]
+mod tls;
 mod turns;
 mod upstream;
+
+#[cfg(not(feature = "tls"))]
+use no_tls::Tls;
+#[cfg(feature = "tls")]
+use tls::Tls;
 
 /// The result of a lookup: why there is none if no upstream gave an answer.
 type Result = std::result::Result<Rc<Received>, Why>;
@@ -58,19 +68,22 @@ pub(crate) struct Forwarder {
 }
 
 impl Forwarder {
-    pub(crate) fn new(settings: &Settings, stats: Arc<Stats>) -> Rc<Self> {
+    /// # Errors
+    /// Name servers are to be asked by TLS, and cannot be.
+    pub(crate) fn new(settings: &Settings, stats: Arc<Stats>) -> std::result::Result<Rc<Self>, Error> {
         let limits = settings.limits;
-        Rc::new(Self {
+        let upstreams = Upstreams::new(limits.upstream_patience, limits.lookup, Tls::new(settings)?);
+        Ok(Rc::new(Self {
             stats,
             host: RefCell::new(HostServers::new(settings)),
             cache: RefCell::new(Cache::new(limits.cache_entries, limits.cache_bytes)),
-            upstreams: Rc::new(Upstreams::new(limits.upstream_patience, limits.lookup)),
+            upstreams: Rc::new(upstreams),
             server: settings.server.clone(),
             turns: limits.turns,
             under_way: RefCell::default(),
             lookups: Shares::new(limits.lookups),
             waiting: Shares::new(limits.waiting),
-        })
+        }))
     }
 
     /// Writes the answer into `out`, which must be empty, if it is cached and good enough. One that will soon be missed is

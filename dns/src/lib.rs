@@ -28,5 +28,5 @@ mod zone;
 
 pub use crate::error::Error;
 pub use crate::server::Server;
-pub use crate::settings::{Engines, Limits, Settings};
+pub use crate::settings::{Engines, Limits, Secured, Settings};
 pub use crate::stats::Counts;

@@ -159,9 +159,17 @@ async fn serve(
         }
     };
     let limits = settings.limits;
+    let forwarder = match Forwarder::new(&settings, stats.clone()) {
+        Ok(forwarder) => forwarder,
+        Err(error) => {
+            // As above.
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
     let shared = Rc::new(Shared {
         handler: Handler::new(&settings, stats.clone()),
-        forwarder: Forwarder::new(&settings, stats.clone()),
+        forwarder,
         table: settings.table,
         stats,
         limits,

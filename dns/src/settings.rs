@@ -23,6 +23,10 @@ pub struct Settings {
     pub pool: Ipv4Net,
     /// Name servers for askers without their own; if empty: the engine's, else the host's.
     pub upstreams: Vec<SocketAddr>,
+    /// Those of them that are asked by TLS (RFC 7858).
+    pub secured: Vec<Secured>,
+    /// The authorities that their certificates may be of, as PEM; else those of the host.
+    pub authorities: Option<String>,
     /// The name servers that the engine is configured to give to its containers, queried again every second.
     pub engines: Option<Engines>,
     /// The file that lists the host's name servers and their options; read again when it changes.
@@ -47,6 +51,8 @@ impl Settings {
             listen,
             pool,
             upstreams: Vec::new(),
+            secured: Vec::new(),
+            authorities: None,
             engines: None,
             resolv_conf: PathBuf::from(crate::resolv_conf::PATH),
             ttl: Duration::from_secs(1),
@@ -55,6 +61,15 @@ impl Settings {
             limits: Limits::default(),
         }
     }
+}
+
+/// A name server that is asked by TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secured {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// The name, or the address, that its certificate must be for.
+    pub name: String,
 }
 
 /// Returns the name servers that the engine is configured to give to its containers. Must answer at once.

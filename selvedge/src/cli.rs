@@ -141,10 +141,14 @@ pub(crate) struct Options {
     /// Where containers ask for names [default: 169.254.1.1:53]
     #[arg(long, env = "SELVEDGE_DNS_LISTEN", value_name = "ADDRESS")]
     pub(crate) dns_listen: Option<String>,
-    /// Name servers for all that is not ours, for containers without --dns; commas between them [default: the engine's
-    /// own setting, else the host's resolv.conf]
+    /// Name servers for all that is not ours, for containers without --dns; commas between them. By TLS with
+    /// tls://IP#NAME, where NAME is that of its certificate [default: the engine's own setting, else the host's
+    /// resolv.conf]
     #[arg(long, env = "SELVEDGE_DNS_UPSTREAM", value_name = "IP[:PORT]", value_delimiter = ',')]
     pub(crate) dns_upstream: Vec<String>,
+    /// Trust name servers by TLS with certificates of this PEM file's authorities [default: those of the host]
+    #[arg(long, env = "SELVEDGE_DNS_UPSTREAM_CA", value_name = "FILE")]
+    pub(crate) dns_upstream_ca: Option<PathBuf>,
     /// Bytes of the largest packet on a wire [default: that of the host's way out]
     #[arg(long, env = "SELVEDGE_MTU", value_name = "BYTES")]
     pub(crate) mtu: Option<u32>,
@@ -242,6 +246,7 @@ impl Options {
             config: self.config.or(others.config),
             listen,
             dns_upstream,
+            dns_upstream_ca: self.dns_upstream_ca.or(others.dns_upstream_ca),
             engine: self.engine.or(others.engine),
             runtime_dir: self.runtime_dir.or(others.runtime_dir),
             wait_path: self.wait_path.or(others.wait_path),

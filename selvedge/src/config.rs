@@ -1,7 +1,7 @@
 //! What the options mean: checked once, then plain data. Reads the TOML file, touches nothing else.
 
 use std::ffi::{OsStr, OsString};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,11 +15,13 @@ mod cluster;
 mod file;
 mod policy;
 mod source;
+mod upstream;
 mod value;
 mod vips;
 pub(crate) use cluster::ClusterConfig;
 pub(crate) use policy::PolicyConfig;
 pub(crate) use source::{Source, of_environment};
+pub(crate) use upstream::UpstreamConfig;
 pub(crate) use value::{ConfigError, duration};
 pub(crate) use vips::VipConfig;
 
@@ -73,8 +75,8 @@ pub(crate) struct Config {
     pub(crate) dns_style_mesos: bool,
     /// Where DNS is answered.
     pub(crate) dns_listen: SocketAddrV4,
-    /// Who is asked for all that is not ours; empty: the engine's own setting, else the host's.
-    pub(crate) dns_upstream: Vec<SocketAddr>,
+    /// Who is asked for all that is not ours.
+    pub(crate) dns_upstream: UpstreamConfig,
     /// MTU of wires, if not the host's.
     pub(crate) mtu: Option<u32>,
     /// How long requests wait for the engine.
@@ -99,6 +101,7 @@ impl Config {
             None => options,
         };
         let cluster = ClusterConfig::new(&options)?;
+        let dns_upstream = UpstreamConfig::new(&options)?;
         let policy = PolicyConfig::new(&options)?;
         let runtime_dir = options.runtime_dir.clone().unwrap_or_else(|| "/run/selvedge".into());
         let runtime_dir = std::path::absolute(&runtime_dir).unwrap_or(runtime_dir);
@@ -130,7 +133,7 @@ impl Config {
                 options.dns_listen.as_deref().unwrap_or("169.254.1.1:53"),
                 dns_listen,
             )?,
-            dns_upstream: dns_upstream(&options.dns_upstream)?,
+            dns_upstream,
             mtu: options.mtu.map(|mtu| parse("mtu", &mtu.to_string(), check_mtu)).transpose()?,
             engine_wait: parse("engine-wait", options.engine_wait.as_deref().unwrap_or("30s"), duration)?,
             worker_timeout: parse(
@@ -228,15 +231,6 @@ fn dns_listen(text: &str) -> Result<SocketAddrV4, String> {
         Ok(SocketAddr::V4(v4)) if !v4.ip().is_unspecified() && !v4.ip().is_loopback() => Ok(v4),
         _ => Err("must be an IPv4 address and port like 169.254.1.1:53, not a loopback one".to_owned()),
     }
-}
-
-fn dns_upstream(given: &[String]) -> Result<Vec<SocketAddr>, ConfigError> {
-    let read = |text: &str| {
-        let bare = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
-        let address = text.parse::<SocketAddr>().or_else(|_| bare());
-        address.map_err(|_| "must be an IP address, or one with a port like 192.0.2.1:5353".to_owned())
-    };
-    given.iter().map(|text| parse("dns-upstream", text.trim(), read)).collect()
 }
 
 fn check_mtu(text: &str) -> Result<u32, String> {

@@ -73,7 +73,9 @@ impl Worker {
     pub(crate) fn start_dns(&self, udp: UdpSocket, tcp: TcpListener) -> anyhow::Result<()> {
         let listen = self.config.dns_listen.into();
         let mut settings = selvedge_dns::Settings::new(Arc::clone(&self.table), listen, self.config.pool);
-        self.config.dns_upstream.clone_into(&mut settings.upstreams);
+        let upstream = self.config.dns_upstream.clone();
+        settings.upstreams = upstream.servers;
+        (settings.secured, settings.authorities) = (upstream.secured, upstream.authorities);
         self.config.cluster.host_name.clone_into(&mut settings.server);
         let engine = self.containers.engine.clone();
         settings.engines = Some(selvedge_dns::Engines::new(move || {

@@ -14,6 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::forward::Tls;
 use crate::forward::message::{self, Shape};
 use crate::forward::received::Received;
 use crate::forward::turns::{Next, Said, Table};
@@ -35,6 +36,7 @@ const DATAGRAM: usize = 4096;
 pub(crate) struct Upstreams {
     patience: Duration,
     limit: Duration,
+    tls: Option<Tls>,
     doubtful: RefCell<HashMap<SocketAddr, Doubt>>,
 }
 
@@ -48,8 +50,8 @@ struct Doubt {
 }
 
 impl Upstreams {
-    pub(crate) fn new(patience: Duration, limit: Duration) -> Self {
-        Self { patience, limit, doubtful: RefCell::default() }
+    pub(crate) fn new(patience: Duration, limit: Duration, tls: Option<Tls>) -> Self {
+        Self { patience, limit, tls, doubtful: RefCell::default() }
     }
 
     /// The answer that counts by the order of the servers. If none says yes or no within the limit: an unhelpful answer
@@ -154,6 +156,9 @@ impl Upstreams {
         query: &Query,
         (transport, turn): (Transport, Duration),
     ) -> io::Result<Received> {
+        if let Some(tls) = self.tls.as_ref().filter(|tls| tls.is_for(server)) {
+            return received(by_tls(tls, server, query).await?, query);
+        }
         let bytes = match transport {
             Transport::Tcp => self.by_tcp_first(server, query, turn / 2).await?,
             Transport::Udp => {
@@ -237,6 +242,16 @@ async fn by_tcp(server: SocketAddr, query: &Query) -> io::Result<Vec<u8>> {
     write_message(&mut stream, &request).await?;
     let mut bytes = Vec::new();
     read_message(&mut stream, &mut bytes).await?;
+    the_answer(bytes, id, query)
+}
+
+async fn by_tls(tls: &Tls, server: SocketAddr, query: &Query) -> io::Result<Vec<u8>> {
+    let (id, request) = request(query);
+    the_answer(tls.exchange(server, &request).await?, id, query)
+}
+
+/// The message, if it is the answer.
+fn the_answer(bytes: Vec<u8>, id: u16, query: &Query) -> io::Result<Vec<u8>> {
     if word(&bytes, 0) == Some(id) && check(&bytes, query)? {
         return Ok(bytes);
     }

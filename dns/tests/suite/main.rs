@@ -8,3 +8,4 @@ mod local;
 mod order;
 mod sockets;
 mod support;
+mod tls;

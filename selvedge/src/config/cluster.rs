@@ -1,7 +1,6 @@
 //! The settings that concern other hosts: who carries the names, and how packets get there.
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use selvedge_cluster::handle::Kind;
@@ -11,7 +10,7 @@ use selvedge_cluster::store::memory::Memory;
 use selvedge_netsetup::Datapath;
 
 use super::source::Source;
-use super::value::{ConfigError, duration, parse};
+use super::value::{ConfigError, duration, parse, pem};
 use crate::cli::Options;
 
 /// What concerns other hosts.
@@ -139,16 +138,6 @@ fn prefix(folder: &str) -> Result<String, String> {
 fn credentials(text: &str) -> Result<(String, String), String> {
     let (user, password) = text.split_once(':').ok_or("credentials must be USER:PASSWORD")?;
     Ok((user.to_owned(), password.to_owned()))
-}
-
-fn pem(name: &'static str, path: Option<&Path>) -> Result<Option<String>, ConfigError> {
-    let read = |path: &Path| {
-        parse(name, &path.display().to_string(), |_| {
-            let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
-            if text.contains("-----BEGIN ") { Ok(text) } else { Err("is not a PEM file".to_owned()) }
-        })
-    };
-    path.map(read).transpose()
 }
 
 fn identity(options: &Options) -> Result<Option<(String, String)>, ConfigError> {

@@ -118,6 +118,7 @@ mod tests {
         // Each value is one that is taken; what names files does not lie here.
         let mut options = parse(&text).unwrap();
         (options.registry_ca, options.registry_cert, options.registry_key) = (None, None, None);
+        options.dns_upstream_ca = None;
         crate::config::Config::new(options).unwrap();
     }
 }

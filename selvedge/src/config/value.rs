@@ -1,6 +1,6 @@
 //! How a setting's text is read, and what is said of one that makes no sense. Must never guess what was meant.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::source::Source;
@@ -44,6 +44,17 @@ pub(super) fn parse<T>(
 }
 
 /// What one of two words means.
+/// The text of a PEM file, for a setting that names one.
+pub(super) fn pem(name: &'static str, path: Option<&Path>) -> Result<Option<String>, ConfigError> {
+    let read = |path: &Path| {
+        parse(name, &path.display().to_string(), |_| {
+            let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
+            if text.contains("-----BEGIN ") { Ok(text) } else { Err("is not a PEM file".to_owned()) }
+        })
+    };
+    path.map(read).transpose()
+}
+
 pub(super) fn one_of<T>(text: &str, words: [(&str, T); 2]) -> Result<T, String> {
     let told = format!("must be {} or {}", words[0].0, words[1].0);
     words.into_iter().find(|(word, _)| *word == text).map(|(_, meaning)| meaning).ok_or(told)
