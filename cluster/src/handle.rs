@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, PoisonError};
 
+use futures_util::future::LocalBoxFuture;
 use ipnet::Ipv4Net;
 use selvedge_registry::record::Record;
 use selvedge_registry::table::SharedTable;
@@ -17,15 +18,15 @@ use crate::command::Command;
 pub use crate::command::{Owner, Reserve};
 use crate::identity::Identity;
 use crate::key::write_record;
-use crate::member::Member;
-use crate::names::Names;
+use crate::member;
+use crate::names::{Names, Others};
 use crate::recall::Remembered;
-use crate::store::Servers;
 #[cfg(feature = "etcd")]
 use crate::store::etcd::Etcd;
 use crate::store::memory::Memory;
 #[cfg(feature = "zookeeper")]
 use crate::store::zookeeper::Zookeeper;
+use crate::store::{Servers, Store};
 use crate::view::View;
 
 /// The kind of registry.
@@ -80,6 +81,19 @@ pub struct Cluster {
     by_tenant: bool,
 }
 
+/// This host's part in the cluster, not begun yet: made on one thread, and run on the one that then has it for good.
+pub type Member = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
+
+/// Runs a member on a thread of its own, until its handle is dropped.
+///
+/// # Errors
+/// The thread or its runtime cannot be started.
+pub fn run(member: Member) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name("registry".to_owned());
+    thread.spawn(move || runtime.block_on(member())).map(drop)
+}
+
 impl Cluster {
     /// Joins the cluster.
     ///
@@ -92,34 +106,33 @@ impl Cluster {
         owner: Owner,
         remembered: Remembered,
     ) -> std::io::Result<Self> {
+        let (cluster, member) = Self::new(kind, identity, names, owner, remembered);
+        run(member).map(|()| cluster)
+    }
+
+    /// The same with the member still to be run.
+    #[must_use]
+    pub fn new(
+        kind: Kind,
+        identity: Identity,
+        Names { table, others }: Names,
+        owner: Owner,
+        remembered: Remembered,
+    ) -> (Self, Member) {
         let (commands, received) = mpsc::unbounded_channel();
         let (told, views) = watch::channel(Arc::new(View::default()));
-        let channels = (received, told);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (Names { table, others }, address) = (names, identity.info.address);
-        let by_tenant = identity.by_tenant;
-        std::thread::Builder::new().name("registry".to_owned()).spawn(move || match kind {
-            Kind::Local(store) => {
-                runtime.block_on(
-                    Member::new(store, identity, others, owner, channels).recalling(remembered).run(),
-                );
-            }
+        let (address, by_tenant) = (identity.info.address, identity.by_tenant);
+        let parts = (others, owner, (received, told));
+        let member: Member = match kind {
+            Kind::Local(store) => Box::new(move || begin(store, identity, parts, remembered)),
             #[cfg(feature = "zookeeper")]
             Kind::Zookeeper(servers) => {
-                let store = Zookeeper::new(servers);
-                runtime.block_on(
-                    Member::new(store, identity, others, owner, channels).recalling(remembered).run(),
-                );
+                Box::new(move || begin(Zookeeper::new(servers), identity, parts, remembered))
             }
             #[cfg(feature = "etcd")]
-            Kind::Etcd(servers) => {
-                let store = Etcd::new(servers);
-                runtime.block_on(
-                    Member::new(store, identity, others, owner, channels).recalling(remembered).run(),
-                );
-            }
-        })?;
-        Ok(Self { table, commands, views, address, by_tenant })
+            Kind::Etcd(servers) => Box::new(move || begin(Etcd::new(servers), identity, parts, remembered)),
+        };
+        (Self { table, commands, views, address, by_tenant }, member)
     }
 
     // If the member's thread panicked, this host stays as it is: nothing here fails because of it.
@@ -226,6 +239,17 @@ impl Cluster {
     pub fn views(&self) -> watch::Receiver<Arc<View>> {
         self.views.clone()
     }
+}
+
+type Parts = (Box<dyn Others>, Owner, (mpsc::UnboundedReceiver<Command>, watch::Sender<Arc<View>>));
+
+fn begin<S: Store + 'static>(
+    store: S,
+    identity: Identity,
+    (others, owner, channels): Parts,
+    remembered: Remembered,
+) -> LocalBoxFuture<'static, ()> {
+    Box::pin(member::Member::new(store, identity, others, owner, channels).recalling(remembered).run())
 }
 
 fn ended() -> ClaimError {

@@ -4,12 +4,13 @@
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use selvedge_datapath::blocks::ClaimError;
 use selvedge_datapath::follow::Datapath;
-use selvedge_netsetup::{Error, Wire, WireSpec};
+use selvedge_netsetup::{Error, Network, Wire, WireSpec};
 use selvedge_registry::record::Record;
 
 /// What is still to come of a question to the host.
@@ -67,7 +68,16 @@ pub trait Host: Debug + Send + Sync {
     fn all_seen(&self);
 }
 
-impl Host for Datapath {
+/// The host that this process runs on.
+#[derive(Debug)]
+pub struct ThisHost {
+    /// Wires, and the addresses and settings that they need.
+    pub network: Arc<Network>,
+    /// Names, rules, routes to other hosts.
+    pub datapath: Arc<Datapath>,
+}
+
+impl Host for ThisHost {
     fn prepare(&self) -> Pending<'_, Result<(), Error>> {
         Box::pin(self.network.prepare_host())
     }
@@ -105,59 +115,59 @@ impl Host for Datapath {
     }
 
     fn admit<'a>(&'a self, record: &'a Record, aliases: &'a [IpAddr]) -> Pending<'a, Result<(), Error>> {
-        Box::pin(self.policy.admit(record, aliases))
+        Box::pin(self.datapath.policy.admit(record, aliases))
     }
 
     fn note(&self, record: &Record, aliases: &[IpAddr]) {
-        self.policy.note(record, aliases);
+        self.datapath.policy.note(record, aliases);
     }
 
     fn dismiss(&self, id: &str) {
-        self.policy.dismiss(id);
+        self.datapath.policy.dismiss(id);
     }
 
     fn publish(&self, record: Record) -> Vec<selvedge_registry::error::Error> {
-        self.cluster.publish(record)
+        self.datapath.cluster.publish(record)
     }
 
     fn withdraw(&self, id: &str) {
-        self.cluster.withdraw(id);
+        self.datapath.cluster.withdraw(id);
     }
 
     fn told<'a>(&'a self, id: &'a str) -> Pending<'a, ()> {
-        Box::pin(self.cluster.told(id))
+        Box::pin(self.datapath.cluster.told(id))
     }
 
     fn lead_elsewhere<'a>(&'a self, id: &'a str, for_long: Duration) -> Pending<'a, ()> {
-        Box::pin(self.lead_elsewhere(id, for_long))
+        Box::pin(self.datapath.lead_elsewhere(id, for_long))
     }
 
     fn claim_address<'a>(&'a self, address: Ipv4Addr, id: &'a str) -> Pending<'a, Result<(), ClaimError>> {
-        Box::pin(self.cluster.claim_address(address, id))
+        Box::pin(self.datapath.cluster.claim_address(address, id))
     }
 
     fn has_address(&self, address: Ipv4Addr, id: &str) {
-        self.cluster.has_address(address, id);
+        self.datapath.cluster.has_address(address, id);
     }
 
     fn release_address(&self, address: Ipv4Addr, id: &str) {
-        self.cluster.release_address(address, id);
+        self.datapath.cluster.release_address(address, id);
     }
 
     fn remember_blocks(&self, given: &mut dyn Iterator<Item = (Ipv4Addr, bool)>) {
-        self.blocks.remember(given);
+        self.datapath.blocks.remember(given);
     }
 
     fn another_block(&self, subnet: Option<Ipv4Net>) -> Pending<'_, Result<(), String>> {
-        Box::pin(self.blocks.another(subnet))
+        Box::pin(self.datapath.blocks.another(subnet))
     }
 
     fn aside(&self) -> Pending<'_, Vec<Ipv4Addr>> {
-        Box::pin(self.vips.aside())
+        Box::pin(self.datapath.vips.aside())
     }
 
     fn all_seen(&self) {
-        self.cluster.settled();
-        self.synced.set_own();
+        self.datapath.cluster.settled();
+        self.datapath.synced.set_own();
     }
 }

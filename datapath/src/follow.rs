@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use selvedge_cluster::claim::ClaimError;
-use selvedge_cluster::handle::Cluster;
+use selvedge_cluster::handle::{self, Cluster, Member};
 use selvedge_cluster::view::View;
 use selvedge_netsetup::Network;
 use selvedge_registry::table::SharedTable;
@@ -22,6 +22,7 @@ use crate::addresses::Addresses;
 use crate::aside::{self, Aside};
 use crate::blocks::{Blocks, Empty};
 use crate::host::{JoinError, join, own_address};
+use crate::kernel::Kernel;
 use crate::letter;
 use crate::policy::{self, Guard};
 use crate::routes::Routes;
@@ -45,8 +46,6 @@ const BUSY: Duration = Duration::from_millis(20);
 pub struct Datapath {
     settings: Arc<Settings>,
     table: SharedTable,
-    /// The kernel's side.
-    pub network: Arc<Network>,
     /// The other hosts.
     pub cluster: Arc<Cluster>,
     /// Who has which address.
@@ -66,18 +65,15 @@ pub struct Datapath {
 /// Why there is no such side.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No netlink.
-    #[error("cannot reach the kernel's network")]
-    Network(#[source] selvedge_netsetup::Error),
-    /// The host's addresses and settings.
-    #[error("cannot prepare the host's network")]
-    Host(#[source] selvedge_netsetup::Error),
     /// The rules of an earlier worker cannot be read, or nft refuses ours.
     #[error("cannot put --policy tenant in force")]
     Policy(#[source] selvedge_netsetup::Error),
     /// It is no member.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// No thread, or no runtime.
+    #[error("cannot start the registry's thread")]
+    Thread(#[source] std::io::Error),
 }
 
 impl Datapath {
@@ -88,26 +84,42 @@ impl Datapath {
     /// [`StartError`].
     pub async fn start(
         settings: Settings,
-        table: &SharedTable,
+        (table, network): (&SharedTable, &Arc<Network>),
         addresses: Arc<Addresses>,
         memory: Option<OwnedFd>,
         draining: Draining,
     ) -> Result<Self, StartError> {
+        let kernel = Kernel::of(&settings, network);
+        let (datapath, member) = Self::over(kernel, (settings, draining), table, addresses, memory).await?;
+        handle::run(member).map_err(StartError::Thread)?;
+        Ok(datapath)
+    }
+
+    /// The same over any kernel; nothing is heard of the registry before the second is run.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn over(
+        kernel: Kernel,
+        (settings, draining): (Settings, Draining),
+        table: &SharedTable,
+        addresses: Arc<Addresses>,
+        memory: Option<OwnedFd>,
+    ) -> Result<(Self, Member), StartError> {
         let settings = Arc::new(settings);
-        let network = Network::open(settings.network()).await.map_err(StartError::Network)?;
-        network.prepare_host().await.map_err(StartError::Host)?;
-        let network = Arc::new(network);
-        let (policy, names) = Guard::new(&settings, table);
+        let (policy, names) = Guard::new(&settings, table, Arc::clone(&kernel.rules));
         policy.begin().await.map_err(StartError::Policy)?;
-        let vips = Balancer::new(Arc::clone(&settings), table, Arc::clone(&network), draining);
-        let cluster = Arc::new(join(&settings, &network, names, &addresses, memory).await?);
-        let routes = Arc::new(Routes::new(Arc::clone(&settings), Arc::clone(&network), Arc::clone(&cluster)));
+        let vips = Balancer::new(Arc::clone(&settings), table, &kernel, draining);
+        let (cluster, member) = join(&settings, &*kernel.routes, names, &addresses, memory).await?;
+        let cluster = Arc::new(cluster);
+        let routes = Arc::new(Routes::new(Arc::clone(&settings), kernel.routes, Arc::clone(&cluster)));
         let shared = (Arc::clone(&settings), Arc::clone(&addresses));
         let blocks = Blocks::new(shared.0, shared.1, Arc::clone(&cluster), Arc::clone(&routes));
         let others = (!settings.is_local()).then(|| Arc::clone(&cluster));
         let synced = Arc::new(Synced::new(others));
         let table = Arc::clone(table);
-        Ok(Self { settings, table, network, cluster, addresses, blocks, routes, policy, vips, synced })
+        let datapath = Self { settings, table, cluster, addresses, blocks, routes, policy, vips, synced };
+        Ok((datapath, member))
     }
 
     /// Waits until the registry has been read, and this host has a block, if that does not take long. Where an earlier
@@ -223,7 +235,7 @@ impl Datapath {
     /// # Errors
     /// The kernel or nft refuses it.
     pub async fn clear_away(&self) -> Result<(), selvedge_netsetup::Error> {
-        self.policy.clear_away(&self.settings).await?;
+        self.policy.clear_away().await?;
         self.vips.clear_away().await
     }
 

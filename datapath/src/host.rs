@@ -7,14 +7,15 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
-use selvedge_cluster::handle::{Cluster, Reserve};
+use selvedge_cluster::handle::{Cluster, Member, Reserve};
 use selvedge_cluster::identity::Identity;
 use selvedge_cluster::key::HostInfo;
 use selvedge_cluster::names::Names;
 use selvedge_cluster::recall::Remembered;
-use selvedge_netsetup::{Datapath as Way, Network};
+use selvedge_netsetup::Datapath as Way;
 
 use crate::addresses::Addresses;
+use crate::kernel::RouteTable;
 use crate::settings::Settings;
 
 /// Why this host cannot become a member.
@@ -26,43 +27,41 @@ pub enum JoinError {
     /// There is no default route to tell by.
     #[error("cannot tell at which address other hosts reach this one; say --host-address")]
     NoAddress,
-    /// No thread, or no runtime.
-    #[error("cannot start the registry's thread")]
-    Thread(#[source] std::io::Error),
 }
 
-/// Becomes a member of the cluster; the registry need not be there. In `memory` stands what it said last.
+/// Becomes a member of the cluster, once the second is run; the registry need not be there. In `memory` stands what it said
+/// last.
 ///
 /// # Errors
-/// The host's own address cannot be found, or a thread not be started.
+/// The host's own address cannot be found.
 pub async fn join(
     settings: &Settings,
-    network: &Network,
+    kernel: &dyn RouteTable,
     names: Names,
     addresses: &Arc<Addresses>,
     memory: Option<OwnedFd>,
-) -> Result<Cluster, JoinError> {
-    let identity = identity(settings, address(settings, network).await?);
+) -> Result<(Cluster, Member), JoinError> {
+    let identity = identity(settings, address(settings, kernel).await?);
     let given = Arc::clone(addresses);
     let owner = Box::new(move |address, wish: Reserve<'_>| given.reserve(address, wish));
     // What the kernel remembers counts until the registry says something else.
     let mut blocks: BTreeSet<Ipv4Net> = settings.block.into_iter().collect();
     if !settings.is_local() {
-        blocks.extend(network.own_blocks().await?);
+        blocks.extend(kernel.own_blocks().await?);
     }
     let own: Vec<Ipv4Net> = blocks.iter().copied().collect();
     addresses.set_blocks(&own, own_address(settings, &own));
     let remembered = Remembered { memory: memory.map(File::from), blocks };
     let registry = settings.cluster.registry.clone();
-    Cluster::start(registry, identity, names, owner, remembered).map_err(JoinError::Thread)
+    Ok(Cluster::new(registry, identity, names, owner, remembered))
 }
 
 /// At which address other hosts reach this one.
-async fn address(settings: &Settings, network: &Network) -> Result<IpAddr, JoinError> {
+async fn address(settings: &Settings, kernel: &dyn RouteTable) -> Result<IpAddr, JoinError> {
     match (settings.cluster.host_address, settings.is_local()) {
         (Some(address), _) => Ok(address),
         (None, true) => Ok(IpAddr::from(Ipv4Addr::UNSPECIFIED)),
-        (None, false) => network.default_underlay().await?.ok_or(JoinError::NoAddress),
+        (None, false) => kernel.default_underlay().await?.ok_or(JoinError::NoAddress),
     }
 }
 

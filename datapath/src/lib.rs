@@ -7,6 +7,7 @@ pub mod blocks;
 pub mod follow;
 pub mod health;
 pub mod host;
+pub mod kernel;
 mod letter;
 pub mod policy;
 pub mod pool_claim;

@@ -11,7 +11,6 @@ use std::time::Duration;
 use selvedge_cluster::handle::Cluster;
 use selvedge_cluster::names::{Names, Others};
 use selvedge_cluster::view::{PeerView, View};
-use selvedge_netsetup::policy::Policy;
 use selvedge_registry::record::Record;
 use selvedge_registry::table::SharedTable;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
@@ -20,6 +19,7 @@ use tracing::{debug, warn};
 
 use crate::health::Fault;
 use crate::host::first_address;
+use crate::kernel::RuleTable;
 use crate::settings::Settings;
 use crate::status::PolicyStatus;
 use crate::synced::Synced;
@@ -46,12 +46,13 @@ const RETRY: Duration = Duration::from_millis(500);
 /// What keeps tenants apart on this host; nothing while everybody may talk to everybody.
 #[derive(Debug)]
 pub struct Guard {
+    kernel: Arc<dyn RuleTable>,
     rules: Option<Arc<Rules>>,
 }
 
 #[derive(Debug)]
 struct Rules {
-    policy: Policy,
+    policy: Arc<dyn RuleTable>,
     table: SharedTable,
     block_size: u8,
     /// Something was noted that is not in the kernel yet.
@@ -93,15 +94,15 @@ impl Others for Feed {
 
 impl Guard {
     /// What the settings ask for, and the way that names take then. Changes nothing in the kernel.
-    pub fn new(settings: &Settings, table: &SharedTable) -> (Self, Names) {
+    pub fn new(settings: &Settings, table: &SharedTable, kernel: Arc<dyn RuleTable>) -> (Self, Names) {
         if !settings.rules.by_tenant {
-            return (Self { rules: None }, Names::at_once(Arc::clone(table)));
+            return (Self { kernel, rules: None }, Names::at_once(Arc::clone(table)));
         }
         write(table).set_isolated(true);
         let (changes, received) = mpsc::unbounded_channel();
         let names = Names { table: Arc::clone(table), others: Box::new(Feed(changes.clone())) };
         let rules = Rules {
-            policy: Policy::new(settings.policy()),
+            policy: Arc::clone(&kernel),
             table: Arc::clone(table),
             block_size: settings.block_size,
             noted: Notify::new(),
@@ -113,7 +114,7 @@ impl Guard {
             told: Arc::default(),
             trouble: Fault::with("the rules between tenants"),
         };
-        (Self { rules: Some(Arc::new(rules)) }, names)
+        (Self { kernel, rules: Some(Arc::new(rules)) }, names)
     }
 
     /// Goes on with the rules that an earlier worker left. Without such nothing is refused before all containers have been
@@ -134,10 +135,10 @@ impl Guard {
     ///
     /// # Errors
     /// The kernel or nft refuses it.
-    pub async fn clear_away(&self, settings: &Settings) -> Result<(), selvedge_netsetup::Error> {
+    pub async fn clear_away(&self) -> Result<(), selvedge_netsetup::Error> {
         match &self.rules {
             Some(_) => Ok(()),
-            None => Policy::new(settings.policy()).withdraw().await,
+            None => self.kernel.withdraw().await,
         }
     }
 
@@ -205,7 +206,7 @@ impl Guard {
         let (Some(rules), Some(mut refused)) = (&self.rules, reports::parse(letter)) else { return };
         refused.retain(|heard| reports::concerns(peer, &heard.refusal));
         rules.refusals.hear(&peer.name, refused);
-        rules.refusals.write_down(&rules.policy).await;
+        rules.refusals.write_down(&*rules.policy).await;
     }
 
     /// For `selvedge status`.
@@ -236,7 +237,7 @@ pub async fn keep(guard: &Guard, cluster: &Cluster, synced: &Synced) {
     rules.apply_once().await;
     rules.in_force.add_permits(1);
     rules.take(std::mem::take(&mut batch)).await;
-    rules.refusals.begin(&rules.policy).await;
+    rules.refusals.begin(&*rules.policy).await;
     lock(&rules.told).begin(rules.refusals.counted());
     loop {
         tokio::select! {
@@ -247,16 +248,16 @@ pub async fn keep(guard: &Guard, cluster: &Cluster, synced: &Synced) {
             () = rules.noted.notified() => rules.apply().await,
             _ = look.tick() => {
                 if synced.all() {
-                    rules.policy.settled().await;
+                    let _ = rules.policy.settled().await;
                 }
                 rules.look().await;
-                rules.refusals.forget_reused(&rules.policy).await;
+                rules.refusals.forget_reused(&*rules.policy).await;
                 if counted.elapsed() >= COUNT {
-                    rules.refusals.tell(&rules.policy).await;
+                    rules.refusals.tell(&*rules.policy).await;
                     rules.report(cluster);
                     counted = Instant::now();
                 }
-                rules.refusals.write_down(&rules.policy).await;
+                rules.refusals.write_down(&*rules.policy).await;
             }
         }
     }

@@ -6,26 +6,27 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 use selvedge_cluster::handle::Cluster;
 use selvedge_cluster::view::{PeerView, View};
-use selvedge_netsetup::{Datapath as Way, Fabric, Network, Peer};
+use selvedge_netsetup::{Datapath as Way, Fabric, Peer};
 use tracing::debug;
 
 use crate::health::Fault;
 use crate::host::own_address;
+use crate::kernel::RouteTable;
 use crate::settings::Settings;
 
 /// The routes to the other hosts.
 #[derive(Debug)]
 pub struct Routes {
     settings: Arc<Settings>,
-    network: Arc<Network>,
+    kernel: Arc<dyn RouteTable>,
     cluster: Arc<Cluster>,
     trouble: Fault,
 }
 
 impl Routes {
     /// Changes nothing in the kernel yet.
-    pub fn new(settings: Arc<Settings>, network: Arc<Network>, cluster: Arc<Cluster>) -> Self {
-        Self { settings, network, cluster, trouble: Fault::with("the routes to other hosts") }
+    pub fn new(settings: Arc<Settings>, kernel: Arc<dyn RouteTable>, cluster: Arc<Cluster>) -> Self {
+        Self { settings, kernel, cluster, trouble: Fault::with("the routes to other hosts") }
     }
 
     /// Why they are not as they should be, if so.
@@ -44,7 +45,7 @@ impl Routes {
     /// What the kernel refuses.
     pub async fn weave(&self, view: &View) -> Result<(), selvedge_netsetup::Error> {
         let Some(fabric) = self.wanted(view) else { return Ok(()) };
-        let changes = self.network.weave(&fabric).await?;
+        let changes = self.kernel.weave(&fabric).await?;
         if changes > 0 {
             debug!(changes, peers = fabric.peers.len(), "wove the routes to other hosts");
         }
@@ -61,7 +62,7 @@ impl Routes {
         }
         let view = Arc::clone(&self.cluster.views().borrow());
         let fabric = self.wanted(&view).ok_or("the registry has not been read yet")?;
-        self.network.plan(&fabric).await.map_err(|error| error.to_string())
+        self.kernel.plan(&fabric).await.map_err(|error| error.to_string())
     }
 
     /// The routes to other hosts that the kernel needs; `None` before the registry has been read.

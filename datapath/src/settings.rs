@@ -63,6 +63,8 @@ impl Rules {
 /// This host among the others.
 #[derive(Debug, Clone)]
 pub struct Others {
+    /// Whether there are none.
+    pub alone: bool,
     /// Where the registry is.
     pub registry: Kind,
     /// The registry without credentials, for people.
@@ -86,7 +88,7 @@ pub struct Others {
 impl Settings {
     /// Whether this host is alone.
     pub fn is_local(&self) -> bool {
-        matches!(self.cluster.registry, Kind::Local(_))
+        self.cluster.alone
     }
 
     /// What the kernel's side needs to know.

@@ -8,12 +8,10 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
 use selvedge_cluster::handle::Cluster;
 use selvedge_cluster::view::View;
-use selvedge_netsetup::Network;
 pub use selvedge_netsetup::policy::nft_version;
-use selvedge_netsetup::services::{self, Services, ServicesSettings};
+use selvedge_netsetup::services;
 use selvedge_registry::name::Name;
 use selvedge_registry::record::Record;
 use selvedge_registry::table::SharedTable;
@@ -24,6 +22,7 @@ use tracing::warn;
 
 use crate::health::Fault;
 use crate::host::own_address;
+use crate::kernel::{Kernel, RouteTable, VipTable};
 use crate::policy::party::protocol;
 use crate::settings::Settings;
 use crate::status::{PortStatus, ServiceStatus, VipStatus};
@@ -55,9 +54,9 @@ impl std::fmt::Debug for Draining {
 /// What leads connections to virtual addresses; nothing while this host has no range of them.
 #[derive(Debug)]
 pub struct Balancer {
-    services: Option<Services>,
     settings: Arc<Settings>,
-    network: Arc<Network>,
+    services: Arc<dyn VipTable>,
+    routes: Arc<dyn RouteTable>,
     draining: Draining,
     table: SharedTable,
     /// Something has changed in the table that concerns virtual addresses.
@@ -81,19 +80,14 @@ struct Shown {
 
 impl Balancer {
     /// As the settings say. Changes nothing in the kernel.
-    pub fn new(
-        settings: Arc<Settings>,
-        table: &SharedTable,
-        network: Arc<Network>,
-        draining: Draining,
-    ) -> Self {
+    pub fn new(settings: Arc<Settings>, table: &SharedTable, kernel: &Kernel, draining: Draining) -> Self {
         let noted = Arc::new(Notify::new());
         let listener = Arc::clone(&noted);
         table.write().unwrap_or_else(PoisonError::into_inner).on_vips(move || listener.notify_one());
         Self {
-            services: settings.vips.map(|range| services_of(&settings, range)),
+            services: Arc::clone(&kernel.vips),
+            routes: Arc::clone(&kernel.routes),
             settings,
-            network,
             draining,
             table: Arc::clone(table),
             noted,
@@ -109,11 +103,16 @@ impl Balancer {
     /// # Errors
     /// The kernel or nft refuses it.
     pub async fn clear_away(&self) -> Result<(), selvedge_netsetup::Error> {
-        if self.services.is_some() {
+        if self.services().is_some() {
             return Ok(());
         }
-        services_of(&self.settings, self.settings.pool).withdraw().await?;
-        self.network.lead(None, None).await
+        self.services.withdraw().await?;
+        self.routes.lead(None, None).await
+    }
+
+    /// Nothing while there is no range.
+    fn services(&self) -> Option<&dyn VipTable> {
+        self.settings.vips.map(|_| &*self.services)
     }
 
     fn shown(&self) -> std::sync::MutexGuard<'_, Shown> {
@@ -125,7 +124,7 @@ impl Balancer {
     /// # Errors
     /// The kernel or nft does not say.
     pub async fn plan(&self) -> Result<Vec<String>, selvedge_netsetup::Error> {
-        match &self.services {
+        match self.services() {
             Some(services) => services.plan().await,
             None => Ok(Vec::new()),
         }
@@ -155,20 +154,16 @@ impl Balancer {
 
     /// Who stood aside when the last worker ended: they are about to be stopped.
     pub async fn aside(&self) -> Vec<Ipv4Addr> {
-        match &self.services {
+        match self.services() {
             Some(services) => services.aside().await.unwrap_or_default(),
             None => Vec::new(),
         }
     }
 }
 
-fn services_of(settings: &Settings, range: Ipv4Net) -> Services {
-    Services::new(ServicesSettings { group: settings.group, range, pool6: settings.pool6 })
-}
-
 /// Keeps the kernel in step, for ever.
 pub async fn keep(balancer: &Balancer, cluster: &Cluster, synced: &Synced) {
-    let Some(services) = &balancer.services else { return };
+    let Some(services) = balancer.services() else { return };
     let mut views = cluster.views();
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -214,7 +209,7 @@ pub(crate) async fn stand_aside(
 
 /// Makes the kernel lead connections as the table says, and then the names answer so. False if it did not work out.
 pub async fn balance(balancer: &Balancer, cluster: &Cluster, synced: &Synced) -> bool {
-    let Some(services) = balancer.services.as_ref().filter(|_| synced.all()) else { return true };
+    let Some(services) = balancer.services().filter(|_| synced.all()) else { return true };
     let _turn = balancer.turn.lock().await;
     let view = Arc::clone(&cluster.views().borrow());
     let (wanted, waiting) = balancer.wanted(&view);
@@ -223,7 +218,7 @@ pub async fn balance(balancer: &Balancer, cluster: &Cluster, synced: &Synced) ->
     let outcome = match (balancer.settings.vips, wanted.is_empty()) {
         (Some(range), false) => {
             let own = own_address(&balancer.settings, &cluster.views().borrow().own_blocks);
-            balancer.network.lead(Some(range), own).await
+            balancer.routes.lead(Some(range), own).await
         }
         _ => Ok(()),
     };

@@ -9,9 +9,13 @@ use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use selvedge_containers::shared::Containers;
 use selvedge_containers::{publish, wireless};
+use selvedge_datapath::follow::Datapath;
+use selvedge_engine::client::Engine;
 use selvedge_engine::model::Listed;
 use selvedge_engine::refusal::message_body;
+use selvedge_registry::name::Name;
 use selvedge_registry::record::DEFAULT_TENANT;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,7 +23,7 @@ use tokio::net::UnixListener;
 
 use crate::parts::Worker;
 use crate::pulse::PATIENCE;
-use crate::status::gather;
+use crate::status::{Status, gather};
 
 /// `GET /containers`: one of ours.
 #[derive(Debug, Serialize, Deserialize)]
@@ -66,7 +70,15 @@ pub(crate) async fn serve(worker: Arc<Worker>, listener: UnixListener) {
         let worker = Arc::clone(&worker);
         let service = service_fn(move |request| {
             let worker = Arc::clone(&worker);
-            async move { Ok::<_, Infallible>(answer(&worker, &request).await) }
+            async move {
+                let desk = Desk {
+                    containers: &worker.containers,
+                    datapath: &worker.datapath,
+                    domain: &worker.config.domain,
+                };
+                let status = gather::status(&worker);
+                Ok::<_, Infallible>(answer(&desk, status, &request).await)
+            }
         });
         // A client that goes away is no event of ours.
         tokio::spawn(async move {
@@ -81,15 +93,24 @@ pub(crate) async fn serve(worker: Arc<Worker>, listener: UnixListener) {
     }
 }
 
-async fn answer<B>(worker: &Worker, request: &Request<B>) -> Response<Full<Bytes>> {
+/// What questions are answered from, but for those about the worker itself.
+struct Desk<'a> {
+    containers: &'a Containers,
+    datapath: &'a Datapath,
+    domain: &'a Name,
+}
+
+/// `status` is only asked if it is wanted.
+async fn answer<B>(
+    desk: &Desk<'_>,
+    status: impl Future<Output = Status>,
+    request: &Request<B>,
+) -> Response<Full<Bytes>> {
     let (status, body) = match request.uri().path() {
-        "/network" => told(plan(worker).await),
-        path if path.starts_with(FORGET) => told(forget(worker, request).await),
-        "/status" => {
-            let status = gather::status(worker).await;
-            (StatusCode::OK, serde_json::to_vec(&status).unwrap_or_default())
-        }
-        "/containers" => (StatusCode::OK, serde_json::to_vec(&containers(worker).await).unwrap_or_default()),
+        "/network" => told(plan(desk.datapath).await),
+        path if path.starts_with(FORGET) => told(forget(desk.datapath, request).await),
+        "/status" => (StatusCode::OK, serde_json::to_vec(&status.await).unwrap_or_default()),
+        "/containers" => (StatusCode::OK, serde_json::to_vec(&containers(desk).await).unwrap_or_default()),
         _ => (StatusCode::NOT_FOUND, message_body("selvedge: no such page")),
     };
     let mut response = Response::new(Full::from(body));
@@ -111,25 +132,25 @@ fn told(result: Result<Value, String>) -> (StatusCode, Vec<u8>) {
 }
 
 /// What would be changed in the kernel's rules, and in its routes to other hosts, one line each.
-async fn plan(worker: &Worker) -> Result<Value, String> {
+async fn plan(datapath: &Datapath) -> Result<Value, String> {
     let told = |error: selvedge_netsetup::Error| error.to_string();
-    let mut lines = worker.datapath.policy.plan().await.map_err(told)?;
-    lines.extend(worker.datapath.vips.plan().await.map_err(told)?);
-    lines.extend(worker.datapath.routes.plan().await?);
+    let mut lines = datapath.policy.plan().await.map_err(told)?;
+    lines.extend(datapath.vips.plan().await.map_err(told)?);
+    lines.extend(datapath.routes.plan().await?);
     Ok(Value::from(lines))
 }
 
-async fn forget<B>(worker: &Worker, request: &Request<B>) -> Result<Value, String> {
+async fn forget<B>(datapath: &Datapath, request: &Request<B>) -> Result<Value, String> {
     let host = request.uri().path().trim_start_matches(FORGET);
     if request.method() != hyper::Method::DELETE {
         return Err("a host can only be forgotten".to_owned());
     }
-    worker.datapath.cluster.forget(host).await.map(|()| Value::Null)
+    datapath.cluster.forget(host).await.map(|()| Value::Null)
 }
 
 /// Containers that have no wire and whose user may have expected one.
-async fn wireless(worker: &Worker) -> Vec<Shown> {
-    let list = worker.containers.engine.get::<Vec<Listed>>("/containers/json?all=1");
+async fn wireless(engine: &Engine) -> Vec<Shown> {
+    let list = engine.get::<Vec<Listed>>("/containers/json?all=1");
     let listed = tokio::time::timeout(PATIENCE, list).await.ok().and_then(Result::ok);
     let of = |container: Listed| {
         let labels = container.labels.clone().unwrap_or_default();
@@ -151,9 +172,9 @@ async fn wireless(worker: &Worker) -> Vec<Shown> {
     listed.into_iter().flatten().filter_map(of).collect()
 }
 
-async fn containers(worker: &Worker) -> Vec<Shown> {
-    let domain = worker.config.domain.to_string();
-    let mut shown: Vec<Shown> = worker
+async fn containers(desk: &Desk<'_>) -> Vec<Shown> {
+    let domain = desk.domain.to_string();
+    let mut shown: Vec<Shown> = desk
         .containers
         .book
         .all()
@@ -175,7 +196,10 @@ async fn containers(worker: &Worker) -> Vec<Shown> {
             reason: None,
         })
         .collect();
-    shown.extend(wireless(worker).await);
+    shown.extend(wireless(&desk.containers.engine).await);
     shown.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)));
     shown
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use anyhow::Context;
 use selvedge_containers::shared::Containers;
 use selvedge_datapath::follow::Datapath;
 use selvedge_engine::model::short;
+use selvedge_netsetup::Network;
 use selvedge_proxy::api::Api;
 use selvedge_registry::name::Name;
 use selvedge_registry::table::SharedTable;
@@ -27,6 +28,8 @@ pub(crate) struct Worker {
     pub(crate) api: Arc<Api>,
     /// Our containers.
     pub(crate) containers: Arc<Containers>,
+    /// The kernel's side of it: wires.
+    pub(crate) network: Arc<Network>,
     /// This host's side of the network.
     pub(crate) datapath: Arc<Datapath>,
     /// What the list of checks has found.

@@ -56,6 +56,7 @@ pub(crate) fn datapath(config: &Config) -> Settings {
             names: policy.dns,
         },
         cluster: Others {
+            alone: cluster.is_local(),
             registry: cluster.registry.clone(),
             registry_text: cluster.registry_text.clone(),
             host_name: cluster.host_name.clone(),

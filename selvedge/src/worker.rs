@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
+use selvedge_containers::host::ThisHost;
 use selvedge_containers::shared::Containers;
 use selvedge_containers::store::Book;
 use selvedge_containers::{events, names, upkeep};
@@ -19,6 +20,7 @@ use selvedge_datapath::vip::{Draining, L4LB};
 use selvedge_engine::client::Engine;
 use selvedge_engine::http::pool::Upstream;
 use selvedge_keeper::link::{Link, Order};
+use selvedge_netsetup::Network;
 use selvedge_proxy::api::Api;
 use selvedge_proxy::front::inherit::{self, Arrival, Inheritance};
 use selvedge_proxy::handover::Keeper;
@@ -240,14 +242,18 @@ async fn assemble(
     let stopping = Arc::clone(&book);
     let draining = Draining::new(move || stopping.draining());
     let of_datapath = settings::datapath(&config);
-    let datapath = Arc::new(Datapath::start(of_datapath, &table, addresses, memory, draining).await?);
-    let (engine, host) = (Engine::new(&config.engine), Arc::clone(&datapath));
+    let network = network(of_datapath.network()).await?;
+    let datapath = Datapath::start(of_datapath, (&table, &network), addresses, memory, draining).await?;
+    let datapath = Arc::new(datapath);
+    let host = ThisHost { network: Arc::clone(&network), datapath: Arc::clone(&datapath) };
+    let (engine, host) = (Engine::new(&config.engine), Arc::new(host));
     let containers = Arc::new(Containers::new(settings::containers(&config), book, engine, host));
     let upstream = Upstream::new(config.engine.clone(), config.engine_wait);
     let api = Api::new(settings::api(&config), upstream, keeper, Arc::clone(&containers));
     Ok(Worker {
         api: Arc::new(api),
         containers,
+        network,
         datapath,
         health: Health::default(),
         dns: Mutex::new(None),
@@ -255,6 +261,13 @@ async fn assemble(
         since,
         config,
     })
+}
+
+/// The kernel's network, with the addresses and settings that containers need.
+async fn network(settings: selvedge_netsetup::Settings) -> anyhow::Result<Arc<Network>> {
+    let network = Network::open(settings).await.context("cannot reach the kernel's network")?;
+    network.prepare_host().await.context("cannot prepare the host's network")?;
+    Ok(Arc::new(network))
 }
 
 /// What containers begin with; built along with us.

@@ -48,6 +48,7 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         (
             "selvedge-fake",
             BTreeSet::from([
+                "selvedge-cluster",
                 "selvedge-containers",
                 "selvedge-custody",
                 "selvedge-datapath",

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 
-use selvedge_netsetup::policy::{Policy, Refusal, Rule};
+use selvedge_netsetup::policy::{Refusal, Rule};
 use selvedge_registry::table::{SharedTable, Table};
 use tracing::{debug, warn};
 
 use super::lock::{lock, read};
 use super::people::{self, People};
 use super::reports::Heard;
+use crate::kernel::RuleTable;
 use crate::status::Refused;
 
 /// How many kinds of calls the log names at a time, and the status.
@@ -66,7 +67,7 @@ impl Refusals {
     }
 
     /// Reads what an earlier worker left; none of it is logged again.
-    pub(super) async fn begin(&self, policy: &Policy) {
+    pub(super) async fn begin(&self, policy: &dyn RuleTable) {
         let names = policy.remembered().await.unwrap_or_default();
         for (address, who) in names {
             if let IpAddr::V4(address) = address {
@@ -78,13 +79,13 @@ impl Refusals {
     }
 
     /// Reads the kernel's counts and logs what is new.
-    pub(super) async fn tell(&self, policy: &Policy) {
+    pub(super) async fn tell(&self, policy: &dyn RuleTable) {
         let news = self.count(policy).await;
         self.log(news, None);
     }
 
     /// Reads the kernel's counts; returns the increase since the last time.
-    async fn count(&self, policy: &Policy) -> Vec<(Refusal, u64)> {
+    async fn count(&self, policy: &dyn RuleTable) -> Vec<(Refusal, u64)> {
         let Ok(now) = policy.refused().await else { return Vec::new() };
         let before = std::mem::replace(&mut *lock(&self.counted), now.clone());
         more(now, &before)
@@ -125,7 +126,7 @@ impl Refusals {
     }
 
     /// Writes the last owners of refused addresses that are free by now into the kernel.
-    pub(super) async fn write_down(&self, policy: &Policy) {
+    pub(super) async fn write_down(&self, policy: &dyn RuleTable) {
         let names = self.unwritten();
         let addresses: Vec<Ipv4Addr> = names.iter().map(|(address, _)| *address).collect();
         match policy.remember(names).await {
@@ -144,7 +145,7 @@ impl Refusals {
     }
 
     /// Deletes the counts of addresses that have another owner now.
-    pub(super) async fn forget_reused(&self, policy: &Policy) {
+    pub(super) async fn forget_reused(&self, policy: &dyn RuleTable) {
         let reused = {
             let table = read(&self.table);
             self.people().reused(&table)

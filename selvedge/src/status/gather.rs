@@ -31,7 +31,7 @@ async fn parts(worker: &Worker) -> Status {
             pid: std::process::id(),
             uptime_seconds: worker.since.elapsed().as_secs(),
             requests: worker.api.counters.now(),
-            network_changes: worker.datapath.network.changes(),
+            network_changes: worker.network.changes(),
         },
         keeper: worker.api.keeper.status().await.map(|snapshot| *snapshot),
         engine: engine(worker).await,
@@ -64,7 +64,7 @@ async fn engine(worker: &Worker) -> EngineStatus {
 }
 
 async fn network(worker: &Worker) -> NetworkStatus {
-    let lacks = worker.datapath.network.host_lacks().await;
+    let lacks = worker.network.host_lacks().await;
     NetworkStatus {
         routes: worker.datapath.routes.trouble(),
         firewalls: worker.containers.firewalls.reason(),
