@@ -10,6 +10,7 @@ mod inputs;
 mod killed;
 mod life;
 mod measure;
+mod quits;
 mod scene;
 mod stepped;
 mod succession;
@@ -36,6 +37,7 @@ fn run(filter: &str) -> ExitCode {
     } else {
         [
             life::CASES,
+            quits::CASES,
             upgrade::CASES,
             succession::CASES,
             custody::CASES,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::libc;
 
 use crate::lab::on_a_host;
-use crate::sign::{Waiting, programs};
+use crate::waiting::{Waiting, programs};
 
 const CALLS: &str = include_str!("../../../wait/system-calls");
 /// As `wait/build.rs` and the worker have it.
