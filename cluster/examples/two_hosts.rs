@@ -4,19 +4,26 @@
 //! Must never need a server: with `Kind::of` and a URL's servers it is ZooKeeper or etcd instead.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use selvedge_cluster::handle::{Cluster, Kind};
 use selvedge_cluster::identity::Identity;
 use selvedge_cluster::key::HostInfo;
-use selvedge_cluster::names::Names;
+use selvedge_cluster::names::Others;
 use selvedge_cluster::recall::Remembered;
 use selvedge_cluster::store::memory::Memory;
-use selvedge_registry::name::Name;
-use selvedge_registry::table::Table;
+use selvedge_registry::record::Record;
 
 type Failure = Box<dyn std::error::Error>;
+
+/// The two are not asked for names.
+struct NoNames;
+
+impl Others for NoNames {
+    fn put(&mut self, _: Record) {}
+
+    fn remove(&mut self, _: &str) {}
+}
 
 fn host(name: &str, registry: &Memory) -> Result<Cluster, Failure> {
     let identity = Identity {
@@ -37,10 +44,9 @@ fn host(name: &str, registry: &Memory) -> Result<Cluster, Failure> {
         free_after: Duration::from_secs(3600),
         alone: false,
     };
-    let table = Arc::new(RwLock::new(Table::new(Name::parse("selvedge.internal")?)));
     let no_addresses = Box::new(|_, _: selvedge_cluster::handle::Reserve<'_>| Ok(()));
     let kind = Kind::Local(registry.clone());
-    Ok(Cluster::start(kind, identity, Names::at_once(table), no_addresses, Remembered::default())?)
+    Ok(Cluster::start(kind, identity, Box::new(NoNames), no_addresses, Remembered::default())?)
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -1,16 +1,14 @@
 //! The face of the crate: what the rest of Selvedge asks of the cluster.
 //!
-//! Published records are in the table of names at once; everything else is the member's work, on a thread of its own. A
-//! slow registry must never hold up a request.
+//! Everything is the member's work, on a thread of its own. A slow registry must never hold up a request.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
 use ipnet::Ipv4Net;
 use selvedge_registry::record::Record;
-use selvedge_registry::table::SharedTable;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::claim::ClaimError;
@@ -19,7 +17,7 @@ pub use crate::command::{Owner, Reserve};
 use crate::identity::Identity;
 use crate::key::write_record;
 use crate::member;
-use crate::names::{Names, Others};
+use crate::names::Others;
 use crate::recall::Remembered;
 #[cfg(feature = "etcd")]
 use crate::store::etcd::Etcd;
@@ -74,7 +72,6 @@ impl Kind {
 /// This host's part in the cluster. Its thread ends when this is dropped.
 #[derive(Debug)]
 pub struct Cluster {
-    table: SharedTable,
     commands: mpsc::UnboundedSender<Command>,
     views: watch::Receiver<Arc<View>>,
     address: IpAddr,
@@ -102,11 +99,11 @@ impl Cluster {
     pub fn start(
         kind: Kind,
         identity: Identity,
-        names: Names,
+        others: Box<dyn Others>,
         owner: Owner,
         remembered: Remembered,
     ) -> std::io::Result<Self> {
-        let (cluster, member) = Self::new(kind, identity, names, owner, remembered);
+        let (cluster, member) = Self::new(kind, identity, others, owner, remembered);
         run(member).map(|()| cluster)
     }
 
@@ -115,7 +112,7 @@ impl Cluster {
     pub fn new(
         kind: Kind,
         identity: Identity,
-        Names { table, others }: Names,
+        others: Box<dyn Others>,
         owner: Owner,
         remembered: Remembered,
     ) -> (Self, Member) {
@@ -132,7 +129,7 @@ impl Cluster {
             #[cfg(feature = "etcd")]
             Kind::Etcd(servers) => Box::new(move || begin(Etcd::new(servers), identity, parts, remembered)),
         };
-        (Self { table, commands, views, address, by_tenant }, member)
+        (Self { commands, views, address, by_tenant }, member)
     }
 
     // If the member's thread panicked, this host stays as it is: nothing here fails because of it.
@@ -140,22 +137,18 @@ impl Cluster {
         let _ = self.commands.send(command);
     }
 
-    /// Publishes a record: to this host at once, to the others soon. Returns an error for each name that was left out.
-    pub fn publish(&self, record: Record) -> Vec<selvedge_registry::error::Error> {
-        let (id, text) = (record.id.clone(), write_record(&record));
+    /// Lets the other hosts know a record.
+    pub fn publish(&self, record: &Record) {
+        let (id, text) = (record.id.clone(), write_record(record));
         let tenant = self.by_tenant.then(|| record.tenant());
         let mut vips: Vec<String> = record.traits.vips.iter().map(|vip| vip.key(tenant)).collect();
         vips.dedup();
-        let refused = self.table.write().unwrap_or_else(PoisonError::into_inner).put(record);
         self.send(Command::Publish { id, text, vips });
-        refused
     }
 
     /// Withdraws a container's record.
     pub fn withdraw(&self, id: &str) {
-        if self.table.write().unwrap_or_else(PoisonError::into_inner).remove(id) {
-            self.send(Command::Withdraw { id: id.to_owned() });
-        }
+        self.send(Command::Withdraw { id: id.to_owned() });
     }
 
     /// Returns once the registry has the record last published for a container, so that the others are hearing of it;

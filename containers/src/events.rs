@@ -284,8 +284,7 @@ async fn of_container(containers: &Arc<Containers>, event: &Event) {
         "die" => drop(tokio::spawn(died(Arc::clone(containers), id.to_owned()).in_current_span())),
         "destroy" => reconcile::gone(containers, id),
         "pause" | "unpause" => {
-            containers.book.set_paused(id, event.action == "pause");
-            publish::republish(containers, id);
+            publish::update(containers, id, |entry| entry.paused = event.action == "pause");
         }
         "kill" if readiness::is_parting(attributes.get("signal").map(String::as_str)) => {
             // The engine was told by another way than ours: late, and better than not at all.
@@ -332,16 +331,14 @@ fn moved(containers: &Arc<Containers>, id: &str) {
     let (containers, id) = (Arc::clone(containers), id.to_owned());
     tokio::spawn(async move {
         let Ok(found) = containers.engine.inspect(&id).await else { return };
-        containers.book.set_life(&id, &found);
         debug!(container = short(&id), "is on other networks of the engine's now");
-        publish::republish(&containers, &id);
+        publish::update(&containers, &id, |entry| entry.take(&found));
     });
 }
 
 fn fares(containers: &Containers, id: &str, unhealthy: bool) {
-    containers.book.set_health(id, unhealthy);
     info!(container = short(id), unhealthy, "its HEALTHCHECK says something new");
-    publish::republish(containers, id);
+    publish::update(containers, id, |entry| entry.unhealthy = unhealthy);
 }
 
 /// The event may be old news: a restart may have come since. What the engine says now decides.
@@ -354,8 +351,7 @@ async fn died(containers: Arc<Containers>, id: String) {
 }
 
 fn renamed(containers: &Arc<Containers>, id: &str, name: &str) {
-    containers.book.rename(id, name.trim_start_matches('/'));
     info!(container = short(id), name, "renamed");
-    publish::republish(containers, id);
+    publish::update(containers, id, |entry| name.trim_start_matches('/').clone_into(&mut entry.name));
     tokio::spawn(reconcile::rewrite_hosts(Arc::clone(containers), id.to_owned()).in_current_span());
 }

@@ -38,13 +38,10 @@ pub trait Host: Debug + Send + Sync {
     fn disconnect<'a>(&'a self, wires: &'a [Wire]) -> Pending<'a, Result<(), Error>>;
     /// Returns when the kernel knows the rules of a container that is about to run.
     fn admit<'a>(&'a self, record: &'a Record, aliases: &'a [IpAddr]) -> Pending<'a, Result<(), Error>>;
-    /// The kernel is to know the rules of a container soon.
-    fn note(&self, record: &Record, aliases: &[IpAddr]);
-    /// The rules of a container are not needed any more.
-    fn dismiss(&self, id: &str);
-    /// Names are answered from now on, here at once and elsewhere soon; gives back what was wrong with those left out.
-    fn publish(&self, record: Record) -> Vec<selvedge_registry::error::Error>;
-    /// They are answered no longer.
+    /// Names are answered from now on, here at once and elsewhere soon, and the kernel will know the container's rules; gives
+    /// back what was wrong with those left out.
+    fn publish(&self, record: Record, aliases: &[IpAddr]) -> Vec<selvedge_registry::error::Error>;
+    /// They are answered no longer, and its rules are not needed any more.
     fn withdraw(&self, id: &str);
     /// Returns when the other hosts are hearing of what was published of a container last.
     fn told<'a>(&'a self, id: &'a str) -> Pending<'a, ()>;
@@ -115,23 +112,15 @@ impl Host for ThisHost {
     }
 
     fn admit<'a>(&'a self, record: &'a Record, aliases: &'a [IpAddr]) -> Pending<'a, Result<(), Error>> {
-        Box::pin(self.datapath.policy.admit(record, aliases))
+        Box::pin(self.datapath.directory.policy.admit(record, aliases))
     }
 
-    fn note(&self, record: &Record, aliases: &[IpAddr]) {
-        self.datapath.policy.note(record, aliases);
-    }
-
-    fn dismiss(&self, id: &str) {
-        self.datapath.policy.dismiss(id);
-    }
-
-    fn publish(&self, record: Record) -> Vec<selvedge_registry::error::Error> {
-        self.datapath.cluster.publish(record)
+    fn publish(&self, record: Record, aliases: &[IpAddr]) -> Vec<selvedge_registry::error::Error> {
+        self.datapath.publish(record, aliases)
     }
 
     fn withdraw(&self, id: &str) {
-        self.datapath.cluster.withdraw(id);
+        self.datapath.withdraw(id);
     }
 
     fn told<'a>(&'a self, id: &'a str) -> Pending<'a, ()> {

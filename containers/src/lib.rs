@@ -1,7 +1,6 @@
 //! One path for every container, however it was started: from the engine's word to wire, names and readiness. Must never know
 //! of clients or their requests.
 
-pub mod directory;
 pub mod entry;
 pub mod etc_hosts;
 pub mod events;

@@ -7,6 +7,7 @@ use selvedge_registry::allow;
 use selvedge_registry::name::Name;
 use selvedge_registry::record::{DEFAULT_TENANT, NamedPort, Record, Traits};
 use selvedge_registry::vip::{self, Vip};
+use tracing::warn;
 
 use crate::entry::{Entry, Phase};
 use crate::names;
@@ -22,14 +23,21 @@ pub fn names(entry: &Entry) -> Vec<Name> {
 
 /// Lets the container's names be answered.
 pub fn publish(containers: &Containers, id: &str, entry: &Entry) {
-    containers.directory.put(record(&containers.settings, id, entry), &entry.aliases);
+    let record = record(&containers.settings, id, entry);
+    for error in containers.host.publish(record, &entry.aliases) {
+        warn!(%error, "a name is left out");
+    }
 }
 
-/// The same for one of which something has changed, if it runs.
-pub fn republish(containers: &Containers, id: &str) {
-    if let Some(entry) = containers.book.entry(id).filter(|entry| entry.phase == Phase::Wired) {
-        publish(containers, id, &entry);
+/// Changes what is known of a container; gives back what the change does. If it runs and others would see a difference, they
+/// do.
+pub fn update<T>(containers: &Containers, id: &str, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+    let (before, after, done) = containers.book.change(id, change)?;
+    let is_seen = |entry: &Entry| (record(&containers.settings, id, entry), entry.aliases.clone());
+    if after.phase == Phase::Wired && is_seen(&before) != is_seen(&after) {
+        publish(containers, id, &after);
     }
+    Some(done)
 }
 
 /// What other containers and hosts need to know of the container.

@@ -47,9 +47,9 @@ pub fn follow(containers: &Arc<Containers>, id: &str, pid: u32) {
                 return;
             }
             let serving = served(&note, pid);
-            if containers.book.set_serving(&id, &serving) {
+            if serving != entry.serving {
                 debug!(container = short(&id), ?serving, after = ?began.elapsed(), "listens");
-                publish::republish(&containers, &id);
+                publish::update(&containers, &id, |entry| entry.serving.clone_from(&serving));
             }
             if serving.len() == note.vips.len() {
                 return;
@@ -124,15 +124,15 @@ pub async fn drain(containers: &Containers, id: &str, for_long: Duration, wait: 
         return;
     }
     // The engine's event of a signal comes in the middle of a stop that may take longer.
-    containers.book.set_draining(id, entry.draining.max(Some(Instant::now() + for_long)));
     if entry.draining.is_none() {
         info!(container = short(id), "takes no new connections: it is about to be stopped");
-        publish::republish(containers, id);
     }
+    let until = Some(Instant::now() + for_long);
+    publish::update(containers, id, |entry| entry.draining = entry.draining.max(until));
     if wait && !entry.serving.is_empty() {
         // Each host says itself that it has acted on it. The registry tells those that cannot, and those that we do not know.
-        let elsewhere = containers.directory.lead_elsewhere(id, for_long);
-        let told = tokio::time::timeout(SLOW_REGISTRY, containers.directory.told(id));
+        let elsewhere = containers.host.lead_elsewhere(id, for_long);
+        let told = tokio::time::timeout(SLOW_REGISTRY, containers.host.told(id));
         let _ = tokio::join!(elsewhere, told);
         // For the connections that were under way by then.
         tokio::time::sleep(containers.settings.drain).await;
@@ -159,8 +159,7 @@ pub fn revive(containers: &Containers) {
     for (id, entry) in containers.book.all() {
         if entry.draining.is_some_and(|until| until <= now) {
             info!(container = short(&id), "still runs, and takes connections again");
-            containers.book.set_draining(&id, None);
-            publish::republish(containers, &id);
+            publish::update(containers, &id, |entry| entry.draining = None);
         }
     }
 }

@@ -120,10 +120,7 @@ async fn connect(
         }
         (made, _) => made?,
     }
-    containers
-        .directory
-        .admit(&publish::record(&containers.settings, &found.id, entry), &entry.aliases)
-        .await?;
+    containers.host.admit(&publish::record(&containers.settings, &found.id, entry), &entry.aliases).await?;
     // A stop of it may have begun meanwhile.
     let Some(entry) = containers.book.entry(&found.id) else { return Ok(Outcome::NotRunning) };
     publish::publish(containers, &found.id, &entry);
@@ -133,7 +130,7 @@ async fn connect(
     }
     match containers.host.release(&wire).await {
         Err(selvedge_netsetup::Error::Gone { .. }) => {
-            containers.directory.remove(&found.id);
+            containers.host.withdraw(&found.id);
             return Ok(Outcome::NotRunning);
         }
         result => result?,
@@ -248,7 +245,7 @@ fn write_hosts(
 
 /// A container has ended: its names go at once, its wire with its namespace.
 pub fn stopped(containers: &Containers, id: &str) {
-    containers.directory.remove(id);
+    containers.host.withdraw(id);
     release_address(containers, id);
     containers.book.ended(id);
     containers.book.set_phase(id, Phase::Stopped);
@@ -263,7 +260,7 @@ fn release_address(containers: &Containers, id: &str) {
 
 /// A container has been removed: its address is free again.
 pub fn gone(containers: &Containers, id: &str) {
-    containers.directory.remove(id);
+    containers.host.withdraw(id);
     release_address(containers, id);
     containers.book.forget(id);
 }
@@ -271,7 +268,7 @@ pub fn gone(containers: &Containers, id: &str) {
 /// Ends a container that a client started and that cannot be connected, so that no restart policy brings it
 /// back; its program has never run.
 pub async fn abandon(containers: &Containers, id: &str) {
-    containers.directory.remove(id);
+    containers.host.withdraw(id);
     if let Err(error) = containers.engine.stop(id).await
         && !error.is_not_found()
     {

@@ -11,7 +11,6 @@ use selvedge_engine::wording::Wordings;
 use selvedge_registry::name::Name;
 use tokio::sync::watch;
 
-use crate::directory::Directory;
 use crate::host::Host;
 use crate::label::LABEL;
 use crate::store::Book;
@@ -48,8 +47,6 @@ pub struct Containers {
     pub host: Arc<dyn Host>,
     /// Who has which address.
     pub addresses: Arc<Addresses>,
-    /// Who answers to which name.
-    pub directory: Directory,
     /// Whether the host's firewalls let containers' packets pass.
     pub firewalls: Fault,
     followed: watch::Sender<bool>,
@@ -63,7 +60,6 @@ impl Containers {
             engine,
             life: Life::default(),
             wordings: Wordings::new(LABEL),
-            directory: Directory::new(Arc::clone(&host)),
             addresses: Arc::clone(&book.addresses),
             host,
             book,

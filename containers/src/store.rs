@@ -99,6 +99,19 @@ impl Book {
         self.lock().entries.get_mut(id).map(f)
     }
 
+    /// Changes what is known of a container; gives back how it was, how it is, and what the change does.
+    pub(crate) fn change<T>(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Entry) -> T,
+    ) -> Option<(Entry, Entry, T)> {
+        self.with(id, |entry| {
+            let before = entry.clone();
+            let done = change(entry);
+            (before, entry.clone(), done)
+        })
+    }
+
     /// Writes down a container that we have just created.
     pub fn created(&self, id: &str, name: String, note: Note) {
         self.put(id, name, note);
@@ -197,24 +210,9 @@ impl Book {
         self.set_phase(id, Phase::Wired);
     }
 
-    /// Sets how a container fares.
-    pub fn set_health(&self, id: &str, unhealthy: bool) {
-        self.with(id, |entry| entry.unhealthy = unhealthy);
-    }
-
-    /// Sets whether a container is paused.
-    pub fn set_paused(&self, id: &str, paused: bool) {
-        self.with(id, |entry| entry.paused = paused);
-    }
-
-    /// Sets the virtual addresses that a container serves; whether that is news.
-    pub fn set_serving(&self, id: &str, serving: &[String]) -> bool {
-        self.with(id, |entry| {
-            let is_news = entry.serving != serving;
-            entry.serving = serving.to_vec();
-            is_news
-        })
-        .unwrap_or(false)
+    /// Sets the virtual addresses that a container serves.
+    pub fn set_serving(&self, id: &str, serving: &[String]) {
+        self.with(id, |entry| entry.serving = serving.to_vec());
     }
 
     /// Says until when a container is taken to be about to stop, or that it is not.

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -13,7 +13,9 @@ use selvedge_cluster::claim::ClaimError;
 use selvedge_cluster::handle::{self, Cluster, Member};
 use selvedge_cluster::view::View;
 use selvedge_netsetup::Network;
-use selvedge_registry::table::SharedTable;
+use selvedge_registry::error::Error;
+use selvedge_registry::record::Record;
+use selvedge_registry::table::Table;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::MissedTickBehavior;
 use tracing::warn;
@@ -21,10 +23,10 @@ use tracing::warn;
 use crate::addresses::Addresses;
 use crate::aside::{self, Aside};
 use crate::blocks::{Blocks, Empty};
+use crate::directory::Directory;
 use crate::host::{JoinError, join, own_address};
 use crate::kernel::Kernel;
 use crate::letter;
-use crate::policy::{self, Guard};
 use crate::routes::Routes;
 use crate::settings::Settings;
 use crate::synced::Synced;
@@ -45,7 +47,6 @@ const BUSY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Datapath {
     settings: Arc<Settings>,
-    table: SharedTable,
     /// The other hosts.
     pub cluster: Arc<Cluster>,
     /// Who has which address.
@@ -54,8 +55,8 @@ pub struct Datapath {
     pub blocks: Blocks,
     /// The routes to the other hosts.
     pub routes: Arc<Routes>,
-    /// The rules between tenants.
-    pub policy: Guard,
+    /// The names, and the rules between tenants.
+    pub directory: Arc<Directory>,
     /// What leads connections to virtual addresses.
     pub vips: Balancer,
     /// Whether all containers have been seen.
@@ -84,7 +85,7 @@ impl Datapath {
     /// [`StartError`].
     pub async fn start(
         settings: Settings,
-        (table, network): (&SharedTable, &Arc<Network>),
+        (table, network): (Table, &Arc<Network>),
         addresses: Arc<Addresses>,
         memory: Option<OwnedFd>,
         draining: Draining,
@@ -102,24 +103,38 @@ impl Datapath {
     pub async fn over(
         kernel: Kernel,
         (settings, draining): (Settings, Draining),
-        table: &SharedTable,
+        table: Table,
         addresses: Arc<Addresses>,
         memory: Option<OwnedFd>,
     ) -> Result<(Self, Member), StartError> {
         let settings = Arc::new(settings);
-        let (policy, names) = Guard::new(&settings, table, Arc::clone(&kernel.rules));
-        policy.begin().await.map_err(StartError::Policy)?;
-        let vips = Balancer::new(Arc::clone(&settings), table, &kernel, draining);
-        let (cluster, member) = join(&settings, &*kernel.routes, names, &addresses, memory).await?;
+        let directory = Arc::new(Directory::new(&settings, table, Arc::clone(&kernel.rules)));
+        directory.policy.begin().await.map_err(StartError::Policy)?;
+        let vips = Balancer::new(Arc::clone(&settings), &directory, &kernel, draining);
+        let (cluster, member) =
+            join(&settings, &*kernel.routes, directory.others(), &addresses, memory).await?;
         let cluster = Arc::new(cluster);
         let routes = Arc::new(Routes::new(Arc::clone(&settings), kernel.routes, Arc::clone(&cluster)));
         let shared = (Arc::clone(&settings), Arc::clone(&addresses));
         let blocks = Blocks::new(shared.0, shared.1, Arc::clone(&cluster), Arc::clone(&routes));
         let others = (!settings.is_local()).then(|| Arc::clone(&cluster));
         let synced = Arc::new(Synced::new(others));
-        let table = Arc::clone(table);
-        let datapath = Self { settings, table, cluster, addresses, blocks, routes, policy, vips, synced };
+        let datapath = Self { settings, cluster, addresses, blocks, routes, directory, vips, synced };
         Ok((datapath, member))
+    }
+
+    /// A container of this host runs, or is called something else: its names are answered, here at once and elsewhere soon.
+    /// Gives back what is wrong with those that are left out.
+    pub fn publish(&self, record: Record, aliases: &[IpAddr]) -> Vec<Error> {
+        self.cluster.publish(&record);
+        self.directory.put(record, aliases)
+    }
+
+    /// A container of this host has ended.
+    pub fn withdraw(&self, id: &str) {
+        if self.directory.remove(id) {
+            self.cluster.withdraw(id);
+        }
     }
 
     /// Waits until the registry has been read, and this host has a block, if that does not take long. Where an earlier
@@ -130,7 +145,7 @@ impl Datapath {
         }
         let is_heir = !self.cluster.views().borrow().own_blocks.is_empty();
         let limit = if is_heir { limit.min(CLIENTS_WAIT) } else { limit };
-        self.names_are_known(self.cluster.views().borrow().read);
+        self.directory.set_known(self.cluster.views().borrow().read);
         let mut views = self.cluster.views();
         let read = views.wait_for(|view| view.read);
         if tokio::time::timeout(limit, read).await.is_err() {
@@ -156,7 +171,7 @@ impl Datapath {
                 _ = look.tick() => {}
             }
             let view = Arc::clone(&views.borrow_and_update());
-            self.policy.hosts(own_address(&self.settings, &view.own_blocks), &view);
+            self.directory.policy.hosts(own_address(&self.settings, &view.own_blocks), &view);
             // A create that finds no room tells its client.
             let _ = self.follow(&view).await;
             self.routes.keep(&view).await;
@@ -166,7 +181,7 @@ impl Datapath {
 
     /// Keeps the rules between tenants in step, for ever.
     pub async fn keep_policy(&self) {
-        policy::keep(&self.policy, &self.cluster, &self.synced).await;
+        self.directory.keep(&self.cluster, &self.synced).await;
     }
 
     /// Accepts the connections by which other hosts see that we live, and reads their letters.
@@ -191,7 +206,7 @@ impl Datapath {
     async fn read_letter(&self, mut stream: TcpStream, from: IpAddr) {
         let Some(peer) = letter::sender(&self.cluster.views().borrow(), from) else { return };
         let Some(text) = letter::read(&mut stream).await else { return };
-        let Some(aside) = Aside::parse(&text) else { return self.policy.hear(&peer, &text).await };
+        let Some(aside) = Aside::parse(&text) else { return self.directory.policy.hear(&peer, &text).await };
         let what = (format!("{}/{}", peer.name, aside.container), aside.for_long);
         let done = vip::stand_aside(&self.vips, what, &self.cluster, &self.synced);
         if tokio::time::timeout(aside::PATIENCE, done).await.is_ok() {
@@ -225,7 +240,7 @@ impl Datapath {
     async fn follow(&self, view: &View) -> Result<(), ClaimError> {
         self.name_hosts(view);
         if view.read {
-            self.names_are_known(true);
+            self.directory.set_known(true);
         }
         self.blocks.follow(view).await
     }
@@ -235,13 +250,8 @@ impl Datapath {
     /// # Errors
     /// The kernel or nft refuses it.
     pub async fn clear_away(&self) -> Result<(), selvedge_netsetup::Error> {
-        self.policy.clear_away().await?;
+        self.directory.policy.clear_away().await?;
         self.vips.clear_away().await
-    }
-
-    /// Whether names of other hosts are known: before, what we do not know cannot be denied.
-    fn names_are_known(&self, known: bool) {
-        self.table.write().unwrap_or_else(PoisonError::into_inner).set_partial(!known);
     }
 
     /// Mesos-DNS has names for the hosts of tasks.
@@ -258,6 +268,6 @@ impl Datapath {
         };
         let hosts: std::collections::HashMap<Box<str>, Ipv4Addr> =
             peers.chain(own).filter_map(four).collect();
-        self.table.write().unwrap_or_else(PoisonError::into_inner).set_hosts(hosts);
+        self.directory.set_hosts(hosts);
     }
 }

@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use selvedge_cluster::handle::{Cluster, Member, Reserve};
 use selvedge_cluster::identity::Identity;
 use selvedge_cluster::key::HostInfo;
-use selvedge_cluster::names::Names;
+use selvedge_cluster::names::Others;
 use selvedge_cluster::recall::Remembered;
 use selvedge_netsetup::Datapath as Way;
 
@@ -37,7 +37,7 @@ pub enum JoinError {
 pub async fn join(
     settings: &Settings,
     kernel: &dyn RouteTable,
-    names: Names,
+    others: Box<dyn Others>,
     addresses: &Arc<Addresses>,
     memory: Option<OwnedFd>,
 ) -> Result<(Cluster, Member), JoinError> {
@@ -53,7 +53,7 @@ pub async fn join(
     addresses.set_blocks(&own, own_address(settings, &own));
     let remembered = Remembered { memory: memory.map(File::from), blocks };
     let registry = settings.cluster.registry.clone();
-    Ok(Cluster::new(registry, identity, names, owner, remembered))
+    Ok(Cluster::new(registry, identity, others, owner, remembered))
 }
 
 /// At which address other hosts reach this one.

@@ -4,6 +4,7 @@
 pub mod addresses;
 mod aside;
 pub mod blocks;
+pub mod directory;
 pub mod follow;
 pub mod health;
 pub mod host;

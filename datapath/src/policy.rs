@@ -1,7 +1,5 @@
-//! The rules between tenants: tells the kernel of every container of the cluster, before its program runs and before its
-//! names are answered here, and sees to it that what it was told stays so.
-//!
-//! Other hosts' records come through here on their way into the table of names. Nothing of it waits for the registry.
+//! The rules between tenants: tells the kernel of every container of the cluster, and sees to it that what it was told stays
+//! so. Must never wait for the registry, nor write a name: the directory does, when the rules are in force.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,12 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use selvedge_cluster::handle::Cluster;
-use selvedge_cluster::names::{Names, Others};
 use selvedge_cluster::view::{PeerView, View};
 use selvedge_registry::record::Record;
-use selvedge_registry::table::SharedTable;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior};
+use selvedge_registry::shared::SharedTable;
+use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, warn};
 
 use crate::health::Fault;
@@ -22,24 +18,17 @@ use crate::host::first_address;
 use crate::kernel::RuleTable;
 use crate::settings::Settings;
 use crate::status::PolicyStatus;
-use crate::synced::Synced;
 
-mod lock;
+pub(crate) mod lock;
 pub mod party;
 mod people;
 mod refusals;
 mod reports;
-use lock::{lock, write};
+use lock::lock;
 use party::party;
 use refusals::Refusals;
 use reports::{Report, Told};
 
-/// How often to check for outside changes to our rules.
-const LOOK: Duration = Duration::from_secs(1);
-/// How often the log, and other hosts, are told who was refused.
-const COUNT: Duration = Duration::from_secs(10);
-/// How many records of other hosts are taken in by one change of the rules.
-const BATCH: usize = 10_000;
 /// After which time a change that the kernel refused is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -47,13 +36,12 @@ const RETRY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Guard {
     kernel: Arc<dyn RuleTable>,
-    rules: Option<Arc<Rules>>,
+    rules: Option<Rules>,
 }
 
 #[derive(Debug)]
 struct Rules {
     policy: Arc<dyn RuleTable>,
-    table: SharedTable,
     block_size: u8,
     /// Something was noted that is not in the kernel yet.
     noted: Notify,
@@ -61,64 +49,30 @@ struct Rules {
     seen: Semaphore,
     /// Opened when their rules are in force.
     in_force: Semaphore,
-    changes: mpsc::UnboundedSender<Change>,
-    /// The receiving end, until `keep` takes it.
-    received: Mutex<Option<mpsc::UnboundedReceiver<Change>>>,
     refusals: Refusals,
     /// What was reported to other hosts.
     told: Arc<Mutex<Told>>,
     trouble: Fault,
 }
 
-/// News of other hosts' containers.
-#[derive(Debug)]
-enum Change {
-    Put(Record),
-    Gone(String),
-    /// All before this is in force and answered.
-    Mark(oneshot::Sender<()>),
-}
-
-#[derive(Debug)]
-struct Feed(mpsc::UnboundedSender<Change>);
-
-impl Others for Feed {
-    fn put(&mut self, record: Record) {
-        let _ = self.0.send(Change::Put(record));
-    }
-
-    fn remove(&mut self, id: &str) {
-        let _ = self.0.send(Change::Gone(id.to_owned()));
-    }
-}
-
 impl Guard {
-    /// What the settings ask for, and the way that names take then. Changes nothing in the kernel.
-    pub fn new(settings: &Settings, table: &SharedTable, kernel: Arc<dyn RuleTable>) -> (Self, Names) {
-        if !settings.rules.by_tenant {
-            return (Self { kernel, rules: None }, Names::at_once(Arc::clone(table)));
-        }
-        write(table).set_isolated(true);
-        let (changes, received) = mpsc::unbounded_channel();
-        let names = Names { table: Arc::clone(table), others: Box::new(Feed(changes.clone())) };
-        let rules = Rules {
+    /// What the settings ask for. Changes nothing in the kernel.
+    pub fn new(settings: &Settings, names: SharedTable, kernel: Arc<dyn RuleTable>) -> Self {
+        let rules = settings.rules.by_tenant.then(|| Rules {
             policy: Arc::clone(&kernel),
-            table: Arc::clone(table),
             block_size: settings.block_size,
             noted: Notify::new(),
             seen: Semaphore::new(0),
             in_force: Semaphore::new(0),
-            changes,
-            received: Mutex::new(Some(received)),
-            refusals: Refusals::new(Arc::clone(table)),
+            refusals: Refusals::new(names),
             told: Arc::default(),
             trouble: Fault::with("the rules between tenants"),
-        };
-        (Self { kernel, rules: Some(Arc::new(rules)) }, names)
+        });
+        Self { kernel, rules }
     }
 
     /// Goes on with the rules that an earlier worker left. Without such nothing is refused before all containers have been
-    /// seen ([`Guard::catch_up`]): connections that there are must not be cut, nor any if this worker never gets so far.
+    /// seen ([`Guard::all_seen`]): connections that there are must not be cut, nor any if this worker never gets so far.
     ///
     /// # Errors
     /// The kernel or nft refuses it.
@@ -179,15 +133,91 @@ impl Guard {
         rules.noted.notify_one();
     }
 
-    /// Waits until all that has been heard of other hosts is in force and answered, if that does not take long.
-    pub async fn catch_up(&self, limit: Duration) {
-        let Some(rules) = &self.rules else { return };
-        rules.seen.add_permits(1);
-        let (done, reached) = oneshot::channel();
-        let _ = rules.changes.send(Change::Mark(done));
-        if tokio::time::timeout(limit, reached).await.is_err() {
-            warn!("the rules of other hosts' containers are not in force yet");
+    /// Another host's container runs: the kernel will know when what was noted is [in force](Self::in_force).
+    pub(crate) fn came(&self, record: &Record) {
+        if let Some(rules) = &self.rules {
+            rules.policy.put(&record.id, party(record, &[]));
+            rules.refusals.people().came(record);
         }
+    }
+
+    /// It has ended.
+    pub(crate) fn gone(&self, id: &str, record: Option<&Record>) {
+        if let Some(rules) = &self.rules {
+            record.into_iter().for_each(|record| rules.refusals.people().gone(record));
+            rules.policy.remove(id);
+        }
+    }
+
+    /// All containers of this host have been seen: what is not known may be refused.
+    pub(crate) fn all_seen(&self) {
+        if let Some(rules) = &self.rules {
+            rules.seen.add_permits(1);
+        }
+    }
+
+    /// Waits until they have, or an earlier worker had.
+    pub(crate) async fn seen(&self) {
+        if let Some(rules) = &self.rules {
+            let _ = rules.seen.acquire().await;
+        }
+    }
+
+    /// Puts rules in force for the first time. Also when it fails: a container that waits to be admitted is told the reason.
+    pub(crate) async fn begin_to_apply(&self) {
+        if let Some(rules) = &self.rules {
+            rules.apply_once().await;
+            rules.in_force.add_permits(1);
+        }
+    }
+
+    /// Reads what was counted before this worker.
+    pub(crate) async fn begin_to_count(&self) {
+        if let Some(rules) = &self.rules {
+            rules.refusals.begin(&*rules.policy).await;
+            lock(&rules.told).begin(rules.refusals.counted());
+        }
+    }
+
+    /// Returns when all that was noted is in force, however long the kernel refuses it.
+    pub(crate) async fn in_force(&self) {
+        let Some(rules) = &self.rules else { return };
+        while !rules.apply_once().await {
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Returns when something was noted that is not in the kernel yet.
+    pub(crate) async fn noted(&self) {
+        match &self.rules {
+            Some(rules) => rules.noted.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Puts it in force; or it is noted again.
+    pub(crate) async fn apply(&self) {
+        let Some(rules) = &self.rules else { return };
+        if !rules.apply_once().await {
+            tokio::time::sleep(RETRY).await;
+            rules.noted.notify_one();
+        }
+    }
+
+    /// Checks for outside changes. `all`: all containers of all hosts are known. With a cluster, the log and the other hosts
+    /// are told what was refused.
+    pub(crate) async fn look(&self, all: bool, count: Option<&Cluster>) {
+        let Some(rules) = &self.rules else { return };
+        if all {
+            let _ = rules.policy.settled().await;
+        }
+        rules.check().await;
+        rules.refusals.forget_reused(&*rules.policy).await;
+        if let Some(cluster) = count {
+            rules.refusals.tell(&*rules.policy).await;
+            rules.report(cluster);
+        }
+        rules.refusals.write_down(&*rules.policy).await;
     }
 
     /// What would be changed in the kernel to make it right, one line each.
@@ -220,49 +250,6 @@ impl Guard {
     }
 }
 
-/// Keeps the kernel in step, for ever.
-pub async fn keep(guard: &Guard, cluster: &Cluster, synced: &Synced) {
-    let Some(rules) = &guard.rules else { return };
-    let Some(mut received) = lock(&rules.received).take() else { return };
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut batch, mut counted) = (Vec::new(), Instant::now());
-    let _ = rules.seen.acquire().await;
-    // What was heard of all hosts until now is put in force together.
-    while let Ok(change) = received.try_recv() {
-        batch.push(change);
-    }
-    rules.hear(&batch);
-    // Also when it fails: a container that waits to be admitted is told the reason.
-    rules.apply_once().await;
-    rules.in_force.add_permits(1);
-    rules.take(std::mem::take(&mut batch)).await;
-    rules.refusals.begin(&*rules.policy).await;
-    lock(&rules.told).begin(rules.refusals.counted());
-    loop {
-        tokio::select! {
-            some = received.recv_many(&mut batch, BATCH) => match some {
-                0 => return,
-                _ => rules.take(std::mem::take(&mut batch)).await,
-            },
-            () = rules.noted.notified() => rules.apply().await,
-            _ = look.tick() => {
-                if synced.all() {
-                    let _ = rules.policy.settled().await;
-                }
-                rules.look().await;
-                rules.refusals.forget_reused(&*rules.policy).await;
-                if counted.elapsed() >= COUNT {
-                    rules.refusals.tell(&*rules.policy).await;
-                    rules.report(cluster);
-                    counted = Instant::now();
-                }
-                rules.refusals.write_down(&*rules.policy).await;
-            }
-        }
-    }
-}
-
 impl Rules {
     /// A container of this host.
     fn put(&self, record: &Record, aliases: &[IpAddr]) {
@@ -270,55 +257,12 @@ impl Rules {
         self.refusals.people().put(record, aliases);
     }
 
-    /// What the rules are to say of others; and who is gone is not answered for a moment longer.
-    fn hear(&self, batch: &[Change]) {
-        for change in batch {
-            match change {
-                Change::Put(record) => {
-                    self.policy.put(&record.id, party(record, &[]));
-                    self.refusals.people().came(record);
-                }
-                Change::Gone(id) => {
-                    let mut table = write(&self.table);
-                    table.get(id).into_iter().for_each(|record| self.refusals.people().gone(record));
-                    table.remove(id);
-                    self.policy.remove(id);
-                }
-                Change::Mark(_) => {}
-            }
-        }
-    }
-
-    /// First the rules, then the names.
-    async fn take(&self, batch: Vec<Change>) {
-        self.hear(&batch);
-        // A name whose rules are not in force must not be answered.
-        while !self.apply_once().await {
-            tokio::time::sleep(RETRY).await;
-        }
-        let mut table = write(&self.table);
-        for change in batch {
-            match change {
-                Change::Put(record) => _ = table.put(record),
-                Change::Gone(id) => _ = table.remove(&id),
-                Change::Mark(done) => _ = done.send(()),
-            }
-        }
-    }
-
-    async fn apply(&self) {
-        if !self.apply_once().await {
-            tokio::time::sleep(RETRY).await;
-            self.noted.notify_one();
-        }
-    }
-
     async fn apply_once(&self) -> bool {
         let outcome = self.policy.apply().await;
         self.trouble.found(outcome)
     }
 
-    async fn look(&self) {
+    async fn check(&self) {
         let outcome = self.policy.check().await.map(|repaired| {
             if repaired > 0 {
                 warn!(repaired, "our rules in the kernel were changed from outside; restored");

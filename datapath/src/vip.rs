@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use selvedge_cluster::handle::Cluster;
@@ -14,15 +14,17 @@ pub use selvedge_netsetup::policy::nft_version;
 use selvedge_netsetup::services;
 use selvedge_registry::name::Name;
 use selvedge_registry::record::Record;
-use selvedge_registry::table::SharedTable;
+use selvedge_registry::shared::SharedTable;
 use selvedge_registry::table::services::Service;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::warn;
 
+use crate::directory::Directory;
 use crate::health::Fault;
 use crate::host::own_address;
 use crate::kernel::{Kernel, RouteTable, VipTable};
+use crate::policy::lock::lock;
 use crate::policy::party::protocol;
 use crate::settings::Settings;
 use crate::status::{PortStatus, ServiceStatus, VipStatus};
@@ -58,7 +60,8 @@ pub struct Balancer {
     services: Arc<dyn VipTable>,
     routes: Arc<dyn RouteTable>,
     draining: Draining,
-    table: SharedTable,
+    directory: Arc<Directory>,
+    names: SharedTable,
     /// Something has changed in the table that concerns virtual addresses.
     noted: Arc<Notify>,
     /// Who holds it brings the kernel and the names into step; one at a time.
@@ -80,16 +83,22 @@ struct Shown {
 
 impl Balancer {
     /// As the settings say. Changes nothing in the kernel.
-    pub fn new(settings: Arc<Settings>, table: &SharedTable, kernel: &Kernel, draining: Draining) -> Self {
+    pub fn new(
+        settings: Arc<Settings>,
+        directory: &Arc<Directory>,
+        kernel: &Kernel,
+        draining: Draining,
+    ) -> Self {
         let noted = Arc::new(Notify::new());
         let listener = Arc::clone(&noted);
-        table.write().unwrap_or_else(PoisonError::into_inner).on_vips(move || listener.notify_one());
+        directory.on_vips(move || listener.notify_one());
         Self {
             services: Arc::clone(&kernel.vips),
             routes: Arc::clone(&kernel.routes),
             settings,
             draining,
-            table: Arc::clone(table),
+            directory: Arc::clone(directory),
+            names: directory.names(),
             noted,
             turn: tokio::sync::Mutex::new(()),
             shown: Mutex::default(),
@@ -116,7 +125,7 @@ impl Balancer {
     }
 
     fn shown(&self) -> std::sync::MutexGuard<'_, Shown> {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shown)
     }
 
     /// What would be changed in the kernel to make it right, one line each.
@@ -252,11 +261,11 @@ fn in_the_kernel(wanted: &HashMap<String, (Ipv4Addr, Service)>) -> Vec<services:
 
 impl Balancer {
     fn promised(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
-        self.promised.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.promised)
     }
 
     fn promise(&self, id: String, for_long: Duration) {
-        self.table.write().unwrap_or_else(PoisonError::into_inner).stand_aside(&id);
+        self.directory.stand_aside(&id);
         self.promised().insert(id, Instant::now() + for_long);
     }
 
@@ -264,20 +273,18 @@ impl Balancer {
     fn end_promises(&self) {
         let now = Instant::now();
         for (id, _) in self.promised().extract_if(|_, until| *until <= now) {
-            self.table.write().unwrap_or_else(PoisonError::into_inner).no_longer_aside(&id);
+            self.directory.no_longer_aside(&id);
         }
     }
 
     /// Whether a virtual address has backends.
     pub fn is_wanted(&self) -> bool {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        table.has_vips()
+        self.names.read().has_vips()
     }
 
     /// The wanted services by key, and the keys that have no address yet.
     fn wanted(&self, view: &View) -> (HashMap<String, (Ipv4Addr, Service)>, Vec<String>) {
-        let services =
-            self.table.read().unwrap_or_else(PoisonError::into_inner).services(self.settings.rules.by_tenant);
+        let services = self.names.read().services(self.settings.rules.by_tenant);
         let (mut wanted, mut waiting) = (HashMap::new(), Vec::new());
         for service in services {
             match view.vips.get(&service.key) {
@@ -299,17 +306,10 @@ impl Balancer {
     fn deny(&self, wanted: &HashMap<String, (Ipv4Addr, Service)>) {
         let shown = self.shown();
         let gone = shown.services.iter().filter(|(key, _)| !wanted.contains_key(*key));
-        let gone = gone.map(|(_, (_, service))| service.id());
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        gone.for_each(|id| _ = table.remove(&id));
+        self.directory.deny(gone.map(|(_, (_, service))| service.id()));
     }
 
     fn answer(&self, wanted: &HashMap<String, (Ipv4Addr, Service)>) {
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        for (address, service) in wanted.values() {
-            for error in table.put(self.record(*address, service)) {
-                warn!(%error, "the name of a virtual address is left out");
-            }
-        }
+        self.directory.answer(wanted.values().map(|(address, service)| self.record(*address, service)));
     }
 }

@@ -5,11 +5,11 @@
 
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::sync::{Arc, RwLock};
 
 use selvedge_dns::{Server, Settings};
 use selvedge_registry::name::Name;
 use selvedge_registry::record::Record;
+use selvedge_registry::shared::TableWriter;
 use selvedge_registry::table::Table;
 
 type Failure = Box<dyn std::error::Error>;
@@ -34,8 +34,8 @@ fn main() -> Result<(), Failure> {
         return Err("usage: serve ADDRESS:PORT NAMES [RESOLV_CONF]".into());
     };
     let listen: SocketAddr = listen.parse()?;
-    let table = Arc::new(RwLock::new(table(names.parse()?)?));
-    let mut settings = Settings::new(table, listen, "10.32.0.0/12".parse()?);
+    let table = TableWriter::new(table(names.parse()?)?);
+    let mut settings = Settings::new(table.reader(), listen, "10.32.0.0/12".parse()?);
     // Ask no server outside this machine unless told to.
     settings.resolv_conf = rest.first().map_or("/dev/null", String::as_str).into();
     let server = Server::spawn(settings, vec![UdpSocket::bind(listen)?], vec![TcpListener::bind(listen)?])?;

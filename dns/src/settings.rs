@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use selvedge_registry::table::SharedTable;
+use selvedge_registry::shared::SharedTable;
 
 use crate::resolv_conf::Turns;
 

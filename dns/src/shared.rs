@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use selvedge_registry::table::SharedTable;
+use selvedge_registry::shared::SharedTable;
 
 use crate::forward::Forwarder;
 use crate::handler::Handler;

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -129,7 +129,7 @@ enum Handled {
 
 fn handle(shared: &Shared, message: &[u8], asker: IpAddr) -> Handled {
     let mut reply = Vec::new();
-    let table = shared.table.read().unwrap_or_else(PoisonError::into_inner);
+    let table = shared.table.read();
     match shared.handler.handle(&table, message, (asker, Transport::Tcp), &mut reply) {
         Outcome::Reply => Handled::Reply(reply),
         Outcome::Nothing => Handled::Nothing,

@@ -3,7 +3,6 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
@@ -95,7 +94,7 @@ fn answer(
 ) {
     shared.stats.udp_queries.add(count as u64);
     // Once per batch; a panic under the lock does not leave the table unreadable.
-    let table = shared.table.read().unwrap_or_else(PoisonError::into_inner);
+    let table = shared.table.read();
     for place in 0..count {
         let Some((message, peer, out)) = batch.query(place) else { continue };
         let from = (peer.ip(), Transport::Udp);

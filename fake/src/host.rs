@@ -137,15 +137,7 @@ impl Host for FakeHost {
         now(self.outcome("admit"))
     }
 
-    fn note(&self, record: &Record, _: &[IpAddr]) {
-        self.say("note", &record.id);
-    }
-
-    fn dismiss(&self, id: &str) {
-        self.say("dismiss", id);
-    }
-
-    fn publish(&self, record: Record) -> Vec<selvedge_registry::error::Error> {
+    fn publish(&self, record: Record, _: &[IpAddr]) -> Vec<selvedge_registry::error::Error> {
         self.say("publish", &record.id);
         self.records.lock().unwrap().push(record);
         Vec::new()

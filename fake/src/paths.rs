@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use selvedge_cluster::handle::Kind;
@@ -16,7 +16,8 @@ use selvedge_netsetup::Datapath as Way;
 use selvedge_netsetup::policy::Verdict;
 use selvedge_registry::name::Name;
 use selvedge_registry::record::{Record, Traits};
-use selvedge_registry::table::{Found, SharedTable, Table};
+use selvedge_registry::shared::SharedTable;
+use selvedge_registry::table::{Found, Table};
 use tokio::task::LocalSet;
 
 use crate::kernel::{FakeKernel, kernel};
@@ -104,14 +105,14 @@ impl Paths {
             let shared = ["mesos", "marathon.l4lb.thisdcos.directory"].map(|name| Name::parse(name).unwrap());
             table = shared.into_iter().fold(table, Table::with_shared_domain);
         }
-        let table: SharedTable = Arc::new(RwLock::new(table));
         let addresses = Arc::new(Addresses::new(settings.pool, settings.block_size, None));
         let draining = Arc::<Mutex<Vec<Ipv4Addr>>>::default();
         let asked = Arc::clone(&draining);
         let settings = (settings, Draining::new(move || asked.lock().unwrap().clone()));
         let (datapath, member) =
-            Datapath::over(kernel(&fake), settings, &table, Arc::clone(&addresses), None).await?;
+            Datapath::over(kernel(&fake), settings, table, Arc::clone(&addresses), None).await?;
         let datapath = Arc::new(datapath);
+        let table = datapath.directory.names();
         Ok((Self { kernel: fake, table, addresses, draining, datapath }, member))
     }
 
@@ -127,25 +128,23 @@ impl Paths {
     pub async fn all_seen(&self) {
         self.datapath.cluster.settled();
         self.datapath.synced.set_own();
-        self.datapath.policy.catch_up(Duration::from_secs(5)).await;
+        self.datapath.directory.catch_up(Duration::from_secs(5)).await;
     }
 
     /// A container of this host runs.
     pub fn runs(&self, record: &Record) {
-        self.datapath.policy.note(record, &[]);
-        assert!(self.datapath.cluster.publish(record.clone()).is_empty());
+        assert!(self.datapath.publish(record.clone(), &[]).is_empty());
     }
 
     /// It has ended.
     pub fn ended(&self, id: &str) {
-        self.datapath.cluster.withdraw(id);
-        self.datapath.policy.dismiss(id);
+        self.datapath.withdraw(id);
     }
 
     /// What is answered for a name.
     pub fn answers(&self, name: &str) -> BTreeSet<Ipv4Addr> {
         let name = Name::parse(name).unwrap().within(&Name::parse("lab.internal.").unwrap()).unwrap();
-        match self.table.read().unwrap().lookup(name.wire()) {
+        match self.table.read().lookup(name.wire()) {
             Found::Addresses(addresses) => addresses.iter().copied().collect(),
             _ => BTreeSet::new(),
         }

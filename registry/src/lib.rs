@@ -8,5 +8,6 @@ pub mod error;
 pub mod name;
 pub mod pool;
 pub mod record;
+pub mod shared;
 pub mod table;
 pub mod vip;

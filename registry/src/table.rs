@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, RwLock};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -24,9 +23,6 @@ mod vips;
 use addresses::Addresses;
 use answered::Choice;
 use listener::Listener;
-
-/// The table as shared between the writer of the names and the DNS thread. Both hold the lock for microseconds only.
-pub type SharedTable = Arc<RwLock<Table>>;
 
 /// What the table knows about a name.
 #[derive(Debug, PartialEq, Eq)]

@@ -134,7 +134,7 @@ fn told(result: Result<Value, String>) -> (StatusCode, Vec<u8>) {
 /// What would be changed in the kernel's rules, and in its routes to other hosts, one line each.
 async fn plan(datapath: &Datapath) -> Result<Value, String> {
     let told = |error: selvedge_netsetup::Error| error.to_string();
-    let mut lines = datapath.policy.plan().await.map_err(told)?;
+    let mut lines = datapath.directory.policy.plan().await.map_err(told)?;
     lines.extend(datapath.vips.plan().await.map_err(told)?);
     lines.extend(datapath.routes.plan().await?);
     Ok(Value::from(lines))

@@ -12,7 +12,7 @@ use selvedge_engine::model::short;
 use selvedge_netsetup::Network;
 use selvedge_proxy::api::Api;
 use selvedge_registry::name::Name;
-use selvedge_registry::table::SharedTable;
+use selvedge_registry::shared::SharedTable;
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -37,13 +37,14 @@ pub(crate) struct Worker {
     /// When this worker began.
     pub(crate) since: Instant,
     pub(crate) dns: Mutex<Option<selvedge_dns::Server>>,
-    pub(crate) table: SharedTable,
+    /// All names, to be looked up.
+    pub(crate) names: SharedTable,
 }
 
 impl Worker {
     /// How many containers of other hosts are known, by their host.
     pub(crate) fn containers_by_host(&self) -> HashMap<String, usize> {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.names.read();
         let mut counts = HashMap::new();
         for (host, _) in table.iter().filter_map(|record| record.id.split_once('/')) {
             *counts.entry(host.to_owned()).or_default() += 1;
@@ -53,7 +54,7 @@ impl Worker {
 
     /// Exclusive names that several containers have; for `selvedge status`.
     pub(crate) fn doubles(&self) -> Vec<Double> {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.names.read();
         let told = |(name, ids): (Name, Vec<String>)| {
             // A container of another host is `HOST/ID`.
             let told = |id: &String| {
@@ -75,7 +76,7 @@ impl Worker {
     /// Begins to answer names. Not before the table is filled: a name that is not there yet would be denied.
     pub(crate) fn start_dns(&self, udp: UdpSocket, tcp: TcpListener) -> anyhow::Result<()> {
         let listen = self.config.dns_listen.into();
-        let mut settings = selvedge_dns::Settings::new(Arc::clone(&self.table), listen, self.config.pool);
+        let mut settings = selvedge_dns::Settings::new(self.names.clone(), listen, self.config.pool);
         let upstream = self.config.dns_upstream.clone();
         settings.upstreams = upstream.servers;
         (settings.secured, settings.authorities) = (upstream.secured, upstream.authorities);

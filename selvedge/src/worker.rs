@@ -26,7 +26,7 @@ use selvedge_proxy::front::inherit::{self, Arrival, Inheritance};
 use selvedge_proxy::handover::Keeper;
 use selvedge_proxy::held::resume::{Parked, resume};
 use selvedge_registry::name::Name;
-use selvedge_registry::table::{SharedTable, Table};
+use selvedge_registry::table::Table;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -97,7 +97,7 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
         warn!(engine = %worker.config.engine.display(), "the engine does not answer; serving without it until it does");
     }
     worker.datapath.first_look(FIRST_SYNC).await;
-    worker.datapath.policy.catch_up(FIRST_SYNC).await;
+    worker.datapath.directory.catch_up(FIRST_SYNC).await;
     // Their names too must be there before any is denied; who has none pays nothing.
     if worker.datapath.vips.is_wanted() {
         worker.datapath.balance().await;
@@ -235,7 +235,6 @@ async fn assemble(
         table = table.with_shared_domain(Name::parse(names::MESOS).context("the domain of Mesos-DNS")?);
         table = table.with_shared_domain(Name::parse(L4LB).context("the domain of DC/OS's addresses")?);
     }
-    let table: SharedTable = Arc::new(std::sync::RwLock::new(table));
     let ledger = ledger.map(Ledger::open).transpose().context("cannot use the ledger of addresses")?;
     let addresses = Arc::new(Addresses::new(config.pool, config.block_size, ledger));
     let book = Arc::new(Book::new(config.runtime_dir.clone(), Arc::clone(&addresses)));
@@ -243,7 +242,7 @@ async fn assemble(
     let draining = Draining::new(move || stopping.draining());
     let of_datapath = settings::datapath(&config);
     let network = network(of_datapath.network()).await?;
-    let datapath = Datapath::start(of_datapath, (&table, &network), addresses, memory, draining).await?;
+    let datapath = Datapath::start(of_datapath, (table, &network), addresses, memory, draining).await?;
     let datapath = Arc::new(datapath);
     let host = ThisHost { network: Arc::clone(&network), datapath: Arc::clone(&datapath) };
     let (engine, host) = (Engine::new(&config.engine), Arc::new(host));
@@ -254,10 +253,10 @@ async fn assemble(
         api: Arc::new(api),
         containers,
         network,
-        datapath,
         health: Health::default(),
         dns: Mutex::new(None),
-        table,
+        names: datapath.directory.names(),
+        datapath,
         since,
         config,
     })

@@ -168,3 +168,22 @@ fn no_files_use_each_other_in_a_circle() {
         Vec::from_iter(found).join("\n")
     );
 }
+
+#[test]
+fn one_file_writes_the_table_of_names() {
+    let mut files = Vec::new();
+    for dir in std::fs::read_dir(root()).expect("the workspace").flatten().map(|entry| entry.path()) {
+        if dir.join("src").exists() && !dir.ends_with("registry") {
+            sources(&dir.join("src"), &mut files);
+        }
+    }
+    // Tests, and a benchmark, have tables of their own.
+    let is_product = |path: &Path| !path.starts_with(root().join("tests")) && !path.ends_with("tests.rs");
+    let can_write = |path: &&PathBuf| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        is_product(path) && text.split("#[cfg(test)]").next().is_some_and(|text| text.contains("TableWriter"))
+    };
+    let writers: Vec<_> = files.iter().filter(can_write).collect();
+    // The compiler keeps the rest: who has no writer can only look names up, and there is one writer of a table.
+    assert_eq!(writers, [&root().join("datapath/src/directory.rs")], "rules come before names, in one place");
+}

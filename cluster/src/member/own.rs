@@ -263,17 +263,22 @@ fn host(world: &World, identity: &Identity) -> Vec<Change> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, RwLock};
-
-    use selvedge_registry::name::Name;
-    use selvedge_registry::table::Table;
+    use selvedge_registry::record::Record;
 
     use super::*;
+    use crate::names::Others;
+
+    struct NoNames;
+
+    impl Others for NoNames {
+        fn put(&mut self, _: Record) {}
+
+        fn remove(&mut self, _: &str) {}
+    }
 
     #[test]
     fn an_old_record_stays_until_the_new_one_is_written() {
-        let domain = Name::parse("selvedge.internal").unwrap();
-        let mut world = World::new("a", Box::new(Arc::new(RwLock::new(Table::new(domain)))));
+        let mut world = World::new("a", Box::new(NoNames));
         let (old, new) = ("aaaaaaaaaaaa;a=10.32.1.5;n=one", "aaaaaaaaaaaa;a=10.32.1.5;n=two");
         let mut own = Own::default();
         own.publish("a", "id".to_owned(), old.to_owned());

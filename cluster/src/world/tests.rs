@@ -1,9 +1,11 @@
 //! Tests of what is known of the others. Must never need a registry.
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use selvedge_registry::name::Name;
-use selvedge_registry::table::{Found, SharedTable, Table};
+use selvedge_registry::record::Record;
+use selvedge_registry::shared::TableWriter;
+use selvedge_registry::table::{Found, Table};
 
 use super::*;
 
@@ -11,13 +13,25 @@ const INFO: &str = r#"{"address":"192.168.1.2","port":6785,"version":"1","datapa
 
 struct Scene {
     world: World,
-    table: SharedTable,
+    table: Arc<TableWriter>,
+}
+
+struct AtOnce(Arc<TableWriter>);
+
+impl Others for AtOnce {
+    fn put(&mut self, record: Record) {
+        let _ = self.0.write().put(record);
+    }
+
+    fn remove(&mut self, id: &str) {
+        self.0.write().remove(id);
+    }
 }
 
 impl Scene {
     fn new() -> Self {
-        let table: SharedTable = Arc::new(RwLock::new(Table::new(Name::parse("d").unwrap())));
-        Self { world: World::new("me", Box::new(Arc::clone(&table))), table }
+        let table = Arc::new(TableWriter::new(Table::new(Name::parse("d").unwrap())));
+        Self { world: World::new("me", Box::new(AtOnce(Arc::clone(&table)))), table }
     }
 
     /// All that the registry holds, by the epoch and further keys.
@@ -38,7 +52,7 @@ impl Scene {
 
     fn knows(&self, name: &str) -> bool {
         let name = Name::parse(&format!("{name}.d.")).unwrap();
-        matches!(self.table.read().unwrap().lookup(name.wire()), Found::Addresses(_))
+        matches!(self.table.reader().read().lookup(name.wire()), Found::Addresses(_))
     }
 
     fn peer(&self) -> Option<PeerView> {

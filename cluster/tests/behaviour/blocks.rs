@@ -89,7 +89,7 @@ async fn an_address_goes_to_one_and_moves_to_the_next(lab: Lab) {
     // While b asks again, a lets go.
     let moving = tokio::spawn(async move { (b.cluster.claim_address(address, "second").await, b) });
     tokio::time::sleep(Duration::from_millis(300)).await;
-    a.cluster.withdraw("first0000000");
+    a.withdraw("first0000000");
     a.cluster.release_address(address, "first");
     let (moved, b) = moving.await.unwrap();
     moved.unwrap();

@@ -49,8 +49,8 @@ async fn of_two_workers_none_deletes_what_the_other_heard_of_first(lab: Lab) {
         throughout(Duration::from_secs(1), "b knows it", || b.knows(&name, &address)).await;
         second.publish(&id, &address, &[&name]);
         throughout(Duration::from_millis(1500), "b knows it", || b.knows(&name, &address)).await;
-        first.cluster.withdraw(&id);
-        second.cluster.withdraw(&id);
+        first.withdraw(&id);
+        second.withdraw(&id);
         until("it is gone", || b.resolve(&name).is_empty()).await;
     }
 }

@@ -3,21 +3,22 @@
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use selvedge_cluster::handle::{self, Cluster, Reserve};
 use selvedge_cluster::identity::Identity;
 use selvedge_cluster::key::HostInfo;
-use selvedge_cluster::names::Names;
+use selvedge_cluster::names::Others;
 use selvedge_cluster::recall::Remembered;
 use selvedge_cluster::store::memory::Memory;
 use selvedge_cluster::store::{Lifetime, Servers, Store, Writer, etcd::Etcd, zookeeper::Zookeeper};
 use selvedge_cluster::view::{PeerView, View};
 use selvedge_registry::name::Name;
 use selvedge_registry::record::Record;
-use selvedge_registry::table::{Found, SharedTable, Table};
+use selvedge_registry::shared::TableWriter;
+use selvedge_registry::table::{Found, Table};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
@@ -90,7 +91,7 @@ impl Default for Wanted {
 /// A host.
 pub(crate) struct Host {
     pub(crate) cluster: Cluster,
-    pub(crate) table: SharedTable,
+    pub(crate) table: Arc<TableWriter>,
     pub(crate) reserved: Arc<Mutex<HashMap<Ipv4Addr, String>>>,
     listener: Option<TcpListener>,
 }
@@ -112,7 +113,7 @@ impl Lab {
     pub(crate) async fn begin(&self, name: &str, wanted: Wanted) -> Host {
         let listener = TcpListener::bind((wanted.address, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let table: SharedTable = Arc::new(RwLock::new(Table::new(Name::parse("selvedge.internal").unwrap())));
+        let table = Arc::new(TableWriter::new(Table::new(Name::parse("selvedge.internal").unwrap())));
         let reserved = Arc::new(Mutex::new(HashMap::new()));
         let identity = Identity {
             vips: wanted.vips.map(|range| range.parse().unwrap()),
@@ -135,8 +136,8 @@ impl Lab {
         let book = Arc::clone(&reserved);
         let owner = Box::new(move |address: Ipv4Addr, wish: Reserve<'_>| heed(&book, address, wish));
         let remembered = Remembered { memory: None, blocks: wanted.blocks };
-        let names = Names::at_once(Arc::clone(&table));
-        let cluster = Cluster::start(self.registry.clone(), identity, names, owner, remembered).unwrap();
+        let others = Box::new(AtOnce(Arc::clone(&table)));
+        let cluster = Cluster::start(self.registry.clone(), identity, others, owner, remembered).unwrap();
         Host { cluster, table, reserved, listener: wanted.answers.then_some(listener) }
     }
 
@@ -149,6 +150,19 @@ impl Lab {
             }
             handle::Kind::Etcd(servers) => Raw::Etcd(Box::new(Etcd::new(servers).open().await.unwrap().0)),
         }
+    }
+}
+
+/// Takes other hosts' names as they come.
+struct AtOnce(Arc<TableWriter>);
+
+impl Others for AtOnce {
+    fn put(&mut self, record: Record) {
+        let _ = self.0.write().put(record);
+    }
+
+    fn remove(&mut self, id: &str) {
+        self.0.write().remove(id);
     }
 }
 
@@ -209,14 +223,25 @@ impl Host {
     /// Says that a container runs here.
     pub(crate) fn publish(&self, id: &str, address: &str, names: &[&str]) {
         let names = names.iter().map(|name| Name::parse(name).unwrap()).collect();
-        let record = Record::new(id, address.parse().unwrap(), names);
-        assert!(self.cluster.publish(record).is_empty());
+        self.publish_record(Record::new(id, address.parse().unwrap(), names));
+    }
+
+    /// The same with all that the container says of itself.
+    pub(crate) fn publish_record(&self, record: Record) {
+        self.cluster.publish(&record);
+        assert!(self.table.write().put(record).is_empty());
+    }
+
+    /// Says that it has ended.
+    pub(crate) fn withdraw(&self, id: &str) {
+        self.table.write().remove(id);
+        self.cluster.withdraw(id);
     }
 
     /// What is answered here about a name.
     pub(crate) fn resolve(&self, name: &str) -> BTreeSet<Ipv4Addr> {
         let name = Name::parse(&format!("{name}.selvedge.internal.")).unwrap();
-        match self.table.read().unwrap().lookup(name.wire()) {
+        match self.table.reader().read().lookup(name.wire()) {
             Found::Addresses(addresses) => addresses.iter().copied().collect(),
             _ => BTreeSet::new(),
         }

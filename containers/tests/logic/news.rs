@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use selvedge_containers::entry::Phase;
+use selvedge_containers::publish;
 use selvedge_fake::engine::Reply;
 use selvedge_fake::host::Error;
 use selvedge_fake::lab::{Lab, behind, container, following};
@@ -123,6 +124,22 @@ async fn a_signal_that_ends_a_program_takes_it_out_of_its_virtual_addresses() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_others_see_is_published_and_what_they_do_not_is_not() {
+    let lab = Lab::new();
+    lab.engine.has(container("a", 2, true));
+    lab.engine.has(container("b", 3, false));
+    following(&lab).await;
+    lab.until_said("release a").await;
+    let before = lab.host.said();
+    let update = |id: &str, paused| publish::update(&lab.containers, id, |entry| entry.paused = paused);
+    assert_eq!((update("a", false), update("b", true), update("c", true)), (Some(()), Some(()), None));
+    assert_eq!(lab.host.said(), before, "nothing is new, it does not run, it is none of ours");
+    update("a", true);
+    assert_eq!(lab.host.said()[before.len()..], ["publish a"]);
+    assert!(lab.host.last().traits.unhealthy);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_address_on_another_network_of_the_engine_s_is_judged_where_tenants_are_kept_apart() {
     let lab = Lab::with(|settings| settings.by_tenant = true);
     lab.engine.has(container("a", 2, true));
@@ -133,7 +150,7 @@ async fn an_address_on_another_network_of_the_engine_s_is_judged_where_tenants_a
     });
     let before = lab.host.said().len();
     lab.engine.says(json!({"Type": "network", "Action": "connect", "Actor": {"ID": "n", "Attributes": {"container": "a"}}}));
-    lab.until("it is noted again", |host| host.said()[before..].contains(&"note a".to_owned())).await;
+    lab.until("it is noted again", |host| host.said()[before..].contains(&"publish a".to_owned())).await;
     let aliases = lab.containers.book.entry("a").unwrap().aliases;
     assert_eq!(aliases, ["172.20.0.7".parse::<std::net::IpAddr>().unwrap()]);
 }

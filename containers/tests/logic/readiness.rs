@@ -42,11 +42,7 @@ async fn one_that_is_about_to_be_stopped_is_behind_none() {
     let record = lab.host.last();
     assert!(record.traits.vips.is_empty() && record.traits.unhealthy);
     let said = &lab.host.said()[before..];
-    assert_eq!(
-        said,
-        ["note db", "publish db", "elsewhere db", "told db"],
-        "published, and then all have said so"
-    );
+    assert_eq!(said, ["publish db", "elsewhere db", "told db"], "published, and then all have said so");
     // The time for connections under way counts from there.
     assert_eq!(began.elapsed(), ELSEWHERE + lab.containers.settings.drain);
 }

@@ -16,7 +16,7 @@ async fn rules_come_before_names_and_names_before_the_program() {
     lab.knows(container("a", 2, true)).await;
     let outcome = reconcile::container(&lab.containers, "a").await.unwrap();
     assert_eq!(outcome, Outcome::Wired);
-    assert_eq!(lab.host.said(), ["connect a", "admit a", "note a", "publish a", "release a"]);
+    assert_eq!(lab.host.said(), ["connect a", "admit a", "publish a", "release a"]);
     let names: Vec<String> = lab.host.last().names.iter().map(ToString::to_string).collect();
     assert_eq!(names, ["a"]);
 }
@@ -26,7 +26,7 @@ async fn one_that_has_ended_loses_its_names_and_gets_no_wire() {
     let lab = Lab::new();
     lab.knows(container("a", 2, false)).await;
     assert_eq!(reconcile::container(&lab.containers, "a").await.unwrap(), Outcome::NotRunning);
-    assert_eq!(lab.host.said(), ["withdraw a", "dismiss a"]);
+    assert_eq!(lab.host.said(), ["withdraw a"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -122,7 +122,7 @@ async fn nothing_is_answered_of_one_whose_rules_are_refused_or_that_ends_before_
     assert!(!lab.host.said().contains(&"publish a".to_owned()), "{:?}", lab.host.said());
     lab.host.fail("release", Error::Gone { container: "a".to_owned(), pid: 1 });
     reconcile::container(&lab.containers, "a").await.unwrap();
-    assert_eq!(lab.host.said()[lab.host.said().len() - 2..], ["withdraw a", "dismiss a"]);
+    assert_eq!(lab.host.said()[lab.host.said().len() - 1..], ["withdraw a"]);
 }
 
 #[tokio::test(start_paused = true)]

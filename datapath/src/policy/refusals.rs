@@ -8,10 +8,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 
 use selvedge_netsetup::policy::{Refusal, Rule};
-use selvedge_registry::table::{SharedTable, Table};
+use selvedge_registry::shared::SharedTable;
+use selvedge_registry::table::Table;
 use tracing::{debug, warn};
 
-use super::lock::{lock, read};
+use super::lock::lock;
 use super::people::{self, People};
 use super::reports::Heard;
 use crate::kernel::RuleTable;
@@ -121,7 +122,7 @@ impl Refusals {
 
     /// `TENANT/NAME`.
     fn who(&self, address: IpAddr) -> Option<String> {
-        let table = read(&self.table);
+        let table = self.table.read();
         self.people().who(&table, address)
     }
 
@@ -136,7 +137,7 @@ impl Refusals {
     }
 
     fn unwritten(&self) -> Vec<(Ipv4Addr, String)> {
-        let (table, people, written) = (read(&self.table), self.people(), lock(&self.written));
+        let (table, people, written) = (self.table.read(), self.people(), lock(&self.written));
         let (counted, heard) = (lock(&self.counted), lock(&self.heard));
         let refusals = counted.keys().chain(heard.values().flat_map(HashMap::keys));
         let ends = refusals.flat_map(|refusal| [refusal.from, refusal.to]);
@@ -147,7 +148,7 @@ impl Refusals {
     /// Deletes the counts of addresses that have another owner now.
     pub(super) async fn forget_reused(&self, policy: &dyn RuleTable) {
         let reused = {
-            let table = read(&self.table);
+            let table = self.table.read();
             self.people().reused(&table)
         };
         if reused.is_empty() {
@@ -184,7 +185,7 @@ impl Refusals {
 
     /// By name: a container's addresses count as one.
     fn named(&self, refused: &HashMap<Refusal, u64>) -> Vec<Refused> {
-        let (table, people) = (read(&self.table), self.people());
+        let (table, people) = (self.table.read(), self.people());
         let mut shown: BTreeMap<Refused, u64> = BTreeMap::new();
         for (refusal, packets) in refused {
             *shown.entry(show(&table, &people, refusal)).or_default() += packets;

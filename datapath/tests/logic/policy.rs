@@ -36,10 +36,9 @@ async fn nothing_is_refused_before_all_containers_have_been_seen() {
         tokio::time::sleep(LIMIT).await;
         assert_eq!(a.kernel.times("apply rules"), 0);
         let datapath = Arc::clone(&a.datapath);
-        let admitted =
-            tokio::spawn(
-                async move { datapath.policy.admit(&record("2", [10, 32, 0, 2], "web"), &[]).await },
-            );
+        let admitted = tokio::spawn(async move {
+            datapath.directory.policy.admit(&record("2", [10, 32, 0, 2], "web"), &[]).await
+        });
         tokio::time::sleep(LIMIT).await;
         assert!(!admitted.is_finished(), "its rules would be the first");
         a.all_seen().await;
@@ -56,7 +55,7 @@ async fn the_rules_of_an_earlier_worker_go_on() {
         kernel.has_rules.store(true, Relaxed);
         let a = Paths::over(kernel, by_tenant("a", 2, &Memory::default())).await.unwrap();
         a.keep();
-        a.datapath.policy.admit(&record("1", [10, 32, 0, 1], "db"), &[]).await.unwrap();
+        a.datapath.directory.policy.admit(&record("1", [10, 32, 0, 1], "db"), &[]).await.unwrap();
         assert_eq!(a.kernel.admitted(), ["000000000001"], "before all containers have been seen");
         assert_eq!(a.kernel.times("settled"), 0, "what else is there may be right");
         a.all_seen().await;
@@ -70,14 +69,15 @@ async fn a_container_is_not_admitted_with_rules_that_the_kernel_refuses() {
     among_hosts(async {
         let a = begun("a", 2, &Memory::default()).await;
         a.kernel.refuse("apply rules");
-        let error = a.datapath.policy.admit(&record("1", [10, 32, 0, 1], "db"), &[]).await.unwrap_err();
+        let error =
+            a.datapath.directory.policy.admit(&record("1", [10, 32, 0, 1], "db"), &[]).await.unwrap_err();
         assert!(error.to_string().contains("apply rules"), "{error}");
         a.runs(&record("2", [10, 32, 0, 2], "web"));
-        until("trouble", || a.datapath.policy.status().trouble.is_some()).await;
+        until("trouble", || a.datapath.directory.policy.status().trouble.is_some()).await;
         a.kernel.agree("apply rules");
-        until("no trouble", || a.datapath.policy.status().trouble.is_none()).await;
+        until("no trouble", || a.datapath.directory.policy.status().trouble.is_none()).await;
         assert_eq!(a.kernel.admitted().len(), 2, "what was noted stays noted");
-        assert_eq!(a.datapath.policy.plan().await.unwrap(), ["nft add rule"]);
+        assert_eq!(a.datapath.directory.policy.plan().await.unwrap(), ["nft add rule"]);
     })
     .await;
 }
@@ -90,7 +90,7 @@ async fn another_host_s_name_is_answered_once_its_rules_are_in_force() {
         let b = begun("b", 3, &registry).await;
         a.kernel.refuse("apply rules");
         b.runs(&record("1", [10, 32, 9, 1], "db"));
-        until("a try", || a.datapath.policy.status().trouble.is_some()).await;
+        until("a try", || a.datapath.directory.policy.status().trouble.is_some()).await;
         tokio::time::sleep(LIMIT).await;
         assert!(a.answers("db").is_empty());
         a.kernel.agree("apply rules");
@@ -160,9 +160,9 @@ async fn what_is_changed_from_outside_is_restored_within_a_second() {
         assert!(a.kernel.times("check rules") > checks && a.kernel.spoilt.load(Relaxed) == 0);
         log.last("our rules in the kernel were changed from outside; restored");
         a.kernel.refuse("check rules");
-        until("trouble", || a.datapath.policy.status().trouble.is_some()).await;
+        until("trouble", || a.datapath.directory.policy.status().trouble.is_some()).await;
         a.kernel.agree("check rules");
-        until("no trouble", || a.datapath.policy.status().trouble.is_none()).await;
+        until("no trouble", || a.datapath.directory.policy.status().trouble.is_none()).await;
     })
     .await;
 }
@@ -175,14 +175,14 @@ async fn where_all_may_talk_to_all_no_rule_is_made() {
         let b = Paths::new(settings("b", 3, &registry)).await;
         [&a, &b].iter().for_each(|host| host.keep());
         a.all_seen().await;
-        a.datapath.policy.admit(&record("1", [10, 32, 0, 1], "web"), &[]).await.unwrap();
+        a.datapath.directory.policy.admit(&record("1", [10, 32, 0, 1], "web"), &[]).await.unwrap();
         b.runs(&record("1", [10, 32, 9, 1], "db"));
         until("a name", || !a.answers("db").is_empty()).await;
         b.ended("000000000001");
         until("no name", || a.answers("db").is_empty()).await;
         assert_eq!(a.kernel.times("apply rules") + a.kernel.times("begin"), 0);
-        assert_eq!(a.datapath.policy.status().mode, "open");
-        assert!(a.datapath.policy.plan().await.unwrap().is_empty());
+        assert_eq!(a.datapath.directory.policy.status().mode, "open");
+        assert!(a.datapath.directory.policy.plan().await.unwrap().is_empty());
     })
     .await;
 }

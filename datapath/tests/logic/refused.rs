@@ -26,7 +26,8 @@ fn refuses(host: &Paths, refusal: Refusal, packets: u64) {
 
 /// The refused call of this host, with the names of both ends.
 fn shown(host: &Paths) -> Option<(String, String, u64)> {
-    let Refused { caller, called, packets, .. } = host.datapath.policy.status().refused.into_iter().next()?;
+    let Refused { caller, called, packets, .. } =
+        host.datapath.directory.policy.status().refused.into_iter().next()?;
     Some((caller, called, packets))
 }
 
@@ -105,7 +106,7 @@ async fn many_kinds_of_calls_are_counted_and_the_busiest_are_named() {
         let kinds = (1..=120_u8).map(|last| (refusal([10, 32, 0, last], [192, 0, 2, 1]), u64::from(last)));
         *a.kernel.refused.lock().unwrap() = kinds.collect();
         until("the status", || shown(&a) == ends("10.32.0.120", "192.0.2.1", 120)).await;
-        let status = a.datapath.policy.status();
+        let status = a.datapath.directory.policy.status();
         assert_eq!((status.refused.len(), status.refused_more), (100, 20));
         assert_eq!(log.lines().iter().filter(|line| line.message == "refused").count(), 10);
         log.last("more kinds of calls were refused than are logged");

@@ -101,6 +101,7 @@ mod tests {
     use std::sync::{RwLock, RwLockWriteGuard};
 
     use selvedge_registry::name::Name;
+    use selvedge_registry::shared::TableWriter;
     use selvedge_registry::table::Table;
 
     use super::*;
@@ -109,7 +110,7 @@ mod tests {
 
     fn settings(path: PathBuf, listen: SocketAddr) -> Settings {
         let table = Table::new(Name::parse("selvedge.internal").unwrap());
-        let table = Arc::new(RwLock::new(table));
+        let table = TableWriter::new(table).reader();
         Settings { resolv_conf: path, ..Settings::new(table, listen, "10.32.0.0/12".parse().unwrap()) }
     }
 

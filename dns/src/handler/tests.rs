@@ -1,13 +1,13 @@
 //! What an asker hears besides the answer.
 
 use std::net::Ipv4Addr;
-use std::sync::RwLock;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as HickoryQuery, ResponseCode};
 use hickory_proto::rr::rdata::opt::EdnsCode;
 use hickory_proto::rr::{Name as HickoryName, RecordType};
 use selvedge_registry::name::Name;
 use selvedge_registry::record::Record;
+use selvedge_registry::shared::TableWriter;
 
 use super::*;
 use crate::options::EXTENDED_ERROR;
@@ -29,7 +29,7 @@ fn heard(name: &str, speaks_edns: bool) -> (ResponseCode, Option<u16>) {
     let table = two_tenants();
     let listen = "169.254.1.1:53".parse().unwrap();
     let settings =
-        Settings::new(Arc::new(RwLock::new(two_tenants())), listen, "10.32.0.0/12".parse().unwrap());
+        Settings::new(TableWriter::new(two_tenants()).reader(), listen, "10.32.0.0/12".parse().unwrap());
     let mut query = Message::new(7, MessageType::Query, OpCode::Query);
     let name = HickoryName::from_ascii(format!("{name}.selvedge.internal.")).unwrap();
     query.add_query(HickoryQuery::query(name, RecordType::A));

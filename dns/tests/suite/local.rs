@@ -25,7 +25,7 @@ fn names_and_addresses() {
         "Db.SHOP.selvedge.Internal",
         &["Db.SHOP.selvedge.Internal. 1\tIN\tA\t10.32.0.1", "flags: qr aa rd ra;"],
     );
-    lab.table.write().unwrap().remove("a");
+    lab.table.write().remove("a");
     lab.says("db.shop.selvedge.internal", &["status: NXDOMAIN"]);
     lab.put("a", "10.32.0.9", &["db.shop"], &[]);
     assert_eq!(lab.dig("+short db.shop.selvedge.internal"), "10.32.0.9\n");
@@ -67,7 +67,7 @@ fn the_server_says_which_one_it_is_to_those_that_ask() {
 #[test]
 fn while_names_are_not_known_yet_the_answer_says_so() {
     let lab = Lab::start();
-    lab.table.write().unwrap().set_partial(true);
+    lab.table.write().set_partial(true);
     lab.says("nope.selvedge.internal", &["status: SERVFAIL", "EDE: 14 (Not Ready)"]);
 }
 
@@ -75,7 +75,7 @@ fn while_names_are_not_known_yet_the_answer_says_so() {
 fn dual_stack() -> Lab {
     let lab = Lab::start();
     {
-        let mut table = lab.table.write().unwrap();
+        let mut table = lab.table.write();
         *table = Table::new(table.domain().clone()).with_pool6("fd00:5e:1::/48".parse().unwrap());
     }
     lab.put("a", "10.32.0.1", &["db.shop"], &[]);
@@ -111,7 +111,7 @@ fn both_kinds_of_addresses() {
 fn nothing_is_denied_before_all_is_read() {
     let (lab, upstream) = (lab(), Upstream::start());
     lab.put("me", "127.0.0.2", &["me"], &[upstream.address]);
-    lab.table.write().unwrap().set_partial(true);
+    lab.table.write().set_partial(true);
     let failed = ["status: SERVFAIL", "flags: qr rd ra;", "ANSWER: 0, AUTHORITY: 0"];
     lab.says("nope.selvedge.internal", &failed);
     lab.says("shop.selvedge.internal +tcp", &failed);
@@ -127,7 +127,7 @@ fn nothing_is_denied_before_all_is_read() {
     lab.says("-b 127.0.0.2 shop", &failed);
     lab.says("-b 127.0.0.2 nope.selvedge.internal", &failed);
     assert_eq!(lab.server.stats().forwarded, 1);
-    lab.table.write().unwrap().set_partial(false);
+    lab.table.write().set_partial(false);
     lab.says("nope.selvedge.internal", &["status: NXDOMAIN", "IN\tSOA"]);
     lab.says("-x 10.40.0.1", &["status: NXDOMAIN", "IN\tSOA"]);
 }

@@ -131,7 +131,7 @@ fn stop_finishes_what_is_in_hand_and_leaves_the_sockets_to_others() {
     socket.send(&query(3, "me.selvedge.internal")).unwrap();
     let mut waiting = TcpStream::connect(address).unwrap();
     send(&mut waiting, &query(4, "me.selvedge.internal"));
-    let settings = Settings::new(table, address, "10.32.0.0/12".parse().unwrap());
+    let settings = Settings::new(table.reader(), address, "10.32.0.0/12".parse().unwrap());
     let next = Server::spawn(settings, vec![udp], vec![tcp]).unwrap();
     assert!(socket.recv(&mut bytes).unwrap() > 40);
     assert_eq!(bytes[1], 3);
@@ -143,7 +143,7 @@ fn stop_finishes_what_is_in_hand_and_leaves_the_sockets_to_others() {
 fn two_servers_share_the_sockets_without_losing_a_query() {
     let lab = Lab::start();
     lab.put("a", "10.32.0.1", &["db"], &[]);
-    let settings = Settings::new(lab.table.clone(), lab.address, "10.32.0.0/12".parse().unwrap());
+    let settings = Settings::new(lab.table.reader(), lab.address, "10.32.0.0/12".parse().unwrap());
     let sockets = (lab.udp.try_clone().unwrap(), lab.tcp.try_clone().unwrap());
     let second = Server::spawn(settings, vec![sockets.0], vec![sockets.1]).unwrap();
     let socket = client(&lab);
@@ -161,7 +161,7 @@ fn two_servers_share_the_sockets_without_losing_a_query() {
 #[test]
 fn a_socket_for_all_addresses_is_not_taken() {
     let lab = Lab::start();
-    let settings = Settings::new(lab.table.clone(), lab.address, "10.32.0.0/12".parse().unwrap());
+    let settings = Settings::new(lab.table.reader(), lab.address, "10.32.0.0/12".parse().unwrap());
     let any = UdpSocket::bind("0.0.0.0:0").unwrap();
     assert!(matches!(Server::spawn(settings, vec![any], vec![]), Err(Error::Unspecified(_))));
 }

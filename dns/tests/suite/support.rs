@@ -16,12 +16,13 @@ use selvedge_dns::resolv_conf::Turns;
 use selvedge_dns::{Server, Settings};
 use selvedge_registry::name::Name;
 use selvedge_registry::record::Record;
-use selvedge_registry::table::{SharedTable, Table};
+use selvedge_registry::shared::TableWriter;
+use selvedge_registry::table::Table;
 
 pub(crate) struct Lab {
     pub(crate) server: Server,
     pub(crate) address: SocketAddr,
-    pub(crate) table: SharedTable,
+    pub(crate) table: TableWriter,
     /// Second holders of the server's sockets, as the keeper is one.
     pub(crate) udp: UdpSocket,
     pub(crate) tcp: TcpListener,
@@ -45,8 +46,8 @@ impl Lab {
     pub(crate) fn start_in_noise(change: impl FnOnce(&mut Settings)) -> Self {
         let (udp, tcp) = both("127.0.0.1");
         let address = udp.local_addr().unwrap();
-        let table = Arc::new(RwLock::new(Table::new(Name::parse("selvedge.internal").unwrap())));
-        let mut settings = Settings::new(table.clone(), address, "10.32.0.0/12".parse().unwrap());
+        let table = TableWriter::new(Table::new(Name::parse("selvedge.internal").unwrap()));
+        let mut settings = Settings::new(table.reader(), address, "10.32.0.0/12".parse().unwrap());
         settings.limits.upstream_patience = Duration::from_millis(150);
         settings.limits.lookup = Duration::from_millis(1200);
         settings.limits.turns = Some(Turns { timeout: Duration::from_millis(600), attempts: 2 });
@@ -63,7 +64,7 @@ impl Lab {
         let names = names.iter().map(|text| Name::parse(text).unwrap()).collect();
         let mut record = Record::new(id, address.parse().unwrap(), names);
         record.upstreams = upstreams.to_vec();
-        assert_eq!(self.table.write().unwrap().put(record), []);
+        assert_eq!(self.table.write().put(record), []);
     }
 
     /// What dig says; `arguments` as on its command line.

@@ -20,7 +20,7 @@ async fn it_is_answered_when_the_program_may_run() {
     let lab = with_one().await;
     let mut worker = worker(&lab);
     assert_eq!(worker.client().await.gets("POST", "/v1.41/containers/a/start", None).await.status, 204);
-    assert_eq!(lab.host.said(), ["connect a", "admit a", "note a", "publish a", "release a"]);
+    assert_eq!(lab.host.said(), ["connect a", "admit a", "publish a", "release a"]);
     assert_eq!(lab.containers.book.entry("a").unwrap().phase, Phase::Wired);
 }
 

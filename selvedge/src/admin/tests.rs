@@ -52,7 +52,7 @@ async fn containers_are_listed_by_name_with_what_is_answered_for_them() {
             book.set_serving(id, &vip);
         }
         book.set_draining("c-leaves", Some(tokio::time::Instant::now() + QUESTION));
-        book.set_paused("a-stopped", true);
+        publish::update(&scene.lab.containers, "a-stopped", |entry| entry.paused = true);
         scene.lab.engine.has(json!({
             "Id": "d-wireless", "Name": "/d-wireless", "State": {"Running": true}, "Mounts": [],
             "Config": {"Labels": {"selvedge.name": "d"}},

@@ -41,7 +41,7 @@ async fn parts(worker: &Worker) -> Status {
         addresses_taken: worker.datapath.addresses.taken(),
         cluster: cluster(worker),
         network: network(worker).await,
-        policy: worker.datapath.policy.status(),
+        policy: worker.datapath.directory.policy.status(),
         vips: worker.datapath.vips.status(),
         doubles: worker.doubles(),
         checks: worker.health.findings(config).await,

@@ -1,10 +1,9 @@
 //! Refusals as `status` shows them. The kernel's counts are not asked for here.
 
-use std::sync::{Arc, RwLock};
-
 use selvedge_netsetup::policy::Call;
 use selvedge_registry::name::Name;
 use selvedge_registry::record::{Record, Traits};
+use selvedge_registry::shared::TableWriter;
 
 use super::*;
 
@@ -22,7 +21,7 @@ fn refusals() -> Refusals {
     let mut table = Table::new(Name::parse("selvedge.internal").unwrap());
     table.put(record("web", "10.32.0.1", "shop"));
     table.put(record("db", "10.32.0.2", "bank"));
-    Refusals::new(Arc::new(RwLock::new(table)))
+    Refusals::new(TableWriter::new(table).reader())
 }
 
 fn heard(refusal: &Refusal, packets: u64) -> Heard {

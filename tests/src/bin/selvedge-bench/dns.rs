@@ -5,13 +5,13 @@
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::Command;
-use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use selvedge_dns::{Server, Settings};
 use selvedge_registry::name::Name;
 use selvedge_registry::record::Record;
+use selvedge_registry::shared::TableWriter;
 use selvedge_registry::table::Table;
 use selvedge_tests::host::Host;
 
@@ -152,7 +152,7 @@ pub(crate) fn serve(address: SocketAddr, count: u32) -> anyhow::Result<()> {
         let record = Record::new(number.to_string(), address_of(number), names);
         table.put(record);
     }
-    let mut settings = Settings::new(Arc::new(RwLock::new(table)), address, "10.32.0.0/12".parse()?);
+    let mut settings = Settings::new(TableWriter::new(table).reader(), address, "10.32.0.0/12".parse()?);
     // No server of the machine is asked.
     settings.resolv_conf = "/dev/null".into();
     let (udp, tcp) = (UdpSocket::bind(address)?, TcpListener::bind(address)?);
