@@ -19,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tracing::warn;
 
 use crate::kernel::RuleTable;
-use crate::policy::Guard;
+use crate::policy::Policy;
 use crate::policy::lock::lock;
 use crate::settings::Settings;
 use crate::synced::Synced;
@@ -36,7 +36,7 @@ const BATCH: usize = 10_000;
 pub struct Directory {
     names: TableWriter,
     /// The rules between tenants.
-    pub policy: Guard,
+    pub policy: Policy,
     /// Other hosts' records on their way; nothing where there are no rules to wait for.
     queue: Option<Queue>,
 }
@@ -89,7 +89,7 @@ impl Directory {
     pub fn new(settings: &Settings, mut table: Table, kernel: Arc<dyn RuleTable>) -> Self {
         table.set_isolated(settings.rules.by_tenant);
         let names = TableWriter::new(table);
-        let policy = Guard::new(settings, names.reader(), kernel);
+        let policy = Policy::new(settings, names.reader(), kernel);
         let queue = settings.rules.by_tenant.then(|| {
             let (sender, receiver) = mpsc::unbounded_channel();
             Queue { sender, receiver: Mutex::new(Some(receiver)) }
@@ -111,7 +111,7 @@ impl Directory {
     }
 
     /// A container of this host runs, or is called something else. The kernel will know its rules soon; where it must know them
-    /// before, that was [`Guard::admit`]'s part. Gives back what is wrong with names that are left out.
+    /// before, that was [`Policy::admit`]'s part. Gives back what is wrong with names that are left out.
     pub(crate) fn put(&self, record: Record, aliases: &[IpAddr]) -> Vec<Error> {
         self.policy.note(&record, aliases);
         self.names.write().put(record)

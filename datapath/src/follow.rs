@@ -30,7 +30,7 @@ use crate::letter;
 use crate::routes::Routes;
 use crate::settings::Settings;
 use crate::synced::Synced;
-use crate::vip::{self, Balancer, Draining};
+use crate::vip::{self, Draining, Vips};
 
 /// How often to check the kernel without news: a table may have been flushed from outside.
 const LOOK: Duration = Duration::from_millis(1500);
@@ -58,7 +58,7 @@ pub struct Datapath {
     /// The names, and the rules between tenants.
     pub directory: Arc<Directory>,
     /// What leads connections to virtual addresses.
-    pub vips: Balancer,
+    pub vips: Vips,
     /// Whether all containers have been seen.
     pub synced: Arc<Synced>,
 }
@@ -110,7 +110,7 @@ impl Datapath {
         let settings = Arc::new(settings);
         let directory = Arc::new(Directory::new(&settings, table, Arc::clone(&kernel.rules)));
         directory.policy.begin().await.map_err(StartError::Policy)?;
-        let vips = Balancer::new(Arc::clone(&settings), &directory, &kernel, draining);
+        let vips = Vips::new(Arc::clone(&settings), &directory, &kernel, draining);
         let (cluster, member) =
             join(&settings, &*kernel.routes, directory.others(), &addresses, memory).await?;
         let cluster = Arc::new(cluster);

@@ -34,7 +34,7 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// What keeps tenants apart on this host; nothing while everybody may talk to everybody.
 #[derive(Debug)]
-pub struct Guard {
+pub struct Policy {
     kernel: Arc<dyn RuleTable>,
     rules: Option<Rules>,
 }
@@ -55,7 +55,7 @@ struct Rules {
     trouble: Fault,
 }
 
-impl Guard {
+impl Policy {
     /// What the settings ask for. Changes nothing in the kernel.
     pub fn new(settings: &Settings, names: SharedTable, kernel: Arc<dyn RuleTable>) -> Self {
         let rules = settings.rules.by_tenant.then(|| Rules {
@@ -72,7 +72,7 @@ impl Guard {
     }
 
     /// Goes on with the rules that an earlier worker left. Without such nothing is refused before all containers have been
-    /// seen ([`Guard::all_seen`]): connections that there are must not be cut, nor any if this worker never gets so far.
+    /// seen ([`Policy::all_seen`]): connections that there are must not be cut, nor any if this worker never gets so far.
     ///
     /// # Errors
     /// The kernel or nft refuses it.

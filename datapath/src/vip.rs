@@ -55,7 +55,7 @@ impl std::fmt::Debug for Draining {
 
 /// What leads connections to virtual addresses; nothing while this host has no range of them.
 #[derive(Debug)]
-pub struct Balancer {
+pub struct Vips {
     settings: Arc<Settings>,
     services: Arc<dyn VipTable>,
     routes: Arc<dyn RouteTable>,
@@ -81,7 +81,7 @@ struct Shown {
     waiting: Vec<String>,
 }
 
-impl Balancer {
+impl Vips {
     /// As the settings say. Changes nothing in the kernel.
     pub fn new(
         settings: Arc<Settings>,
@@ -171,19 +171,19 @@ impl Balancer {
 }
 
 /// Keeps the kernel in step, for ever.
-pub async fn keep(balancer: &Balancer, cluster: &Cluster, synced: &Synced) {
-    let Some(services) = balancer.services() else { return };
+pub async fn keep(vips: &Vips, cluster: &Cluster, synced: &Synced) {
+    let Some(services) = vips.services() else { return };
     let mut views = cluster.views();
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            () = balancer.noted.notified() => {}
+            () = vips.noted.notified() => {}
             changed = views.changed() => if changed.is_err() { return },
             _ = look.tick() => {
-                balancer.end_promises();
+                vips.end_promises();
                 // Who wants nothing led anywhere pays nothing for it.
-                if balancer.shown().services.is_empty() && !balancer.is_wanted() {
+                if vips.shown().services.is_empty() && !vips.is_wanted() {
                     continue;
                 }
                 let outcome = services.check().await.map(|repaired| {
@@ -191,43 +191,43 @@ pub async fn keep(balancer: &Balancer, cluster: &Cluster, synced: &Synced) {
                         warn!(repaired, "our rules for virtual addresses were changed from outside; restored");
                     }
                 });
-                balancer.trouble.found(outcome);
+                vips.trouble.found(outcome);
             }
         }
-        if !balance(balancer, cluster, synced).await {
+        if !balance(vips, cluster, synced).await {
             tokio::time::sleep(RETRY).await;
-            balancer.noted.notify_one();
+            vips.noted.notify_one();
         }
     }
 }
 
 /// Another host's container, by its record's id, is about to be stopped: returns when no new connections go there from here.
 pub(crate) async fn stand_aside(
-    balancer: &Balancer,
+    vips: &Vips,
     (id, for_long): (String, Duration),
     cluster: &Cluster,
     synced: &Synced,
 ) {
-    balancer.promise(id, for_long);
+    vips.promise(id, for_long);
     // Until then the kernel has what an earlier worker left.
     synced.wait().await;
-    while !balance(balancer, cluster, synced).await {
+    while !balance(vips, cluster, synced).await {
         tokio::time::sleep(RETRY).await;
     }
 }
 
 /// Makes the kernel lead connections as the table says, and then the names answer so. False if it did not work out.
-pub async fn balance(balancer: &Balancer, cluster: &Cluster, synced: &Synced) -> bool {
-    let Some(services) = balancer.services().filter(|_| synced.all()) else { return true };
-    let _turn = balancer.turn.lock().await;
+pub async fn balance(vips: &Vips, cluster: &Cluster, synced: &Synced) -> bool {
+    let Some(services) = vips.services().filter(|_| synced.all()) else { return true };
+    let _turn = vips.turn.lock().await;
     let view = Arc::clone(&cluster.views().borrow());
-    let (wanted, waiting) = balancer.wanted(&view);
-    services.set(&in_the_kernel(&wanted), &(balancer.draining.0)());
-    balancer.deny(&wanted);
-    let outcome = match (balancer.settings.vips, wanted.is_empty()) {
+    let (wanted, waiting) = vips.wanted(&view);
+    services.set(&in_the_kernel(&wanted), &(vips.draining.0)());
+    vips.deny(&wanted);
+    let outcome = match (vips.settings.vips, wanted.is_empty()) {
         (Some(range), false) => {
-            let own = own_address(&balancer.settings, &cluster.views().borrow().own_blocks);
-            balancer.routes.lead(Some(range), own).await
+            let own = own_address(&vips.settings, &cluster.views().borrow().own_blocks);
+            vips.routes.lead(Some(range), own).await
         }
         _ => Ok(()),
     };
@@ -235,11 +235,11 @@ pub async fn balance(balancer: &Balancer, cluster: &Cluster, synced: &Synced) ->
         Ok(()) => services.apply().await,
         failed => failed,
     };
-    let fine = balancer.trouble.found(outcome);
+    let fine = vips.trouble.found(outcome);
     if fine {
-        balancer.answer(&wanted);
+        vips.answer(&wanted);
     }
-    let mut shown = balancer.shown();
+    let mut shown = vips.shown();
     (shown.services, shown.waiting) = (wanted, waiting);
     fine
 }
@@ -259,7 +259,7 @@ fn in_the_kernel(wanted: &HashMap<String, (Ipv4Addr, Service)>) -> Vec<services:
     wanted.values().flat_map(of).collect()
 }
 
-impl Balancer {
+impl Vips {
     fn promised(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
         lock(&self.promised)
     }
