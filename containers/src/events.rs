@@ -286,7 +286,7 @@ async fn of_container(containers: &Arc<Containers>, event: &Event) {
         "pause" | "unpause" => {
             publish::update(containers, id, |entry| entry.paused = event.action == "pause");
         }
-        "kill" if readiness::is_parting(attributes.get("signal").map(String::as_str)) => {
+        "kill" if readiness::is_stop_signal(attributes.get("signal").map(String::as_str)) => {
             // The engine was told by another way than ours: late, and better than not at all.
             readiness::drain(containers, id, readiness::AFTER_A_SIGNAL, false).await;
         }

@@ -28,7 +28,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// A program that was sent a signal and runs on after this time meant something else by it.
 pub const AFTER_A_SIGNAL: Duration = Duration::from_secs(60);
 /// The grace period of a stop that names none (`docker stop`).
-const ENGINE_S_OWN: u64 = 10;
+const ENGINE_GRACE: u64 = 10;
 /// What the engine may need beyond that.
 const LATE: u64 = 60;
 /// A stop waits no longer than this for a registry that does not write.
@@ -141,13 +141,13 @@ pub async fn drain(containers: &Containers, id: &str, for_long: Duration, wait: 
 
 /// By when a container has ended that is stopped with this `t`, in seconds; a negative one waits for ever.
 pub fn stop_time(t: Option<&str>) -> Duration {
-    let seconds = t.map_or(Ok(ENGINE_S_OWN as i64), str::parse::<i64>).unwrap_or(ENGINE_S_OWN as i64);
+    let seconds = t.map_or(Ok(ENGINE_GRACE as i64), str::parse::<i64>).unwrap_or(ENGINE_GRACE as i64);
     let seconds = u64::try_from(seconds).map_or(24 * 3600, |seconds| seconds.min(24 * 3600));
     Duration::from_secs(seconds + LATE)
 }
 
 /// Whether a program that gets this signal mostly ends: no signal is SIGKILL, and so is what cannot be caught.
-pub fn is_parting(signal: Option<&str>) -> bool {
+pub fn is_stop_signal(signal: Option<&str>) -> bool {
     let signal = signal.unwrap_or_default().to_ascii_uppercase();
     let name = signal.strip_prefix("SIG").unwrap_or(&signal);
     matches!(name, "" | "KILL" | "9" | "TERM" | "15" | "INT" | "2" | "QUIT" | "3")

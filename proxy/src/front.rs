@@ -2,8 +2,8 @@
 //! never looks into a body that is not rewritten.
 
 pub(crate) mod connection;
+pub(crate) mod drain;
 mod durable;
 pub mod inherit;
-pub(crate) mod parting;
 pub(crate) mod silent;
 pub(crate) mod stream;

@@ -11,8 +11,8 @@ use selvedge_engine::refusal::Refusal;
 use selvedge_engine::route::{self, Endpoint, Route};
 use tracing::{Instrument, Span, debug, info};
 
+use super::drain;
 use super::durable::{self, Begun, Whole};
-use super::parting;
 use super::stream;
 use crate::api::Api;
 use crate::exchange::{self, Exchange};
@@ -113,7 +113,7 @@ async fn one(api: &Arc<Api>, mut client: Buffered, head: RequestHead) -> Option<
         refuse_expectation(client).await;
         return None;
     }
-    parting::before(api, &head).await;
+    drain::before(api, &head).await;
     if route == Route::Stream
         && let Some(note) = Note::of(&mut client, &head)
     {

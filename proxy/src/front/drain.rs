@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvedge_containers::find::ours;
-use selvedge_containers::readiness::{self, AFTER_A_SIGNAL, is_parting, stop_time};
+use selvedge_containers::readiness::{self, AFTER_A_SIGNAL, is_stop_signal, stop_time};
 use selvedge_engine::http::head::RequestHead;
 use selvedge_engine::route::{path_of, percent_decode, query_of, query_value, split_version};
 
@@ -16,7 +16,7 @@ use crate::held::truth;
 
 /// A container that a request is about to end.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Parting {
+pub(super) struct Ending {
     /// As the client calls it.
     container: String,
     /// By then it has ended, or never will.
@@ -24,7 +24,7 @@ pub(super) struct Parting {
 }
 
 /// The container that the request is about to end; none for most requests.
-pub(super) fn of(head: &RequestHead) -> Option<Parting> {
+pub(super) fn of(head: &RequestHead) -> Option<Ending> {
     // Most requests are none of these, and pay nothing.
     if !matches!(head.method.as_str(), "POST" | "DELETE") {
         return None;
@@ -39,16 +39,16 @@ pub(super) fn of(head: &RequestHead) -> Option<Parting> {
     let value = |key: &str| query_value(query_of(&head.target), key);
     let within = match verb {
         "stop" => stop_time(value("t").as_deref()),
-        "kill" if is_parting(value("signal").as_deref()) => AFTER_A_SIGNAL,
+        "kill" if is_stop_signal(value("signal").as_deref()) => AFTER_A_SIGNAL,
         "remove" if truth(value("force")) => AFTER_A_SIGNAL,
         _ => return None,
     };
-    Some(Parting { container: container.to_owned(), within })
+    Some(Ending { container: container.to_owned(), within })
 }
 
 /// Leads new connections to others, if the container stands behind a virtual address.
 pub(super) async fn before(api: &Arc<Api>, head: &RequestHead) {
-    let Some(Parting { container, within }) = of(head).filter(|_| api.containers.book.has_vips()) else {
+    let Some(Ending { container, within }) = of(head).filter(|_| api.containers.book.has_vips()) else {
         return;
     };
     let Some(id) = ours(&api.containers, &container).await else { return };
@@ -65,7 +65,7 @@ mod tests {
 
     fn within(request: &str) -> Option<(String, u64)> {
         let head = head::request(format!("{request} HTTP/1.1\r\nHost: d\r\n\r\n").as_bytes()).ok()??;
-        of(&head).map(|parting| (parting.container, parting.within.as_secs()))
+        of(&head).map(|ending| (ending.container, ending.within.as_secs()))
     }
 
     #[test]
