@@ -29,17 +29,17 @@ use crate::view::{Registry, View};
 use crate::world::World;
 
 mod claims;
-mod doubts;
 mod freeing;
 mod link;
 mod news;
 mod own;
 mod recalling;
+mod suspects;
 mod writes;
 
 pub(crate) use own::Own;
 
-/// How often to check hosts in doubt.
+/// How often to check suspect hosts.
 const TICK: Duration = Duration::from_millis(250);
 /// The shortest and the longest pause between two attempts to reach a registry.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);

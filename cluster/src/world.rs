@@ -227,7 +227,7 @@ impl World {
     pub(crate) fn asked(&mut self, host: &str, answered: bool, cut_off: bool) -> bool {
         let Some(peer) = self.peers.get(host) else { return false };
         // The registry takes precedence: a firewall may stand between us.
-        if !answered && !peer.is_in_doubt(cut_off) {
+        if !answered && !peer.is_suspect(cut_off) {
             return false;
         }
         let changed = self.on_peer(host, |peer, names| peer.asked(answered, names));

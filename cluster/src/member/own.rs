@@ -39,7 +39,7 @@ pub(crate) struct Own {
     pub(crate) ended: HashSet<Key>,
     /// Keys in the registry that are marked as ours but unknown here, and since when: from a worker that was killed, or
     /// from one beside us (during an upgrade there are two) that heard of a container a moment earlier.
-    strangers: HashMap<Key, Instant>,
+    orphans: HashMap<Key, Instant>,
     /// All of the engine's containers have been seen: other records of ours in the registry are stale.
     pub(crate) settled: bool,
     /// Another worker has taken our place.
@@ -85,8 +85,8 @@ impl Own {
     }
 
     /// Whether there are keys that may have to be deleted eventually.
-    pub(crate) fn has_strangers(&self) -> bool {
-        !self.strangers.is_empty()
+    pub(crate) fn has_orphans(&self) -> bool {
+        !self.orphans.is_empty()
     }
 
     /// Whether to delete the key, which the registry holds as ours and which is unknown here: at once if it has ended
@@ -98,7 +98,7 @@ impl Own {
         if !self.settled || self.left {
             return false;
         }
-        now.duration_since(*self.strangers.entry(key.clone()).or_insert(now)) >= STRANGE_FOR
+        now.duration_since(*self.orphans.entry(key.clone()).or_insert(now)) >= STRANGE_FOR
     }
 
     /// The registry decides: what it gives to other hosts is no longer ours, and what it holds as ours is.
@@ -118,7 +118,7 @@ impl Own {
             _ => false,
         };
         self.ended.retain(is_there);
-        self.strangers.retain(|key, _| is_there(key));
+        self.orphans.retain(|key, _| is_there(key));
         for block in known.difference(&self.given_back) {
             if self.blocks.insert(*block) {
                 info!(%block, "the registry says that this block is ours");
@@ -214,7 +214,7 @@ impl Own {
         for (address, claim) in world.claims.iter().filter(|(_, claim)| claim.host == me) {
             let key = Key::Address(*address);
             if self.addresses.contains_key(address) {
-                self.strangers.remove(&key);
+                self.orphans.remove(&key);
             } else if self.is_over(&key, now) {
                 changes.push(Change::Delete(key, Some(claim.text())));
             }
@@ -233,7 +233,7 @@ impl Own {
         for text in &world.own.records {
             let key = record_key(me, text);
             if wanted.contains(text) {
-                self.strangers.remove(&key);
+                self.orphans.remove(&key);
             } else if !unwritten.contains(key::record_id(text)) && self.is_over(&key, now) {
                 changes.push(Change::Delete(key, None));
             }

@@ -142,7 +142,7 @@ impl Peer {
     }
 
     /// Whether to probe it: the registry says nothing about it (`cut_off`: about any host).
-    pub(crate) fn is_in_doubt(&self, cut_off: bool) -> bool {
+    pub(crate) fn is_suspect(&self, cut_off: bool) -> bool {
         match cut_off {
             true => self.proved,
             false => !self.is_live(),

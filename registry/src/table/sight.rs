@@ -158,7 +158,7 @@ impl<'t> Sight<'t> {
                 let is_it = |port: &NamedPort| port.protocol == protocol && port.name.as_bytes() == name;
                 match self.services(below, is_it) {
                     found if found.is_empty() => {
-                        self.task_s_services(name, below, |port| port.protocol == protocol)
+                        self.services_of_task(name, below, |port| port.protocol == protocol)
                     }
                     found => found,
                 }
@@ -167,7 +167,7 @@ impl<'t> Sight<'t> {
                 let (third, below) = split(below)?;
                 let (protocol, task) = (protocol_of(third)?, second.strip_prefix(b"_")?);
                 let is_it = |port: &NamedPort| port.protocol == protocol && port.name.as_bytes() == name;
-                self.task_s_services(task, below, is_it)
+                self.services_of_task(task, below, is_it)
             }
         };
         (!services.is_empty()).then_some(Computed::Services(services))
@@ -197,7 +197,7 @@ impl<'t> Sight<'t> {
 
     /// In the style of Mesos-DNS: `_task._tcp.marathon.mesos` gives the services of `task.marathon.mesos`. Not in our
     /// own domain.
-    fn task_s_services(self, task: &[u8], below: &[u8], is_it: impl Fn(&NamedPort) -> bool) -> Vec<Service> {
+    fn services_of_task(self, task: &[u8], below: &[u8], is_it: impl Fn(&NamedPort) -> bool) -> Vec<Service> {
         if self.table.domain_of(below).is_none_or(|domain| domain == self.table.domain()) {
             return Vec::new();
         }

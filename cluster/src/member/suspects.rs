@@ -1,4 +1,4 @@
-//! Work that no news triggers: probing hosts in doubt, and failing claims that waited too long.
+//! Work that no news triggers: probing suspect hosts, and failing claims that waited too long.
 
 use tokio::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::probe;
 use crate::store::Store;
 
 impl<S: Store + 'static> Member<S> {
-    /// Does the work that no news triggers: probes hosts in doubt, and fails claims that waited too long.
+    /// Does the work that no news triggers: probes suspect hosts, and fails claims that waited too long.
     pub(super) fn look_around(&mut self) {
         let now = Instant::now();
         let connected = self.is_connected();
@@ -19,20 +19,20 @@ impl<S: Store + 'static> Member<S> {
                 false => self.waiting.push(pending),
             }
         }
-        if self.retry_at.take_if(|at| now >= *at).is_some() || self.own.has_strangers() {
+        if self.retry_at.take_if(|at| now >= *at).is_some() || self.own.has_orphans() {
             self.dirty = true;
         }
-        self.ask_doubtful(now, !connected);
+        self.probe_suspects(now, !connected);
         self.save();
         if connected {
             self.look_for_the_gone(unix_time());
         }
     }
 
-    pub(super) fn ask_doubtful(&mut self, now: Instant, cut_off: bool) {
+    pub(super) fn probe_suspects(&mut self, now: Instant, cut_off: bool) {
         let mut due = Vec::new();
         for (name, peer) in &self.world.peers {
-            let Some(info) = peer.info.as_ref().filter(|_| peer.is_in_doubt(cut_off) || !peer.proved) else {
+            let Some(info) = peer.info.as_ref().filter(|_| peer.is_suspect(cut_off) || !peer.proved) else {
                 continue;
             };
             if self.ask_at.get(name).is_none_or(|at| now >= *at) {
