@@ -335,7 +335,9 @@ fn a_stop_waits_for_the_word_of_each_host_and_not_for_one_that_says_nothing() {
     let to = until("it has a name", SOON, || address(caller, "db", "A"));
     until_true("all stand behind it", SOON, || answering(caller, to) == set(&["one", "two", "three"]));
     let stop = |name: &str| timed(|| docker.run(&["stop", name]).ok().to_owned()).1;
-    let silent = || here.selvedge.log().lines().filter(|line| line.contains("host=h2")).count();
+    // A busy machine's log names the host for other reasons, too.
+    let is_told = |line: &&str| line.contains("does not say") && line.contains("host=h2");
+    let silent = || here.selvedge.log().lines().filter(is_told).count();
 
     fleet.cut_from_store(1);
     let took = stop("one");
