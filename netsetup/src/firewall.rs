@@ -5,6 +5,7 @@
 
 pub(crate) mod docker;
 pub(crate) mod firewalld;
+pub(crate) mod forward;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -108,16 +108,13 @@ fn veth() -> Option<Finding> {
 
 fn firewalls(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match firewall::docker::forward_drops() {
-        Some((true, false)) => {
-            let text = "iptables drops forwarded packets (policy of FORWARD) and there is no chain DOCKER-USER to \
-                        accept ours: let dockerd manage iptables, or accept packets from the pool to the pool";
-            findings.push(Finding::new(Severity::Warning, text));
+    match firewall::forward::closed(settings.pool.into()) {
+        Some(closed) => {
+            findings.extend(closed.into_iter().map(|text| Finding::new(Severity::Warning, text)));
         }
-        Some(_) => {}
         None => {
-            let text = "iptables cannot be read: fine if nothing here filters forwarded packets; otherwise install \
-                        iptables, with which Docker's firewall is opened for containers";
+            let text = "neither iptables nor nft can be read: fine if nothing here filters forwarded packets; otherwise \
+                        install iptables, with which Docker's firewall is opened for containers";
             findings.push(Finding::new(Severity::Note, text));
         }
     }

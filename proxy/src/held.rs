@@ -16,7 +16,7 @@ mod verdict;
 
 use selvedge_custody::Incoming;
 use selvedge_engine::http::framing::BodyLength;
-use selvedge_engine::http::head::RequestHead;
+use selvedge_engine::http::head::{self, RequestHead};
 use selvedge_engine::http::message::Buffered;
 use selvedge_engine::lifetime;
 use selvedge_engine::route::{path_of, percent_decode, query_of, query_value, split_version};
@@ -57,6 +57,9 @@ pub(crate) struct Note {
     /// By what people know it, in logs. Empty in the notes of earlier releases.
     #[serde(default)]
     pub(crate) request: String,
+    /// Events come as a JSON text sequence (RFC 7464): what follows must be one too. Engines from API 1.52 on ask the client.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) sequence: bool,
 }
 
 impl Note {
@@ -87,6 +90,7 @@ impl Note {
             counted: true,
             piece: false,
             request: String::new(),
+            sequence: false,
         })
     }
 
@@ -103,6 +107,11 @@ impl Note {
     /// A value that is a truth, as the engine reads it.
     pub(crate) fn is(&self, key: &str) -> bool {
         truth(self.value(key))
+    }
+
+    /// Whether an answer with this head is in the form in which the client's began.
+    pub(crate) fn has_form_of(&self, answer: &[u8]) -> bool {
+        self.sequence == is_sequence(answer)
     }
 
     /// `/v1.41`, or nothing.
@@ -128,6 +137,11 @@ fn kind_of(method: &str, path: &str, query: &str, upgrade: bool) -> Option<(Kind
     (!name.is_empty() && !name.contains('/')).then(|| (kind, name.to_owned()))
 }
 
+/// Whether an answer with this head has a mark before each of its records.
+pub(crate) fn is_sequence(answer: &[u8]) -> bool {
+    head::field(answer, "content-type").is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/json-seq"))
+}
+
 // As the engine's `httputils.BoolValue`.
 pub(crate) fn truth(value: Option<String>) -> bool {
     value.is_some_and(|value| {
@@ -144,7 +158,6 @@ pub(crate) fn api_version(version: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selvedge_engine::http::head;
 
     fn note(line: &str, fields: &str) -> Option<Note> {
         let bytes = format!("{line} HTTP/1.1\r\nHost: x\r\n{fields}\r\n");

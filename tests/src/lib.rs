@@ -12,6 +12,7 @@ pub mod exchange;
 pub mod firewalld;
 pub mod fleet;
 pub mod growth;
+pub mod grpc;
 pub mod host;
 pub mod http;
 pub mod likeness;

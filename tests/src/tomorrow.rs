@@ -1,91 +1,106 @@
-//! What no engine of today does and one of tomorrow may, before a real one: HTTP/2 with prior knowledge on the engine's
-//! socket (RFC 9113, 3.3), and interim answers other than `100 Continue` (RFC 8297).
+//! An engine of tomorrow: a stand-in before a real one of today, which is no real one of tomorrow and says so. It does what
+//! Docker does from API 1.52 on, written down from moby's sources: HTTP/2 with prior knowledge on the engine's socket
+//! (RFC 9113, 3.3), forms that changed (`forms.rs`); and what one may do: interim answers (RFC 8297).
 //!
 //! Must never answer itself what the real engine can be made to answer.
+
+mod forms;
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use forms::Asked;
 
 /// The first bytes of HTTP/2 (RFC 9113, 3.4).
-pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// An empty SETTINGS frame.
-pub const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A request with this field gets an interim answer before the engine's.
 pub const EARLY: &str = "X-Early: yes";
 
 const HINT: &[u8] = b"HTTP/1.1 103 Early Hints\r\nLink: </early>; rel=preload\r\n\r\n";
 
-/// Listens at `socket`, as an engine of tomorrow, for as long as the test process lives. After its SETTINGS it sends back
-/// what comes by HTTP/2.
+/// Where what it does not do itself is done.
+#[derive(Debug, Clone)]
+pub struct Behind {
+    /// The engine of today.
+    pub engine: PathBuf,
+    /// What speaks HTTP/2.
+    pub grpc: PathBuf,
+    /// What it calls the oldest API that it serves; none: as the engine has it.
+    pub oldest: Option<u32>,
+}
+
+impl Behind {
+    /// An engine of today, and nothing else.
+    #[must_use]
+    pub fn engine(socket: &Path) -> Self {
+        Self { engine: socket.to_owned(), grpc: PathBuf::new(), oldest: None }
+    }
+}
+
+/// Listens at `socket`, as an engine of tomorrow, for as long as the test process lives.
 ///
 /// # Panics
 /// When it cannot listen.
 #[must_use]
-pub fn start(socket: PathBuf, engine: &Path) -> PathBuf {
+pub fn start(socket: PathBuf, behind: &Behind) -> PathBuf {
     let listener = UnixListener::bind(&socket).expect("a free path");
-    let engine = engine.to_owned();
+    let behind = behind.clone();
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let engine = engine.clone();
-            std::thread::spawn(move || serve(client, &engine));
+            let behind = behind.clone();
+            std::thread::spawn(move || serve(client, &behind));
         }
     });
     socket
 }
 
-fn serve(mut client: UnixStream, engine: &Path) -> Option<()> {
-    let mut first = vec![0; 64 * 1024];
-    let read = client.read(&mut first).ok()?;
-    let first = &first[..read];
-    if let Some(rest) = first.strip_prefix(PREFACE) {
-        client.write_all(SETTINGS).ok()?;
-        client.write_all(rest).ok()?;
-        return echo(client);
+/// One request, or one connection of HTTP/2.
+fn serve(mut client: UnixStream, behind: &Behind) -> Option<()> {
+    let first = first_words(&mut client)?;
+    if first.starts_with(PREFACE) {
+        return relay(client, UnixStream::connect(&behind.grpc).ok()?, &first);
     }
-    let mut engine = UnixStream::connect(engine).ok()?;
-    let is_early = Arc::new(AtomicBool::new(has_hint(first)));
+    let asked = Asked::read(&first)?;
+    if let Some(answer) = asked.refused(behind.oldest) {
+        return client.write_all(&answer).ok();
+    }
+    let engine = UnixStream::connect(&behind.engine).ok()?;
+    if asked.has(EARLY) {
+        client.write_all(HINT).ok()?;
+    }
+    if asked.has_other_form() {
+        return forms::answer(&asked, engine, client);
+    }
+    relay(client, engine, &asked.for_one(&first))
+}
+
+/// A whole head and what came with it, or the preface of HTTP/2.
+fn first_words(client: &mut UnixStream) -> Option<Vec<u8>> {
+    let mut words = Vec::new();
+    let mut buffer = vec![0; 64 * 1024];
+    while !words.windows(4).any(|four| four == b"\r\n\r\n") || PREFACE.starts_with(&words) && words != PREFACE
+    {
+        let read = client.read(&mut buffer).ok().filter(|read| *read > 0)?;
+        words.extend_from_slice(&buffer[..read]);
+    }
+    Some(words)
+}
+
+fn relay(client: UnixStream, mut engine: UnixStream, first: &[u8]) -> Option<()> {
     engine.write_all(first).ok()?;
-    let (back, to_client, asked) =
-        (engine.try_clone().ok()?, client.try_clone().ok()?, Arc::clone(&is_early));
-    std::thread::spawn(move || {
-        pump(back, to_client, |to, bytes| {
-            if is_early.swap(false, Relaxed) {
-                to.write_all(HINT)?;
-            }
-            to.write_all(bytes)
-        });
-    });
-    pump(client, engine, |to, bytes| {
-        asked.fetch_or(has_hint(bytes), Relaxed);
-        to.write_all(bytes)
-    });
+    let (back, to_client) = (engine.try_clone().ok()?, client.try_clone().ok()?);
+    std::thread::spawn(move || pump(back, to_client));
+    pump(client, engine);
     Some(())
 }
 
-fn has_hint(bytes: &[u8]) -> bool {
-    bytes.windows(EARLY.len()).any(|window| window.eq_ignore_ascii_case(EARLY.as_bytes()))
-}
-
-fn echo(client: UnixStream) -> Option<()> {
-    let back = client.try_clone().ok()?;
-    pump(client, back, |to, bytes| to.write_all(bytes));
-    Some(())
-}
-
-fn pump(
-    mut from: UnixStream,
-    mut to: UnixStream,
-    mut send: impl FnMut(&mut UnixStream, &[u8]) -> std::io::Result<()>,
-) {
+fn pump(mut from: UnixStream, mut to: UnixStream) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(len @ 1..) = from.read(&mut buffer) {
-        if send(&mut to, &buffer[..len]).is_err() {
+        if to.write_all(&buffer[..len]).is_err() {
             break;
         }
     }

@@ -2,7 +2,6 @@
 //! was which. What differs on purpose says so in the table, with a reason that `docs/guide.md` lists.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -14,7 +13,6 @@ use selvedge_tests::http;
 use selvedge_tests::likeness::differences;
 use selvedge_tests::selvedge::Selvedge;
 use selvedge_tests::table::{Row, Section, read};
-use selvedge_tests::tomorrow::{self, EARLY, PREFACE, SETTINGS};
 use serde_json::Value;
 
 const TABLES: [(&str, &str); 6] = [
@@ -219,58 +217,4 @@ fn the_table_is_long_and_its_reasons_are_in_the_guide() {
     for reason in rows.iter().filter_map(|row| row.differs.as_deref()).collect::<BTreeSet<_>>() {
         assert!(guide.contains(&format!("| `{reason}` |")), "docs/guide.md does not list {reason:?}");
     }
-}
-
-/// A real engine behind what none of today does, and a Selvedge before that.
-fn tomorrow(host: &Host) -> (Engine, PathBuf, Selvedge) {
-    let engine = Engine::debian(host, &[]);
-    let socket = tomorrow::start(host.path("tomorrow.sock"), &engine.socket);
-    let selvedge = Selvedge::prepare(host, &socket, &[]);
-    selvedge.start_again();
-    (engine, socket, selvedge)
-}
-
-#[test]
-fn interim_answers_of_any_kind_are_passed_on() {
-    let host = Host::new();
-    let (engine, socket, selvedge) = tomorrow(&host);
-    engine.docker().start(&["--name", "there", "busybox", "sleep", "1000"]);
-    let head = |line: &str, fields: &str| format!("{line}\r\nHost: d\r\n{EARLY}\r\n{fields}\r\n");
-    let create = r#"{"Image":"busybox"}"#;
-    let json = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", create.len());
-    let upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n";
-    for (head, body) in [
-        (head("GET /_ping HTTP/1.1", ""), ""),
-        (head("GET /containers/there/json HTTP/1.1", ""), ""),
-        (head("POST /containers/create HTTP/1.1", &json), create),
-        (head("GET /containers/there/logs?stdout=1 HTTP/1.1", ""), ""),
-        (head("POST /containers/there/attach?stream=1&stdout=1 HTTP/1.1", upgrade), ""),
-        (head("GET /events?since=1&until=2 HTTP/1.1", ""), ""),
-    ] {
-        let [plain, ours] = [&socket, &selvedge.socket()]
-            .map(|socket| exchange(socket, (head.as_bytes(), body.as_bytes()), false));
-        assert_eq!(plain.interim, [103], "the engine sent none: {head}");
-        assert_eq!(differences(&plain, &ours, true), [""; 0], "{head}");
-    }
-}
-
-#[test]
-fn http2_from_the_first_byte_is_the_engines_and_outlives_the_worker() {
-    let host = Host::new();
-    let (_engine, _, selvedge) = tomorrow(&host);
-    let mut stream = http::connect(&selvedge.socket()).expect("it listens");
-    stream.write_all(&[PREFACE, SETTINGS].concat()).expect("it reads");
-    let mut seen = vec![0; 2 * SETTINGS.len()];
-    stream.read_exact(&mut seen).expect("the engine's SETTINGS, and ours back");
-    assert_eq!(seen, [SETTINGS, SETTINGS].concat());
-    selvedge.kill_worker();
-    let sent = vec![7; 1 << 20];
-    let mut reader = stream.try_clone().expect("a descriptor");
-    let echoed = std::thread::spawn(move || {
-        let mut echoed = Vec::new();
-        reader.read_to_end(&mut echoed).map(|_| echoed)
-    });
-    stream.write_all(&sent).expect("it reads on");
-    stream.shutdown(std::net::Shutdown::Write).expect("it is open");
-    assert!(echoed.join().expect("the thread ends").expect("an end") == sent, "every byte, and the end");
 }

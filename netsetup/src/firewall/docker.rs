@@ -13,8 +13,8 @@ use tracing::{debug, info};
 use crate::error::Error;
 use crate::program;
 
-const CHAIN: &str = "DOCKER-USER";
-const IPTABLES: &str = "iptables";
+pub(super) const CHAIN: &str = "DOCKER-USER";
+pub(super) const IPTABLES: &str = "iptables";
 /// The same for IPv6, where Docker has a chain of that name if it does IPv6.
 const IP6TABLES: &str = "ip6tables";
 /// How long iptables waits for its own lock.
@@ -57,14 +57,6 @@ fn has_chain(program: &str) -> Result<bool, Error> {
     run(program, &["-S", CHAIN], &[0, EXIT_NOT_FOUND, EXIT_UNSUPPORTED]).map(|code| code == Some(0))
 }
 
-/// Whether the chain FORWARD drops packets by default, and whether Docker's chain exists to override that. `None` when
-/// iptables cannot tell.
-pub(crate) fn forward_drops() -> Option<(bool, bool)> {
-    let output = call(IPTABLES, &["-S", "FORWARD"]).ok().filter(|output| output.status.success())?;
-    let drops = String::from_utf8_lossy(&output.stdout).lines().any(|line| line == "-P FORWARD DROP");
-    Some((drops, has_chain(IPTABLES).unwrap_or(false)))
-}
-
 /// The exit code, if it is one of the expected ones; `None` where there is no iptables.
 fn run(program: &str, arguments: &[&str], fine: &[i32]) -> Result<Option<i32>, Error> {
     let told = |message: String| Error::Firewall {
@@ -82,6 +74,7 @@ fn run(program: &str, arguments: &[&str], fine: &[i32]) -> Result<Option<i32>, E
     }
 }
 
-fn call(program: &str, arguments: &[&str]) -> io::Result<Output> {
+/// Runs iptables, which waits for its own lock.
+pub(super) fn call(program: &str, arguments: &[&str]) -> io::Result<Output> {
     program::run(program, &[&["-w", LOCK_SECONDS], arguments].concat())
 }

@@ -161,12 +161,34 @@ fn clashes_and_lacks_are_told() {
             ("ip addr add 169.254.1.1/16 dev up0", Severity::Warning, "169.254.1.1"),
             ("echo 2 > /proc/sys/net/ipv4/conf/all/rp_filter", Severity::Warning, "rp_filter is 2"),
             ("iptables -P FORWARD DROP", Severity::Warning, "no chain DOCKER-USER"),
+            // As dockerd with its nftables backend leaves it behind until the next boot.
+            ("iptables -N DOCKER-USER", Severity::Warning, "nothing leads to the chain DOCKER-USER"),
+            (
+                "nft add table inet mine; nft add chain inet mine pass '{ type filter hook forward priority 0; policy drop; }'",
+                Severity::Warning,
+                "nft's chain \"inet mine pass\" drops",
+            ),
         ];
         for (change, severity, words) in cases {
             assert!(!told(severity).iter().any(|message| message.contains(words)), "before {change}");
             sh(change);
             assert!(told(severity).iter().any(|message| message.contains(words)), "after {change}");
         }
+    });
+}
+
+#[test]
+fn a_firewall_that_lets_the_pool_pass_is_not_told() {
+    on_a_host(|| async {
+        let pool = settings().pool;
+        sh("iptables -P FORWARD DROP");
+        sh(
+            "nft add table inet mine; nft add chain inet mine pass '{ type filter hook forward priority 0; policy drop; }'",
+        );
+        assert_eq!(told(Severity::Warning).len(), 2);
+        sh(&format!("iptables -A FORWARD -s {pool} -d {pool} -j ACCEPT"));
+        sh(&format!("nft add rule inet mine pass ip saddr {pool} ip daddr {pool} accept"));
+        assert_eq!(told(Severity::Note), Vec::<String>::new());
     });
 }
 

@@ -16,7 +16,7 @@ use selvedge_keeper::position::Position;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
-use super::{Kind, Note, api_version};
+use super::{Kind, Note, api_version, is_sequence};
 use crate::api::Api;
 use crate::exchange::Exchange;
 use crate::front::stream::{self, Given};
@@ -112,6 +112,7 @@ async fn plain(api: &Api, client: Buffered, head: &RequestHead, mut note: Note) 
         return give(api, head, (client, engine), held).await;
     };
     let framed = framed(&engine.unread[..answer.len], seen, &mut note);
+    note.sequence = is_sequence(&engine.unread[..answer.len]);
     let ours = as_http_1_1(&engine.unread[..answer.len]);
     let is_held = answer.status == 200 && answer.body == BodyLength::UntilClose;
     let (true, Some(framed)) = (is_held, framed) else {

@@ -53,6 +53,7 @@ mod tests {
             counted: true,
             piece: false,
             request: String::new(),
+            sequence: false,
         }
     }
 

@@ -15,7 +15,7 @@ use selvedge_keeper::link::Ended;
 use tokio::net::UnixStream;
 use tracing::{Instrument, Span, debug, info, warn};
 
-use super::verdict::{Rest, Verdict, ask};
+use super::verdict::{Rest, Verdict, ask, with_head};
 use super::{Kind, Note, catch_up, log};
 use crate::api::Api;
 use crate::handover::{Pair, Resumable};
@@ -184,7 +184,17 @@ async fn events(api: &Api, note: &Note, ended: Ended) -> Verdict {
     let target =
         format!("{}/events?{}", note.version(), [kept, vec![&format!("since={since}")]].concat().join("&"));
     loop {
-        if let Some(engine) = ask(api, note, &target).await {
+        if let Some((answer, mut engine)) = with_head(api, note, &target).await
+            && answer.status == 200
+        {
+            if !note.has_form_of(&engine.unread[..answer.len]) {
+                warn!(
+                    target = note.target(),
+                    "the engine of now writes events in another form; their client is let go"
+                );
+                return Verdict::Over;
+            }
+            engine.used(answer.len);
             return Verdict::On(Box::new(Rest::from(engine, ended.position)));
         }
         tokio::time::sleep(AGAIN).await;

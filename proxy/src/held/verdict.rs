@@ -1,6 +1,6 @@
 //! What is to be done with a client that came back, and the engine asked again for it. Must never write to the client.
 
-use selvedge_engine::http::head;
+use selvedge_engine::http::head::{self, ResponseHead};
 use selvedge_engine::http::message::{Buffered, response_head};
 use selvedge_keeper::position::Position;
 use tokio::io::AsyncWriteExt;
@@ -70,13 +70,19 @@ pub(super) async fn ask(api: &Api, note: &Note, target: &str) -> Option<Buffered
 
 /// As `ask`, with the answer's status. `None`: the engine is gone again.
 pub(super) async fn answer(api: &Api, note: &Note, target: &str) -> Option<(u16, Buffered)> {
+    let (answer, mut engine) = with_head(api, note, target).await?;
+    engine.used(answer.len);
+    // By HTTP/1.0 the body ends with the connection, also where the engine knew its length beforehand.
+    Some((answer.status, engine))
+}
+
+/// As `answer`, with the head still unread.
+pub(super) async fn with_head(api: &Api, note: &Note, target: &str) -> Option<(ResponseHead, Buffered)> {
     let method = if note.kind == Kind::Wait { "POST" } else { "GET" };
     let question =
         head::with_fields(&as_http_1_0(&note.head, (method, target)), &["connection", "upgrade"], "");
     let mut engine = Buffered::new(api.upstream.connect_now().await.ok()?);
     engine.io.write_all(&question).await.ok()?;
     let answer = response_head(&mut engine, false).await.ok()?;
-    engine.used(answer.len);
-    // By HTTP/1.0 the body ends with the connection, also where the engine knew its length beforehand.
-    Some((answer.status, engine))
+    Some((answer, engine))
 }

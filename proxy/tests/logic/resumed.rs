@@ -115,6 +115,23 @@ async fn events_go_on_from_the_moment_of_the_break() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn events_go_on_in_the_form_in_which_they_began_or_end() {
+    let lab = Lab::new();
+    let told = |kind: &str| format!("HTTP/1.0 200 OK\r\nContent-Type: {kind}\r\n\r\n").into_bytes();
+    let events = [told("application/json-seq"), b"\x1e{}\n".to_vec()].concat();
+    lab.engine.tell("GET /events", Reply::Raw(events, None));
+    let worker = worker(&lab);
+    let mut note = note("events", "GET /v1.53/events");
+    note["sequence"] = true.into();
+    let _client = comes_back(&worker, &note, Position::default()).await;
+    assert_eq!(given(&worker).await.pending().1, b"\x1e{}\n");
+    // An older engine has come.
+    lab.engine.tell("GET /events", Reply::Raw(told("application/json"), None));
+    let _client = comes_back(&worker, &note, Position::default()).await;
+    worker.keeper.until_said("unpark 7").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_log_goes_on_at_the_very_byte() {
     let lab = Lab::new();
     lab.engine.has(container("a", 2, true));
