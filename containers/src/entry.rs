@@ -34,6 +34,8 @@ pub struct Entry {
     pub phase: Phase,
     /// Its HEALTHCHECK does not say that it is healthy.
     pub unhealthy: bool,
+    /// Its Mesos agent does not say that it is healthy.
+    pub ailing: bool,
     /// It is paused and answers no calls.
     pub paused: bool,
     /// When it was started last, in milliseconds since 1970; 0 = not looked at.
@@ -66,6 +68,7 @@ impl Entry {
             note,
             phase: Phase::Stopped,
             unhealthy: false,
+            ailing: false,
             paused: false,
             since: 0,
             started: None,
@@ -78,6 +81,11 @@ impl Entry {
             ended: None,
             turn: Arc::default(),
         }
+    }
+
+    /// Whether all who look at it find it well: its HEALTHCHECK, its Mesos agent; and it is not paused.
+    pub fn is_well(&self) -> bool {
+        !(self.unhealthy || self.ailing || self.paused)
     }
 
     /// Takes in what the engine says of its life.

@@ -1,6 +1,7 @@
 //! One path for every container, however it was started: from the engine's word to wire, names and readiness. Must never know
 //! of clients or their requests.
 
+pub mod agent;
 pub mod entry;
 pub mod etc_hosts;
 pub mod events;

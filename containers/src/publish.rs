@@ -50,7 +50,7 @@ pub fn record(settings: &Settings, id: &str, entry: &Entry) -> Record {
         allow: allow::parse(&note.allow).unwrap_or_default().into(),
         ports: note.ports.iter().filter_map(|port| NamedPort::parse(port)).collect(),
         // Who is about to go, or stands still, is asked last.
-        unhealthy: entry.unhealthy || entry.paused || entry.draining.is_some(),
+        unhealthy: !entry.is_well() || entry.draining.is_some(),
         vips: vips(entry).collect(),
         exclusive: note.exclusive,
         // No other container's start time matters, and each start would be another record.

@@ -39,6 +39,8 @@ struct Inner {
     resumed: HashSet<String>,
     /// How many clients wait for a start of a container, which may not be known yet either.
     expected: HashMap<String, u32>,
+    /// What a Mesos agent says last of its containers, by their id there: whether they are healthy.
+    verdicts: HashMap<String, bool>,
     /// Of how many starts of a container the outcome is not known yet: what the engine says of its state meanwhile is not what
     /// it would say alone.
     doubts: HashMap<String, u32>,
@@ -210,6 +212,18 @@ impl Book {
         self.set_phase(id, Phase::Wired);
     }
 
+    /// Takes in the verdicts of a Mesos agent, by the ids of its containers; those of ours that fare otherwise now, and
+    /// whether they are ailing.
+    pub fn told(&self, verdicts: HashMap<String, bool>) -> Vec<(String, bool)> {
+        let mut inner = self.lock();
+        inner.verdicts = verdicts;
+        let news = inner.entries.iter().filter_map(|(id, entry)| {
+            let ailing = is_ailing(&inner.verdicts, &entry.name);
+            (entry.ailing != ailing).then(|| (id.clone(), ailing))
+        });
+        news.collect()
+    }
+
     /// Sets the virtual addresses that a container serves.
     pub fn set_serving(&self, id: &str, serving: &[String]) {
         self.with(id, |entry| entry.serving = serving.to_vec());
@@ -339,6 +353,15 @@ fn claimant<'a>(id: &'a str, note: &Note) -> Claimant<'a> {
     Claimant { id, address: note.address, create: note.create_number(id), fixed: note.fixed }
 }
 
+/// What Mesos' Docker containerizer calls a container: `mesos-ID`, and before 1.0 `mesos-AGENT.ID`.
+const OF_MESOS: &str = "mesos-";
+
+/// Whether a container's agent says that it is not healthy, or not yet.
+fn is_ailing(verdicts: &HashMap<String, bool>, name: &str) -> bool {
+    let id = name.strip_prefix(OF_MESOS).and_then(|rest| rest.rsplit('.').next());
+    id.and_then(|id| verdicts.get(id)).is_some_and(|healthy| !healthy)
+}
+
 impl Inner {
     fn put(&mut self, id: &str, name: String, note: Note) -> &mut Entry {
         match self.entries.entry(id.to_owned()) {
@@ -350,7 +373,10 @@ impl Inner {
                 entry.note = note;
                 entry
             }
-            hash_map::Entry::Vacant(entry) => entry.insert(Entry::new(name, note)),
+            hash_map::Entry::Vacant(entry) => {
+                let ailing = is_ailing(&self.verdicts, &name);
+                entry.insert(Entry { ailing, ..Entry::new(name, note) })
+            }
         }
     }
 }

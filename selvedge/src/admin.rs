@@ -188,7 +188,7 @@ async fn containers(desk: &Desk<'_>) -> Vec<Shown> {
                 .and_then(|v| v.as_str().map(str::to_owned))
                 .unwrap_or_default(),
             tenant: entry.note.tenant.clone().unwrap_or_else(|| DEFAULT_TENANT.to_owned()),
-            healthy: !entry.unhealthy && !entry.paused,
+            healthy: entry.is_well(),
             exclusive: entry.note.exclusive,
             draining: entry.draining.is_some(),
             serving: if entry.draining.is_some() { Vec::new() } else { entry.serving },

@@ -161,6 +161,10 @@ pub(crate) struct Options {
     /// Answer as engines of that time did: `mesos` keeps ContainerConfig in image inspects
     #[arg(long, env = "SELVEDGE_COMPAT", value_name = "CLIENT")]
     pub(crate) compat: Option<String>,
+    /// Who else tells whether containers are healthy: a Mesos agent, of the checks that its executors make, like
+    /// mesos=http://10.0.0.5:5051 [default: the engine alone]
+    #[arg(long, env = "SELVEDGE_HEALTH_FROM", value_name = "mesos=URL")]
+    pub(crate) health_from: Option<String>,
     /// Who carries names and blocks between hosts [default: local, for a single host]
     #[arg(long, env = "SELVEDGE_REGISTRY", value_name = "URL", hide_env_values = true, long_help = REGISTRY)]
     pub(crate) registry: Option<String>,
@@ -260,6 +264,7 @@ impl Options {
             engine_wait: self.engine_wait.or(others.engine_wait),
             worker_timeout: self.worker_timeout.or(others.worker_timeout),
             compat: self.compat.or(others.compat),
+            health_from: self.health_from.or(others.health_from),
             registry: self.registry.or(others.registry),
             registry_ca: self.registry_ca.or(others.registry_ca),
             registry_cert: self.registry_cert.or(others.registry_cert),

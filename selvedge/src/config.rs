@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
+use selvedge_containers::agent::Address;
 use selvedge_registry::name::Name;
 
 use self::value::{one_of, parse};
@@ -83,6 +84,8 @@ pub(crate) struct Config {
     pub(crate) engine_wait: Duration,
     /// How long the worker may owe the keeper an answer; zero: for ever.
     pub(crate) worker_timeout: Duration,
+    /// The Mesos agent that tells of its tasks' health checks, if there is one.
+    pub(crate) health_from: Option<Address>,
     /// Filter of the log.
     pub(crate) log: String,
     /// Log as JSON.
@@ -142,6 +145,11 @@ impl Config {
                 duration,
             )?,
             compat_mesos: parse("compat", options.compat.as_deref().unwrap_or(""), compat)?,
+            health_from: options
+                .health_from
+                .as_deref()
+                .map(|text| parse("health-from", text, health_from))
+                .transpose()?,
             log: options.log.unwrap_or_else(|| "info".to_owned()),
             log_json: parse("log-format", options.log_format.as_deref().unwrap_or("text"), log_format)?,
             runtime_dir,
@@ -245,6 +253,13 @@ fn compat(text: &str) -> Result<bool, String> {
         "" => Ok(false),
         "mesos" => Ok(true),
         _ => Err("the only one known is mesos".to_owned()),
+    }
+}
+
+fn health_from(text: &str) -> Result<Address, String> {
+    match text.split_once('=') {
+        Some(("mesos", url)) => Address::parse(url),
+        _ => Err("must be like mesos=http://10.0.0.5:5051".to_owned()),
     }
 }
 

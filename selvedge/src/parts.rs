@@ -6,6 +6,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
+use selvedge_containers::agent::Agent;
 use selvedge_containers::shared::Containers;
 use selvedge_datapath::follow::Datapath;
 use selvedge_engine::model::short;
@@ -32,6 +33,8 @@ pub(crate) struct Worker {
     pub(crate) network: Arc<Network>,
     /// This host's side of the network.
     pub(crate) datapath: Arc<Datapath>,
+    /// The Mesos agent that tells of its tasks' health checks, if there is one.
+    pub(crate) agent: Option<Arc<Agent>>,
     /// What the list of checks has found.
     pub(crate) health: Health,
     /// When this worker began.

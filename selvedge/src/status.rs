@@ -52,6 +52,8 @@ pub(crate) struct Status {
     pub(crate) policy: PolicyStatus,
     /// The virtual addresses.
     pub(crate) vips: VipStatus,
+    /// The Mesos agent that tells of health checks (`--health-from`); `null` without one.
+    pub(crate) health_from: Option<AgentStatus>,
     /// Exclusive names that several containers have.
     pub(crate) doubles: Vec<Double>,
     /// What the list of checks found.
@@ -145,6 +147,30 @@ pub(crate) struct NetworkStatus {
     pub(crate) host: Vec<String>,
     /// Containers without a wire, since another one has their address.
     pub(crate) addresses: Vec<String>,
+}
+
+/// A Mesos agent.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct AgentStatus {
+    /// Its address.
+    pub(crate) agent: String,
+    /// Why it does not answer; `null` if it does.
+    pub(crate) reason: Option<String>,
+    /// Seconds since it answered last; `null` before the first time since the worker's start.
+    pub(crate) heard_seconds: Option<u64>,
+    /// How many of its tasks had a verdict then.
+    pub(crate) tasks: usize,
+}
+
+impl AgentStatus {
+    /// What counts while it does not answer.
+    pub(crate) fn counts_meanwhile(&self) -> String {
+        match self.heard_seconds {
+            Some(seconds) => format!("its verdicts of {seconds} s ago count ({} tasks)", self.tasks),
+            None => "until then a HEALTHCHECK of Docker's counts alone".to_owned(),
+        }
+    }
 }
 
 /// An exclusive name that several containers have.

@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
+use selvedge_containers::agent::Agent;
 use selvedge_containers::host::ThisHost;
 use selvedge_containers::shared::Containers;
 use selvedge_containers::store::Book;
-use selvedge_containers::{events, names, upkeep};
+use selvedge_containers::{agent, events, names, upkeep};
 use selvedge_custody::{Closer, Ledger as Records};
 use selvedge_datapath::addresses::{Addresses, Ledger};
 use selvedge_datapath::follow::Datapath;
@@ -44,6 +45,8 @@ use socket::{listeners, take};
 // How long a first start waits for an engine before it serves without: requests then wait for the engine
 // themselves.
 const FIRST_SYNC: Duration = Duration::from_secs(5);
+// How long a start waits for a Mesos agent that may be away.
+const FIRST_WORD: Duration = Duration::from_secs(1);
 // How long a worker that leaves waits for the registry to hear of it.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -91,6 +94,7 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
         Err(order) => anyhow::bail!("told to leave: {order:?}"),
     };
     let keepers = keep(&worker.datapath);
+    hear_agent(&worker).await;
     let (told, synced) = tokio::sync::oneshot::channel();
     let follower = tokio::spawn(events::follow(Arc::clone(&worker.containers), told));
     if tokio::time::timeout(FIRST_SYNC, synced).await.is_err() {
@@ -117,6 +121,7 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
     info!(version = env!("CARGO_PKG_VERSION"), took = ?worker.since.elapsed(), containers = worker.containers.book.all().len(), "ready");
     tasks.spawn(clear_away(Arc::clone(&worker)));
     tasks.spawn(tell_health(Arc::clone(&worker)));
+    tasks.spawn(follow_agent(Arc::clone(&worker)));
     tasks.spawn(watch_dns(Arc::clone(&worker)));
     let order = last_order(&worker.api, inheritance).await;
     tasks.shutdown().await;
@@ -125,6 +130,19 @@ async fn serve(mut config: Config, link: Link) -> anyhow::Result<()> {
     leave(&worker, order).await;
     follower.abort();
     Ok(())
+}
+
+/// Before any name is answered: what was said to be ill is not well for a moment because a worker begins.
+async fn hear_agent(worker: &Worker) {
+    if let Some(agent) = &worker.agent {
+        let _ = tokio::time::timeout(FIRST_WORD, agent.ask(&worker.containers)).await;
+    }
+}
+
+async fn follow_agent(worker: Arc<Worker>) {
+    if let Some(agent) = &worker.agent {
+        agent::follow(&worker.containers, agent).await;
+    }
 }
 
 async fn tell_health(worker: Arc<Worker>) {
@@ -253,6 +271,7 @@ async fn assemble(
         api: Arc::new(api),
         containers,
         network,
+        agent: config.health_from.clone().map(|address| Arc::new(Agent::new(address))),
         health: Health::default(),
         dns: Mutex::new(None),
         names: datapath.directory.names(),

@@ -180,8 +180,7 @@ impl Engine {
     /// Lets it stand still until the guard is dropped, which a failing test does too: its clients end.
     #[must_use]
     pub fn paused(&self) -> Paused {
-        self.pause();
-        Paused(Pid::from_raw(i32::try_from(self.pid()).expect("a pid")))
+        Paused::new(self.pid())
     }
 
     /// Lets it go on.
@@ -338,9 +337,18 @@ fn make_image_root(root: &Path) {
     std::fs::write(root.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n").expect("a file can be made");
 }
 
-/// A dockerd that stands still for as long as this lives.
+/// A process that stands still for as long as this lives.
 #[derive(Debug)]
 pub struct Paused(Pid);
+
+impl Paused {
+    /// Stops it.
+    pub(crate) fn new(pid: u32) -> Self {
+        let pid = Pid::from_raw(i32::try_from(pid).expect("a pid"));
+        let _ = kill(pid, Signal::SIGSTOP);
+        Self(pid)
+    }
+}
 
 impl Drop for Paused {
     fn drop(&mut self) {

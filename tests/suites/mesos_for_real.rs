@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use selvedge_tests::Lab;
 use selvedge_tests::engine::Engine;
@@ -220,4 +220,69 @@ fn fetches(lab: &Lab, task: &str, server: &str) -> bool {
     let container = docker.run(&["ps", "-q", "--filter", &format!("label=MESOS_TASK_ID={task}")]);
     let url = format!("http://{server}/hostname");
     docker.run(&["exec", container.ok(), "timeout", "5", "wget", "-q", "-O", "-", &url]).code == 0
+}
+
+/// Checked over HTTP in the container, and behind the virtual address `web`.
+fn checked() -> App {
+    let page = json!({"type": "HTTP", "http": {"port": 8080, "path": "/well", "scheme": "http"},
+        "delay_seconds": 0.5, "interval_seconds": 0.5, "timeout_seconds": 10.0, "grace_period_seconds": 0.0,
+        "consecutive_failures": 1000});
+    let program =
+        "echo well >/tmp/well; trap 'exit 0' TERM; httpd -p 8080 -h /tmp; while :; do sleep 0.1; done";
+    App {
+        health: Some(page),
+        labels: &[("SELVEDGE_VIP", "web:80:8080")],
+        ..App::new("/shop/web", Program::Shell(program))
+    }
+}
+
+#[test]
+fn a_task_whose_check_fails_leaves_the_virtual_address_and_comes_back() {
+    let _alone = ALONE.lock();
+    let lab = Lab::with_selvedge(&["--health-from", "mesos=http://127.0.0.1:5050"]);
+    let text = lab.selvedge.ask(&["status"]).stdout;
+    assert!(text.contains("a HEALTHCHECK of Docker's counts alone"), "no agent yet: {text}");
+    let mesos = mesos(&lab.host, &lab.socket());
+    let framework = mesos.framework("marathon");
+    let tasks = framework.launch(&vec![checked(); 2]);
+    let addresses: Vec<String> = tasks.iter().map(|task| runs(&framework, task)).collect();
+    let both = [behind(&addresses[0]), behind(&addresses[1])];
+    let only = [behind(&addresses[1])];
+    let serve = |backends: &[String], when: &str| {
+        let mut wanted = backends.to_vec();
+        wanted.sort();
+        until_true(when, LIMIT, || backends_of_web(&lab) == wanted);
+    };
+    serve(&both, "both are healthy");
+    let docker = lab.engine.docker();
+    let container = docker.run(&["ps", "-q", "--filter", &format!("label=MESOS_TASK_ID={}", tasks[0])]);
+    docker.run(&["exec", container.ok(), "rm", "/tmp/well"]).ok();
+    serve(&only, "the one whose page is missing is left out");
+    // The next worker asks before it answers anything.
+    lab.selvedge.ask(&["upgrade"]).ok();
+    assert_eq!(backends_of_web(&lab), only, "after an upgrade");
+    {
+        let _stands_still = mesos.paused();
+        docker.run(&["exec", container.ok(), "touch", "/tmp/well"]).ok();
+        until_true("a silent agent is told of", LIMIT, || {
+            lab.selvedge.status()["health_from"]["reason"].is_string()
+        });
+        let text = lab.selvedge.ask(&["status"]).stdout;
+        assert!(text.contains("its verdicts of ") && text.contains("count (2 tasks)"), "{text}");
+        assert_eq!(backends_of_web(&lab), only, "its last word stays");
+    }
+    serve(&both, "it is back");
+    assert_eq!(lab.selvedge.status()["health_from"]["reason"], Value::Null);
+}
+
+fn behind(address: &str) -> String {
+    format!("{address}:8080")
+}
+
+/// Who gets connections to the virtual address.
+fn backends_of_web(lab: &Lab) -> Vec<String> {
+    let backends = lab.selvedge.status()["vips"]["services"][0]["ports"][0]["backends"].clone();
+    let mut backends: Vec<String> = serde_json::from_value(backends).unwrap_or_default();
+    backends.sort();
+    backends
 }

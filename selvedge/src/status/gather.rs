@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use selvedge_cluster::view::PeerView;
+use selvedge_containers::agent::Agent;
 use selvedge_containers::entry::Entry;
 use selvedge_engine::model::short;
 use serde_json::Value;
 
 use super::{
-    BlockStatus, ClusterStatus, DnsCounts, EngineStatus, NetworkStatus, Status, WorkerStatus, verdict,
+    AgentStatus, BlockStatus, ClusterStatus, DnsCounts, EngineStatus, NetworkStatus, Status, WorkerStatus,
+    verdict,
 };
 use crate::parts::Worker;
 
@@ -43,6 +45,7 @@ async fn parts(worker: &Worker) -> Status {
         network: network(worker).await,
         policy: worker.datapath.directory.policy.status(),
         vips: worker.datapath.vips.status(),
+        health_from: worker.agent.as_deref().map(agent),
         doubles: worker.doubles(),
         checks: worker.health.findings(config).await,
         domain: config.domain.to_string(),
@@ -60,6 +63,16 @@ async fn engine(worker: &Worker) -> EngineStatus {
         late_ms: beat.late.and_then(|late| u64::try_from(late.as_millis()).ok()),
         version: text("Version"),
         api: text("ApiVersion"),
+    }
+}
+
+fn agent(agent: &Agent) -> AgentStatus {
+    let heard = agent.heard();
+    AgentStatus {
+        agent: agent.address().to_string(),
+        reason: heard.reason,
+        heard_seconds: heard.last.map(|last| last.elapsed().as_secs()),
+        tasks: heard.tasks,
     }
 }
 

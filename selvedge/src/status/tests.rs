@@ -27,6 +27,11 @@ fn filled() -> Status {
         doubles: vec![Double { name: "db".to_owned(), containers: vec!["0123456789ab".to_owned()] }],
         checks: vec![Finding { mark: Mark::Warn, text: "nft is missing".to_owned() }],
         dns: Some(DnsCounts::default()),
+        health_from: Some(AgentStatus {
+            reason: Some("refused".to_owned()),
+            heard_seconds: Some(7),
+            ..AgentStatus::default()
+        }),
         network: NetworkStatus {
             routes: Some("refused".to_owned()),
             firewalls: Some("refused".to_owned()),

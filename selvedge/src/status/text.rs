@@ -6,7 +6,7 @@ use selvedge_cluster::view::PeerView;
 use selvedge_datapath::status::{Refused, ServiceStatus};
 
 use super::verdict::not_connected;
-use super::{ClusterStatus, EngineStatus, Status};
+use super::{AgentStatus, ClusterStatus, EngineStatus, Status};
 
 type Row = (&'static str, String);
 
@@ -19,6 +19,7 @@ pub(crate) fn text(status: &Status) -> String {
         .into_iter()
         .chain(vips(status))
         .chain(status.cluster.iter().flat_map(|others| cluster(others, &status.policy.mode)))
+        .chain(status.health_from.iter().map(agent))
         .chain(network(status))
         .chain(doubles(status));
     for (name, value) in rows(status).into_iter().chain(more) {
@@ -148,6 +149,15 @@ fn vips(status: &Status) -> Vec<Row> {
         .map(|reason| (WARNING, format!("virtual addresses are not right: {reason}")));
     let services = status.vips.services.iter().map(line);
     services.chain(status.vips.waiting.iter().map(waiting)).chain(trouble).collect()
+}
+
+/// The Mesos agent that tells of health checks.
+fn agent(agent: &AgentStatus) -> Row {
+    let state = match &agent.reason {
+        None => format!("{} tasks with a check", agent.tasks),
+        Some(reason) => format!("DOES NOT ANSWER: {reason}; {}", agent.counts_meanwhile()),
+    };
+    ("health", format!("Mesos agent at {}, {state}", agent.agent))
 }
 
 /// A warning for what the kernel or a firewall of the host refuses.

@@ -3,7 +3,7 @@
 
 use selvedge_cluster::view::Registry;
 
-use super::{ClusterStatus, Status, Trouble};
+use super::{AgentStatus, ClusterStatus, Status, Trouble};
 use crate::checks::Mark;
 
 impl Trouble {
@@ -19,6 +19,7 @@ pub(crate) fn troubles(status: &Status) -> Vec<Trouble> {
     troubles.extend(addresses(status));
     troubles.extend(rules(status));
     troubles.extend(names(status));
+    troubles.extend(status.health_from.iter().filter_map(agent));
     troubles.extend(status.cluster.iter().flat_map(|others| cluster(others, &status.policy.mode)));
     troubles.sort_by_key(|trouble| !trouble.critical);
     troubles
@@ -126,6 +127,13 @@ fn names(status: &Status) -> Vec<Trouble> {
     status.doubles.iter().map(of).collect()
 }
 
+fn agent(agent: &AgentStatus) -> Option<Trouble> {
+    let reason = agent.reason.as_ref()?;
+    let what = format!("the Mesos agent at {} does not tell of health checks: {reason}", agent.agent);
+    let cure = format!("start it, or mend --health-from; {}", agent.counts_meanwhile());
+    Some(Trouble::new(false, what, cure))
+}
+
 fn cluster(others: &ClusterStatus, own: &str) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     if let Some((state, reason)) = not_connected(&others.connection) {
@@ -205,6 +213,22 @@ mod tests {
             text.contains("\n  warn  db is exclusive, and 2 containers have it: a, b: stop all but one\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_silent_mesos_agent_is_a_warning_that_says_what_counts() {
+        let mut status = well();
+        let agent = AgentStatus { agent: "http://a:5051".to_owned(), tasks: 2, ..AgentStatus::default() };
+        status.health_from = Some(agent.clone());
+        assert!(troubles(&status).is_empty());
+        let gone = AgentStatus { reason: Some("refused".to_owned()), ..agent };
+        status.health_from = Some(gone.clone());
+        let found = troubles(&status);
+        assert_eq!(code(&found), 1);
+        assert_eq!(found[0].what, "the Mesos agent at http://a:5051 does not tell of health checks: refused");
+        assert!(found[0].cure.ends_with("until then a HEALTHCHECK of Docker's counts alone"));
+        status.health_from = Some(AgentStatus { heard_seconds: Some(7), ..gone });
+        assert!(troubles(&status)[0].cure.ends_with("its verdicts of 7 s ago count (2 tasks)"));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::docker::DEBIAN;
+use crate::engine::Paused;
 use crate::host::Host;
 use crate::wait::until_true;
 use framework::Framework;
@@ -100,6 +101,12 @@ impl Mesos {
     pub fn let_end(&self, task: &str) {
         let sandbox = self.sandbox(task).unwrap_or_else(|| panic!("{task} has no sandbox"));
         std::fs::write(sandbox.join("end"), b"").expect("a file can be made");
+    }
+
+    /// Lets master and agent stand still until the guard is dropped.
+    #[must_use]
+    pub fn paused(&self) -> Paused {
+        Paused::new(self.child.id())
     }
 
     fn sandbox(&self, task: &str) -> Option<PathBuf> {
