@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use selvedge_tests::Lab;
 use selvedge_tests::compare::same;
 use selvedge_tests::docker::Docker;
+use selvedge_tests::engine::Engine;
+use selvedge_tests::host::Host;
 use selvedge_tests::http;
+use selvedge_tests::selvedge::Selvedge;
 use selvedge_tests::wait::until_true;
 use serde_json::Value;
 
@@ -390,7 +393,24 @@ fn a_stop_takes_no_longer_than_its_grace() {
 #[test]
 fn what_is_committed_is_the_users() {
     let lab = Lab::shared();
-    let (docker, raw) = (lab.selvedge.docker(), lab.engine.docker());
+    committed(&lab.selvedge.docker(), &lab.engine.docker());
+    let script = "docker run --name kept-x busybox touch /x; docker commit -m note -a me kept-x kept-y >/dev/null; docker inspect --type=image --format '{{json .Config}} {{json .ContainerConfig}} {{.Comment}} {{.Author}}' kept-y | sed 's/\"Hostname\":\"[^\"]*\"//g'; docker history --format '{{.CreatedBy}} {{.Comment}}' kept-y | head -n 1; docker rm kept-x; docker rmi kept-y >/dev/null";
+    alike("commit", script);
+}
+
+/// Images and their labels go through containerd there.
+#[test]
+fn what_is_committed_to_the_containerd_store_is_the_users() {
+    let host = Host::new();
+    let engine = Engine::sid(&host, &[]);
+    let selvedge = Selvedge::start(&host, &engine, &[]);
+    let (docker, raw) = (engine.docker_at(&selvedge.socket()), engine.docker());
+    committed(&docker, &raw);
+    behind_our_back(&selvedge, &docker, &raw);
+}
+
+/// Commits by us, of a container of ours.
+fn committed(docker: &Docker, raw: &Docker) {
     docker
         .run(&[
             "run",
@@ -431,14 +451,16 @@ fn what_is_committed_is_the_users() {
     assert_eq!(raw.run(&["run", "--rm", "kept-changed"]).ok(), "changed");
     docker.remove(&["kept"]);
     docker.run(&["rmi", "kept-image", "kept-changed"]).ok();
-    let script = "docker run --name kept-x busybox touch /x; docker commit -m note -a me kept-x kept-y >/dev/null; docker inspect --type=image --format '{{json .Config}} {{json .ContainerConfig}} {{.Comment}} {{.Author}}' kept-y | sed 's/\"Hostname\":\"[^\"]*\"//g'; docker history --format '{{.CreatedBy}} {{.Comment}}' kept-y | head -n 1; docker rm kept-x; docker rmi kept-y >/dev/null";
-    alike("commit", script);
 }
 
 #[test]
 fn an_image_committed_behind_our_back_still_runs_through_us() {
     let lab = Lab::shared();
-    let (docker, raw) = (lab.selvedge.docker(), lab.engine.docker());
+    behind_our_back(&lab.selvedge, &lab.selvedge.docker(), &lab.engine.docker());
+}
+
+/// Commits by the engine itself, which copies our label.
+fn behind_our_back(selvedge: &Selvedge, docker: &Docker, raw: &Docker) {
     docker.run(&["run", "--name", "sly", "busybox", "echo", "sly"]).ok();
     raw.run(&["commit", "sly", "sly-image"]).ok();
     let run = docker.run(&["run", "--name", "sly-again", "sly-image"]);
@@ -448,7 +470,7 @@ fn an_image_committed_behind_our_back_still_runs_through_us() {
     assert_eq!(first["Args"], second["Args"]);
     // One that gets no wire must not take the label for its own.
     docker.start(&["--name", "sly-host", "--network", "host", "sly-image", "sleep", "1000"]);
-    assert!(lab.selvedge.shown("sly-host").is_none());
+    assert!(selvedge.shown("sly-host").is_none());
     assert_eq!(docker.inspect("sly-host")["State"]["Running"], true);
     docker.remove(&["sly", "sly-again", "sly-host"]);
     docker.run(&["rmi", "sly-image"]).ok();
