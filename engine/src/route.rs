@@ -48,6 +48,20 @@ pub enum Endpoint {
     ImageInspect(String),
     /// `GET|HEAD /_ping`; only with `--compat mesos`.
     Ping,
+    /// `GET /images/json`; only with `--compat api-min`.
+    Images,
+    /// `GET /version`; only with `--compat api-min`.
+    Version,
+}
+
+/// What an old client is answered in another way besides.
+pub fn of_old(method: &str, target: &str) -> Option<Endpoint> {
+    let path = percent_decode(path_of(target)).filter(|_| method == "GET")?;
+    match split_version(&path).1 {
+        "/images/json" => Some(Endpoint::Images),
+        "/version" => Some(Endpoint::Version),
+        _ => None,
+    }
 }
 
 impl Endpoint {

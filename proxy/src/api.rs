@@ -21,6 +21,8 @@ use crate::handover::Keeper;
 pub struct Settings {
     /// Whether answers are made fit for Mesos.
     pub compat_mesos: bool,
+    /// N of the oldest version 1.N that clients may ask with, where that is not the engine's to say.
+    pub api_min: Option<u32>,
     /// The DNS domain.
     pub domain: Name,
     /// Where containers ask for names.

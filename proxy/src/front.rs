@@ -5,5 +5,6 @@ pub(crate) mod connection;
 pub(crate) mod drain;
 mod durable;
 pub mod inherit;
+mod old;
 pub(crate) mod silent;
 pub(crate) mod stream;

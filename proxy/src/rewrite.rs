@@ -9,6 +9,7 @@ pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod labels;
 pub(crate) mod list;
+pub(crate) mod old;
 pub(crate) mod request;
 pub(crate) mod start;
 pub(crate) mod top;
@@ -40,6 +41,8 @@ pub(crate) async fn answer(api: &Arc<Api>, request: Request<'_>) -> Result<Answe
         Endpoint::Commit => commit::answer(api, &request).await,
         Endpoint::ImageInspect(_) => image::inspect(api, &request).await,
         Endpoint::Ping => image::ping(api, &request).await,
+        Endpoint::Images => old::images(api, &request).await,
+        Endpoint::Version => old::version(api, &request).await,
     };
     settled(api, &request, result)
 }

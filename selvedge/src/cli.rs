@@ -158,8 +158,9 @@ pub(crate) struct Options {
     /// How long the worker may owe the keeper an answer before it is killed and replaced; 0s: for ever [default: 5s]
     #[arg(long, env = "SELVEDGE_WORKER_TIMEOUT", value_name = "TIME")]
     pub(crate) worker_timeout: Option<String>,
-    /// Answer as engines of that time did: `mesos` keeps ContainerConfig in image inspects
-    #[arg(long, env = "SELVEDGE_COMPAT", value_name = "CLIENT")]
+    /// Serve clients of old: `mesos` keeps ContainerConfig in image inspects, `api-min=1.24` takes API versions from 1.24 on
+    /// that the engine refuses; commas between them
+    #[arg(long, env = "SELVEDGE_COMPAT", value_name = "CLIENTS")]
     pub(crate) compat: Option<String>,
     /// Who else tells whether containers are healthy: a Mesos agent, of the checks that its executors make, like
     /// mesos=http://10.0.0.5:5051 [default: the engine alone]

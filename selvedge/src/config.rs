@@ -13,6 +13,7 @@ use self::value::{one_of, parse};
 use crate::cli::Options;
 
 mod cluster;
+mod compat;
 mod file;
 mod policy;
 mod source;
@@ -20,6 +21,7 @@ mod upstream;
 mod value;
 mod vips;
 pub(crate) use cluster::ClusterConfig;
+pub(crate) use compat::Compat;
 pub(crate) use policy::PolicyConfig;
 pub(crate) use source::{Source, of_environment};
 pub(crate) use upstream::UpstreamConfig;
@@ -90,7 +92,8 @@ pub(crate) struct Config {
     pub(crate) log: String,
     /// Log as JSON.
     pub(crate) log_json: bool,
-    compat_mesos: bool,
+    /// Which clients of old are served.
+    pub(crate) compat: Compat,
 }
 
 impl Config {
@@ -144,7 +147,7 @@ impl Config {
                 options.worker_timeout.as_deref().unwrap_or("5s"),
                 duration,
             )?,
-            compat_mesos: parse("compat", options.compat.as_deref().unwrap_or(""), compat)?,
+            compat: parse("compat", options.compat.as_deref().unwrap_or(""), Compat::read)?,
             health_from: options
                 .health_from
                 .as_deref()
@@ -154,11 +157,6 @@ impl Config {
             log_json: parse("log-format", options.log_format.as_deref().unwrap_or("text"), log_format)?,
             runtime_dir,
         })
-    }
-
-    /// Whether answers are made fit for Mesos.
-    pub(crate) fn compat_mesos(&self) -> bool {
-        self.compat_mesos
     }
 
     /// Where `selvedge status` and `ps` ask.
@@ -246,14 +244,6 @@ fn check_mtu(text: &str) -> Result<u32, String> {
         .ok()
         .filter(|mtu| (576..=65_535).contains(mtu))
         .ok_or_else(|| "must be 576 to 65535".to_owned())
-}
-
-fn compat(text: &str) -> Result<bool, String> {
-    match text {
-        "" => Ok(false),
-        "mesos" => Ok(true),
-        _ => Err("the only one known is mesos".to_owned()),
-    }
 }
 
 fn health_from(text: &str) -> Result<Address, String> {

@@ -12,7 +12,8 @@ use crate::config::Config;
 /// What requests are judged and rewritten by.
 pub(crate) fn api(config: &Config) -> api::Settings {
     api::Settings {
-        compat_mesos: config.compat_mesos(),
+        compat_mesos: config.compat.mesos,
+        api_min: config.compat.api_min,
         domain: config.domain.clone(),
         dns: *config.dns_listen.ip(),
         pool: config.pool,

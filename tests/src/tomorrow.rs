@@ -28,15 +28,17 @@ pub struct Behind {
     pub engine: PathBuf,
     /// What speaks HTTP/2.
     pub grpc: PathBuf,
-    /// What it calls the oldest API that it serves; none: as the engine has it.
+    /// N of the newest API 1.N that the engine of today has.
+    pub newest: u32,
+    /// N of the oldest API 1.N that it serves; none: as the engine of today has it.
     pub oldest: Option<u32>,
 }
 
 impl Behind {
-    /// An engine of today, and nothing else.
+    /// Debian's engine, and nothing else.
     #[must_use]
     pub fn engine(socket: &Path) -> Self {
-        Self { engine: socket.to_owned(), grpc: PathBuf::new(), oldest: None }
+        Self { engine: socket.to_owned(), grpc: PathBuf::new(), newest: 41, oldest: None }
     }
 }
 
@@ -63,7 +65,7 @@ fn serve(mut client: UnixStream, behind: &Behind) -> Option<()> {
     if first.starts_with(PREFACE) {
         return relay(client, UnixStream::connect(&behind.grpc).ok()?, &first);
     }
-    let asked = Asked::read(&first)?;
+    let asked = Asked::read(&first, behind.newest)?;
     if let Some(answer) = asked.refused(behind.oldest) {
         return client.write_all(&answer).ok();
     }
@@ -72,7 +74,7 @@ fn serve(mut client: UnixStream, behind: &Behind) -> Option<()> {
         client.write_all(HINT).ok()?;
     }
     if asked.has_other_form() {
-        return forms::answer(&asked, engine, client);
+        return forms::answer(&asked, behind.oldest, (engine, client));
     }
     relay(client, engine, &asked.for_one(&first))
 }

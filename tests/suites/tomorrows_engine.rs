@@ -2,7 +2,7 @@
 //! real engine of today does it (`tests/src/tomorrow.rs`), since there is no real one of tomorrow to be had.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -29,14 +29,23 @@ struct Lab {
 
 impl Lab {
     fn new(arguments: &[&str]) -> Self {
-        Self::with_oldest(None, arguments)
+        Self::of(|host| Engine::debian(host, &["--live-restore"]), (41, None), arguments)
     }
 
-    fn with_oldest(oldest: Option<u32>, arguments: &[&str]) -> Self {
+    /// Trixie's engine, of which this is the oldest version.
+    fn with_oldest(oldest: u32, arguments: &[&str]) -> Self {
+        Self::of(|host| Engine::trixie(host, &[]), (45, Some(oldest)), arguments)
+    }
+
+    fn of(
+        engine: impl FnOnce(&Host) -> Engine,
+        (newest, oldest): (u32, Option<u32>),
+        arguments: &[&str],
+    ) -> Self {
         let host = Host::new();
-        let engine = Engine::debian(&host, &["--live-restore"]);
+        let engine = engine(&host);
         let grpc = Server::start(host.path("grpc.sock"));
-        let behind = Behind { grpc: grpc.socket.clone(), oldest, ..Behind::engine(&engine.socket) };
+        let behind = Behind { grpc: grpc.socket.clone(), newest, oldest, ..Behind::engine(&engine.socket) };
         let socket = tomorrow::start(host.path("tomorrow.sock"), &behind);
         let selvedge = Selvedge::prepare(&host, &socket, arguments);
         selvedge.start_again();
@@ -157,7 +166,8 @@ fn an_inspect_without_an_address_at_its_top_shows_the_wires_where_it_has_one() {
     let lab = Lab::new(&[]);
     let docker = lab.selvedge.docker();
     docker.start(&["--name", "web", "busybox", "sleep", "1000"]);
-    let settings = docker.inspect("web")["NetworkSettings"].clone();
+    let inspect = get(&lab.selvedge.socket(), "/v1.53/containers/web/json");
+    let settings = inspect["NetworkSettings"].clone();
     assert_eq!(settings.get("IPAddress"), None, "the engine has none there: {settings}");
     let address = settings["Networks"]["bridge"]["IPAddress"].as_str().expect("an address");
     assert_eq!(lab.host.resolve("web"), [address]);
@@ -165,4 +175,97 @@ fn an_inspect_without_an_address_at_its_top_shows_the_wires_where_it_has_one() {
     lab.selvedge.kill_worker();
     docker.run(&["rename", "web", "shop"]).ok();
     until_true("its new name is answered", Duration::from_secs(10), || lab.host.resolve("shop") == [address]);
+}
+
+fn get(socket: &Path, path: &str) -> Value {
+    let answer = http::get(socket, path).expect("an answer");
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    serde_json::from_str(&answer.text()).expect("JSON")
+}
+
+fn post(socket: &Path, path: &str, body: &str) -> Value {
+    let answer = http::post(socket, path, body).expect("an answer");
+    assert!(answer.status < 300, "{path}: {} {}", answer.status, answer.text());
+    serde_json::from_str(&answer.text()).unwrap_or_default()
+}
+
+/// As docker-py 2.x, dockerode of 2016 and traefik 1 have them, in the versions that those ask with.
+const CREATES: [(u32, &str); 3] = [
+    (
+        24,
+        r#"{"Image":"busybox","Cmd":["sleep","1000"],"Tty":false,"OpenStdin":false,"StdinOnce":false,"AttachStdin":false,"AttachStdout":true,"AttachStderr":true,"Env":null,"Volumes":null,"NetworkDisabled":false,"Entrypoint":null,"Hostname":null,"Domainname":null,"User":null,"StopSignal":null,"MacAddress":null,"Labels":{"a":"b"},"HostConfig":{"NetworkMode":"default"},"NetworkingConfig":null}"#,
+    ),
+    (
+        22,
+        r#"{"AttachStdin":false,"AttachStdout":true,"AttachStderr":true,"Tty":true,"OpenStdin":false,"StdinOnce":false,"Image":"busybox","Cmd":["sleep","1000"],"HostConfig":{"Binds":[],"LxcConf":[],"RestartPolicy":{"Name":""}}}"#,
+    ),
+    (
+        21,
+        r#"{"Image":"busybox","Cmd":["sleep","1000"],"Memory":0,"HostConfig":{"Memory":0,"MemorySwappiness":-1}}"#,
+    ),
+];
+
+#[test]
+fn clients_of_old_are_served_by_an_engine_that_refuses_them() {
+    let lab = Lab::with_oldest(44, &["--compat", "api-min=1.21"]);
+    let (socket, refused) =
+        (lab.selvedge.socket(), http::get(&lab.socket, "/v1.24/info").expect("an answer"));
+    assert_eq!(refused.status, 400, "the engine takes them: {}", refused.text());
+    for (version, create) in CREATES {
+        let v = format!("/v1.{version}");
+        assert_eq!(get(&socket, &format!("{v}/version"))["MinAPIVersion"], "1.21");
+        let name = format!("old{version}");
+        let made = post(&socket, &format!("{v}/containers/create?name={name}"), create);
+        let id = made["Id"].as_str().expect("an id");
+        post(&socket, &format!("{v}/containers/{id}/start"), "");
+        let inspect = get(&socket, &format!("{v}/containers/{id}/json"));
+        let address = inspect["NetworkSettings"]["IPAddress"].as_str().expect("at the top").to_owned();
+        assert_eq!(lab.host.resolve(&name), [address], "1.{version}");
+        // Short ones, streams, and held ones that end.
+        let filters = "filters=%7B%22name%22%3A%5B%22old%22%5D%7D";
+        assert!(
+            get(&socket, &format!("{v}/containers/json?{filters}"))
+                .as_array()
+                .is_some_and(|all| !all.is_empty())
+        );
+        let exec =
+            post(&socket, &format!("{v}/containers/{id}/exec"), r#"{"Cmd":["true"],"AttachStdout":true}"#);
+        assert_eq!(
+            get(&socket, &format!("{v}/exec/{}/json", exec["Id"].as_str().expect("an id")))["Running"],
+            false
+        );
+        post(&socket, &format!("{v}/containers/{id}/kill"), "");
+        assert_eq!(post(&socket, &format!("{v}/containers/{id}/wait"), "")["StatusCode"], 137);
+        http::get(&socket, &format!("{v}/containers/{id}/logs?stdout=1")).expect("an answer");
+    }
+    // What was left out of answers since, and words that are not understood any more.
+    let image = get(&socket, "/v1.24/images/busybox/json");
+    assert_eq!((&image["VirtualSize"], image["Size"].is_u64()), (&image["Size"], true));
+    assert_eq!(get(&socket, "/v1.44/images/busybox/json").get("VirtualSize"), None, "today's has none");
+    let busybox = get(&socket, "/v1.24/images/json?only_ids=0&all=0&filter=busybox");
+    assert_eq!(busybox.as_array().map(Vec::len), Some(1));
+    assert_eq!(busybox[0]["VirtualSize"], busybox[0]["Size"]);
+    assert_eq!(get(&socket, "/v1.24/images/json?filter=none").as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn clients_older_than_that_are_refused_in_dockers_words() {
+    let lab = Lab::with_oldest(44, &["--compat", "api-min=1.24"]);
+    let socket = lab.selvedge.socket();
+    let answer = http::get(&socket, "/v1.21/info").expect("an answer");
+    let told: Value = serde_json::from_str(&answer.text()).expect("JSON");
+    let message = told["message"].as_str().expect("a message");
+    assert_eq!(answer.status, 400);
+    assert!(
+        message.contains("client version 1.21 is too old. Minimum supported API version is 1.24"),
+        "{message}"
+    );
+    // A start with what was a create's: no engine of today knows how.
+    let made = post(&socket, "/v1.24/containers/create", r#"{"Image":"busybox","Cmd":["true"]}"#);
+    let start = format!("/v1.24/containers/{}/start", made["Id"].as_str().expect("an id"));
+    let answer = http::post(&socket, &start, r#"{"Privileged":false}"#).expect("an answer");
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    // The next worker goes on as this one.
+    lab.selvedge.kill_worker();
+    get(&socket, "/v1.24/info");
 }

@@ -88,6 +88,8 @@ pub struct RequestHead {
     pub body: BodyLength,
     /// Length of the head in bytes, blank line included.
     pub len: usize,
+    /// N of the client's own version 1.N, where it is one of old and is spoken for; not read from the head.
+    pub asked_as: Option<u32>,
 }
 
 impl RequestHead {
@@ -160,6 +162,7 @@ fn preface() -> RequestHead {
         expect: Expect::Nothing,
         body: BodyLength::Fixed(0),
         len: PREFACE.len(),
+        asked_as: None,
     }
 }
 
@@ -181,6 +184,7 @@ fn understood(parsed: &httparse::Request<'_, '_>, len: usize) -> Result<RequestH
         expect: seen.expect.unwrap_or_default(),
         body,
         len,
+        asked_as: None,
     })
 }
 

@@ -11,9 +11,9 @@ use selvedge_engine::refusal::Refusal;
 use selvedge_engine::route::{self, Endpoint, Route};
 use tracing::{Instrument, Span, debug, info};
 
-use super::drain;
 use super::durable::{self, Begun, Whole};
 use super::stream;
+use super::{drain, old};
 use crate::api::Api;
 use crate::exchange::{self, Exchange};
 use crate::held::{Note, begin};
@@ -36,11 +36,14 @@ pub(crate) async fn serve(api: Arc<Api>, mut client: Buffered, listener: Arc<str
             () = waiting.ended() => return,
         };
         drop(waiting);
-        let head = match next {
+        let mut head = match next {
             Ok(Some(head)) => head,
             Ok(None) | Err(MessageError::Gone(_)) => return,
             Err(error) => return refuse(&api, client, error).await,
         };
+        if let Err(refusal) = old::translate(&api, &mut client, &mut head).await {
+            return refuse(&api, client, refusal.into()).await;
+        }
         blank = if head.method == "POST" { BLANK } else { 0 };
         let span = span(&mut client, &head);
         span.in_scope(|| {
@@ -106,7 +109,7 @@ async fn next_head(client: &mut Buffered, mut blank: usize) -> Result<Option<Req
 
 /// Serves one request; gives the client back when another may follow.
 async fn one(api: &Arc<Api>, mut client: Buffered, head: RequestHead) -> Option<Buffered> {
-    let route = route::classify(&head.method, &head.target, api.settings.compat_mesos);
+    let route = route_of(api, &head);
     api.counters.request(&route);
     if head.expect == Expect::Other {
         // Go's server looks at this before anything else (net/http, `conn.serve`).
@@ -137,6 +140,15 @@ async fn one(api: &Arc<Api>, mut client: Buffered, head: RequestHead) -> Option<
             refuse(api, client, HeadError::Malformed.into()).await;
             None
         }
+    }
+}
+
+fn route_of(api: &Api, head: &RequestHead) -> Route {
+    let route = route::classify(&head.method, &head.target, api.settings.compat_mesos);
+    let of_old = || route::of_old(&head.method, &head.target).filter(|_| api.settings.api_min.is_some());
+    match route {
+        Route::Short => of_old().map_or(Route::Short, Route::Rewritten),
+        other => other,
     }
 }
 
@@ -206,7 +218,9 @@ async fn relayed(api: &Api, mut client: Buffered, mut exchange: Exchange) -> Opt
 
 /// Goes on with a request that an earlier worker asked of the engine; `client.unread` begins with it.
 pub(super) async fn resume(api: &Arc<Api>, mut client: Buffered, begun: Begun) -> Option<Buffered> {
-    let Ok(Some(head)) = head::request(&client.unread) else { return None };
+    let Ok(Some(mut head)) = head::request(&client.unread) else { return None };
+    // What was refused was never asked of the engine.
+    old::translate(api, &mut client, &mut head).await.ok()?;
     let span = span(&mut client, &head);
     go_on(api, client, head, begun).instrument(span).await
 }
@@ -231,7 +245,7 @@ async fn go_on(api: &Arc<Api>, mut client: Buffered, head: RequestHead, begun: B
             client.used(head.len);
             after(api, begin::agreed(api, client, &head, (note, begun.exchange)).await).await
         }
-        _ => match route::classify(&head.method, &head.target, api.settings.compat_mesos) {
+        _ => match route_of(api, &head) {
             Route::Rewritten(endpoint) => rewritten(api, client, (head, endpoint), Some(begun)).await,
             _ => None,
         },

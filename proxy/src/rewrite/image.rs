@@ -10,6 +10,7 @@ use selvedge_engine::http::message::Answer;
 use selvedge_engine::object::{BodyError, Object};
 
 use super::inspect::{hide_labels, mentions_us, restore_config};
+use super::old;
 use super::request::Request;
 use crate::api::Api;
 
@@ -26,6 +27,7 @@ pub(crate) async fn inspect(api: &Api, request: &Request<'_>) -> Result<Answer, 
             Err(error) => tracing::warn!(%error, "an image inspect that we cannot read passes as it is"),
         }
     }
+    old::image(request, &mut answer);
     Ok(answer)
 }
 

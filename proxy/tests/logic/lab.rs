@@ -45,6 +45,7 @@ pub(crate) struct Answer {
 fn settings(compat_mesos: bool) -> Settings {
     Settings {
         compat_mesos,
+        api_min: None,
         domain: Name::parse("lab.internal").unwrap(),
         dns: Ipv4Addr::new(169, 254, 1, 1),
         pool: "10.32.0.0/12".parse().unwrap(),

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 /// The API that it says it has.
 const API: &str = "1.53";
 
-/// The newest of Debian's engine: 1.N.
-const NEWEST: u32 = 41;
+/// From this version 1.N on, and without one, its forms are new.
+const NEW: u32 = 52;
 
 /// The forms of events, in the order in which the engine prefers them.
 const FORMS: [&str; 3] = ["application/x-ndjson", "application/json-seq", "application/jsonl"];
@@ -39,15 +39,17 @@ pub(super) struct Asked {
     head: String,
     method: String,
     target: String,
+    /// N of the newest API 1.N that the engine of today has.
+    newest: u32,
 }
 
 impl Asked {
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn read(bytes: &[u8], newest: u32) -> Option<Self> {
         let len = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
         let head = String::from_utf8_lossy(&bytes[..len]).into_owned();
         let mut words = head.split(' ');
         let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
-        Some(Self { head, method, target })
+        Some(Self { head, method, target, newest })
     }
 
     /// Whether a field stands there so.
@@ -82,7 +84,10 @@ impl Asked {
     }
 
     pub(super) fn has_other_form(&self) -> bool {
-        let path = self.path().1;
+        let (version, path) = self.path();
+        if path != "/version" && version.is_some_and(|version| version < NEW) {
+            return false;
+        }
         let inspect = path.strip_prefix("/containers/").is_some_and(|rest| rest.ends_with("/json"));
         self.method == "GET" && (inspect || matches!(path, "/events" | "/version"))
     }
@@ -99,7 +104,7 @@ impl Asked {
 
     /// Without a version that the engine of today does not know yet.
     fn target_of_today(&self) -> &str {
-        let known = |version: u32| version <= NEWEST;
+        let known = |version: u32| version <= self.newest;
         let without = || {
             self.target.splitn(3, '/').nth(2).map(|rest| &self.target[self.target.len() - rest.len() - 1..])
         };
@@ -124,7 +129,11 @@ fn answered(status: &str, kind: &str, body: &Value) -> Vec<u8> {
 }
 
 /// Asks the engine by HTTP/1.0, whose answers have no chunks, and tells the client in the form of tomorrow.
-pub(super) fn answer(asked: &Asked, mut engine: UnixStream, mut client: UnixStream) -> Option<()> {
+pub(super) fn answer(
+    asked: &Asked,
+    oldest: Option<u32>,
+    (mut engine, mut client): (UnixStream, UnixStream),
+) -> Option<()> {
     let line = format!("{} {} HTTP/1.0\r\n", asked.method, asked.target_of_today());
     let fields = asked.head.split_once("\r\n")?.1;
     engine.write_all(format!("{line}Connection: close\r\n{fields}").as_bytes()).ok()?;
@@ -139,6 +148,9 @@ pub(super) fn answer(asked: &Asked, mut engine: UnixStream, mut client: UnixStre
     let mut body: Value = serde_json::from_slice(&body).ok()?;
     if asked.path().1 == "/version" {
         body["ApiVersion"] = API.into();
+        if let Some(oldest) = oldest {
+            body["MinAPIVersion"] = format!("1.{oldest}").into();
+        }
     } else if let Some(settings) = body.pointer_mut("/NetworkSettings").and_then(Value::as_object_mut) {
         settings.retain(|key, _| !GONE.contains(&key.as_str()));
     }
