@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let sources = Sources {
         labels: &["db".to_owned()],
         marathon: arguments.first().map(String::as_str),
+        nomad: None,
         compose: arguments.get(1).map(String::as_str),
         hostname: Some("db7"),
         domain: &domain,

@@ -1,5 +1,6 @@
 //! One container, as far as it is known.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use selvedge_engine::wording::Failure;
 use selvedge_registry::pool::Holder;
 use tokio::time::Instant;
 
+use crate::joined::Guest;
 use crate::label::Note;
 
 /// How far a container is.
@@ -50,6 +52,8 @@ pub struct Entry {
     pub draining: Option<Instant>,
     /// The process that was wired last: another one is another life of the container.
     pub pid: Option<u32>,
+    /// Those that have joined its network, by id: the tasks of a Nomad group.
+    pub guests: BTreeMap<String, Guest>,
     /// Who has the address that it should have; it gets no wire meanwhile.
     pub refused: Option<Holder>,
     /// The start of it failed for want of a program.
@@ -76,6 +80,7 @@ impl Entry {
             serving: Vec::new(),
             draining: None,
             pid: None,
+            guests: BTreeMap::new(),
             refused: None,
             never_ran: None,
             ended: None,
@@ -86,6 +91,33 @@ impl Entry {
     /// Whether all who look at it find it well: its HEALTHCHECK, its Mesos agent; and it is not paused.
     pub fn is_well(&self) -> bool {
         !(self.unhealthy || self.ailing || self.paused)
+    }
+
+    /// Those of its guests whose programs run.
+    pub fn running_guests(&self) -> impl Iterator<Item = &Guest> {
+        self.guests.values().filter(|guest| guest.runs)
+    }
+
+    /// The virtual addresses that it stands behind, its guests' as well.
+    pub fn vips(&self) -> Vec<String> {
+        let mut vips = self.note.vips.clone();
+        for vip in self.running_guests().flat_map(|guest| &guest.joined.vips) {
+            if !vips.contains(vip) {
+                vips.push(vip.clone());
+            }
+        }
+        vips
+    }
+
+    /// Only the newest healthy one of its names is answered.
+    pub fn is_exclusive(&self) -> bool {
+        self.note.exclusive || self.running_guests().any(|guest| guest.joined.exclusive)
+    }
+
+    /// Whose it is: who holds a network for others belongs to the first of them, from before that one runs.
+    pub fn tenant(&self) -> Option<&str> {
+        let first = self.guests.iter().min_by_key(|(id, guest)| (guest.created, *id));
+        first.map(|(_, guest)| guest.joined.tenant.as_str()).or(self.note.tenant.as_deref())
     }
 
     /// Takes in what the engine says of its life.

@@ -20,6 +20,8 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, info, warn};
 
 use crate::entry::Phase;
+use crate::guests;
+use crate::joined::Joined;
 use crate::label::LABEL;
 use crate::program;
 use crate::publish;
@@ -142,6 +144,7 @@ async fn sync(containers: &Arc<Containers>) -> Result<(), SessionError> {
             ours.push(container);
         }
     }
+    guests::listed(containers, &listed);
     let given = containers.book.all().into_iter().filter(|(_, entry)| !entry.note.fixed);
     let mut given = given.map(|(_, entry)| (entry.note.address, entry.note.subnet.is_some()));
     containers.host.remember_blocks(&mut given);
@@ -190,15 +193,14 @@ fn wire_of<'w>(container: &Listed, wires: &'w [Wire]) -> Option<&'w Wire> {
 async fn look_closer(containers: &Containers, listed: &[&Listed], aside: &[Ipv4Addr]) {
     for container in listed {
         let Some(entry) = containers.book.entry(&container.id) else { continue };
-        let note = entry.note;
-        if !note.exclusive && note.vips.is_empty() {
+        if !entry.is_exclusive() && entry.vips().is_empty() {
             continue;
         }
         if let Ok(found) = containers.engine.inspect(&container.id).await {
             containers.book.set_life(&container.id, &found);
-            containers.book.set_serving(&container.id, &readiness::served(&note, found.state.pid));
+            containers.book.set_serving(&container.id, &readiness::served(&entry, found.state.pid));
         }
-        if entry.draining.is_none() && aside.contains(&note.address) {
+        if entry.draining.is_none() && aside.contains(&entry.note.address) {
             containers.book.set_draining(&container.id, Some(Instant::now() + STAND_ASIDE));
         }
     }
@@ -272,6 +274,9 @@ async fn of_container(containers: &Arc<Containers>, event: &Event) {
         && let Some(code) = attributes.get("exitCode").and_then(|code| code.parse().ok())
     {
         containers.life.exited(id, code);
+    }
+    if let Some(joined) = attributes.get(LABEL).and_then(|text| Joined::parse(text)) {
+        return guests::happened(containers, &joined.joins, id, &event.action);
     }
     if containers.book.note(id).is_none() {
         if event.action != "destroy" && attributes.get(LABEL).is_some_and(|label| !label.is_empty()) {

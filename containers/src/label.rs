@@ -55,6 +55,9 @@ pub struct Note {
     /// Only the newest healthy one of its name is answered.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exclusive: bool,
+    /// Its wire is beside a network of its user's, which stays as it is: its address there, and its own line in /etc/hosts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beside: bool,
     /// Where `wait` is mounted.
     pub wait: String,
     /// The create's own number (`rewrite::Asked`): one that is asked again finds by it what it has made.

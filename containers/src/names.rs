@@ -15,6 +15,8 @@ pub struct Sources<'a> {
     pub labels: &'a [String],
     /// `MARATHON_APP_ID`: `/shop/db`.
     pub marathon: Option<&'a str>,
+    /// A task of Nomad's.
+    pub nomad: Option<Name>,
     /// Compose's service.
     pub compose: Option<&'a str>,
     /// The hostname that the user set.
@@ -31,7 +33,7 @@ pub fn names(sources: &Sources<'_>) -> Vec<String> {
     let hostname = sources.hostname.filter(|text| !text.is_empty() && !is_short_id(text));
     let hostname = hostname.and_then(|text| Name::parse(text).ok());
     let mut names = Vec::new();
-    for name in labels.chain(marathon).chain(compose).chain(hostname) {
+    for name in labels.chain(marathon).chain(sources.nomad.clone()).chain(compose).chain(hostname) {
         let name = relative(&name.to_string(), &sources.domain.to_string());
         if is_virtual(&name) {
             warn!(name, "is left out: names below vip are those of virtual addresses");
@@ -158,12 +160,13 @@ mod tests {
         let sources = Sources {
             labels: &labels,
             marathon: Some("/shop/db"),
+            nomad: Name::parse("db.front.shop").ok(),
             compose: Some("my_db"),
             hostname: Some("box.selvedge.internal"),
             domain: &domain,
         };
         let names = names(&sources);
-        assert_eq!(names[..2], ["primary", "db.shop"]);
+        assert_eq!(names[..3], ["primary", "db.shop", "db.front.shop"]);
         assert_eq!(names.last().map(String::as_str), Some("box"));
     }
 
@@ -171,8 +174,14 @@ mod tests {
     fn names_of_virtual_addresses_are_nobody_s() {
         let domain = Name::parse("selvedge.internal").unwrap();
         let of = |app| {
-            let sources =
-                Sources { labels: &[], marathon: Some(app), compose: None, hostname: None, domain: &domain };
+            let sources = Sources {
+                labels: &[],
+                marathon: Some(app),
+                nomad: None,
+                compose: None,
+                hostname: None,
+                domain: &domain,
+            };
             names(&sources)
         };
         assert!(of("/vip/db").is_empty());

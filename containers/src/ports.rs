@@ -12,10 +12,13 @@ const MARATHON: &str = "PORT_";
 /// As which Marathon hands an app's label `VIP_0` to its tasks.
 const VIP: &str = "MARATHON_APP_LABEL_VIP_";
 
+/// Nomad's are `NOMAD_PORT_` and a port's label, with the number inside.
+const NOMAD: &str = "NOMAD_PORT_";
+
 /// All named ports: labels first, each name and protocol once. What is only exposed has its number for a name.
 pub fn ports(labels: Vec<NamedPort>, env: &[String], exposed: &[String]) -> Vec<NamedPort> {
     let mut ports = labels;
-    for port in marathon(env) {
+    for port in marathon(env).into_iter().chain(nomad(env)) {
         if ports.iter().all(|other| other.name != port.name) {
             ports.push(port);
         }
@@ -38,6 +41,15 @@ fn marathon(env: &[String]) -> Vec<NamedPort> {
             (number > 0).then_some(NamedPort { name, number, protocol: Protocol::Tcp })
         })
         .collect()
+}
+
+/// Nomad says of each port of the group what number it has inside: `NOMAD_PORT_http=8080`. TCP, mostly.
+fn nomad(env: &[String]) -> impl Iterator<Item = NamedPort> {
+    let pairs = env.iter().filter_map(|pair| pair.strip_prefix(NOMAD)?.split_once('='));
+    pairs.filter_map(|(name, value)| {
+        let number = value.parse::<u16>().ok().filter(|number| *number > 0)?;
+        Some(NamedPort { name: label(&name.replace('_', "-"))?, number, protocol: Protocol::Tcp })
+    })
 }
 
 /// What Marathon calls ports, and the numbers that they have outside.
@@ -108,6 +120,13 @@ mod tests {
             ["PORT=31005", "PORT0=31005", "PORT_8080=31005", "PORT_HTTP=31005", "PORTS=31005", "PORT_X_Y=9"];
         assert_eq!(of(&bridge, &["80/tcp"]), ["http 8080/tcp", "x-y 9/tcp"]);
         assert_eq!(of(&["PORT_HTTP=8080"], &[]), ["http 8080/tcp"]);
+    }
+
+    #[test]
+    fn nomad_s_names_lead_to_the_inner_ports() {
+        let env =
+            ["NOMAD_PORT_http=8080", "NOMAD_PORT_admin_ui=9", "NOMAD_HOST_PORT_http=21005", "NOMAD_PORT_x=0"];
+        assert_eq!(of(&env, &["80/tcp"]), ["http 8080/tcp", "admin-ui 9/tcp"]);
     }
 
     #[test]

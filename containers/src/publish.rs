@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use selvedge_registry::allow;
+use selvedge_registry::allow::{self, Grant};
 use selvedge_registry::name::Name;
 use selvedge_registry::record::{DEFAULT_TENANT, NamedPort, Record, Traits};
 use selvedge_registry::vip::{self, Vip};
@@ -18,6 +18,14 @@ pub fn names(entry: &Entry) -> Vec<Name> {
     let own = Name::mangle(&entry.name).ok().filter(|own| !names::is_virtual(&own.to_string()));
     let mut names: Vec<Name> = entry.note.names.iter().filter_map(|name| Name::parse(name).ok()).collect();
     names.extend(own.filter(|own| !names.contains(own)));
+    for guest in entry.running_guests() {
+        let own = Name::mangle(&guest.name).into_iter();
+        for name in guest.joined.names.iter().filter_map(|name| Name::parse(name).ok()).chain(own) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
     names
 }
 
@@ -44,17 +52,16 @@ pub fn update<T>(containers: &Containers, id: &str, change: impl FnOnce(&mut Ent
 pub fn record(settings: &Settings, id: &str, entry: &Entry) -> Record {
     let note = &entry.note;
     let traits = Traits {
-        tenant: note.tenant.as_deref().filter(|tenant| *tenant != DEFAULT_TENANT).map(Into::into),
+        tenant: entry.tenant().filter(|tenant| *tenant != DEFAULT_TENANT).map(Into::into),
         app: note.app.as_deref().map(Into::into),
-        // It was checked when it was written.
-        allow: allow::parse(&note.allow).unwrap_or_default().into(),
-        ports: note.ports.iter().filter_map(|port| NamedPort::parse(port)).collect(),
+        allow: allowed(entry).into(),
+        ports: ports(entry).into(),
         // Who is about to go, or stands still, is asked last.
-        unhealthy: !entry.is_well() || entry.draining.is_some(),
+        unhealthy: is_asked_last(entry),
         vips: vips(entry).collect(),
-        exclusive: note.exclusive,
+        exclusive: entry.is_exclusive(),
         // No other container's start time matters, and each start would be another record.
-        since: if note.exclusive { entry.since } else { 0 },
+        since: if entry.is_exclusive() { entry.since } else { 0 },
     };
     let upstreams = note.upstreams.iter().map(|ip| SocketAddr::new(*ip, 53)).collect();
     let mut names = names(entry);
@@ -62,6 +69,26 @@ pub fn record(settings: &Settings, id: &str, entry: &Entry) -> Record {
         names.extend(names::of_mesos(app));
     }
     Record { upstreams, traits, ..Record::new(id, note.address, names) }
+}
+
+fn is_asked_last(entry: &Entry) -> bool {
+    let guest = || entry.running_guests().any(|guest| guest.unhealthy);
+    !entry.is_well() || entry.draining.is_some() || guest()
+}
+
+/// Who else may call it: whoever may call one of its guests, for they have one address.
+fn allowed(entry: &Entry) -> Vec<Grant> {
+    let guests = entry.guests.values().map(|guest| &guest.joined.allow);
+    // They were checked when they were written.
+    std::iter::once(&entry.note.allow)
+        .chain(guests)
+        .flat_map(|text| allow::parse(text).unwrap_or_default())
+        .collect()
+}
+
+fn ports(entry: &Entry) -> Vec<NamedPort> {
+    let guests = entry.running_guests().flat_map(|guest| &guest.joined.ports);
+    entry.note.ports.iter().chain(guests).filter_map(|port| NamedPort::parse(port)).collect()
 }
 
 /// The virtual addresses by which new connections may come.

@@ -13,8 +13,7 @@ use selvedge_registry::vip;
 use tokio::time::Instant;
 use tracing::{Instrument, debug, info};
 
-use crate::entry::Phase;
-use crate::label::Note;
+use crate::entry::{Entry, Phase};
 use crate::publish;
 use crate::shared::Containers;
 use crate::span;
@@ -36,7 +35,9 @@ const SLOW_REGISTRY: Duration = Duration::from_secs(2);
 
 /// Looks what a container listens on, until it serves all of its virtual addresses or has ended.
 pub fn follow(containers: &Arc<Containers>, id: &str, pid: u32) {
-    let Some(note) = containers.book.note(id).filter(|note| !note.vips.is_empty()) else { return };
+    if containers.book.entry(id).is_none_or(|entry| entry.vips().is_empty()) {
+        return;
+    }
     let (containers, id, span) = (Arc::clone(containers), id.to_owned(), span::container(id));
     let look = async move {
         let began = Instant::now();
@@ -46,12 +47,12 @@ pub fn follow(containers: &Arc<Containers>, id: &str, pid: u32) {
             if entry.phase != Phase::Wired || entry.pid.is_some_and(|other| other != pid) {
                 return;
             }
-            let serving = served(&note, pid);
+            let serving = served(&entry, pid);
             if serving != entry.serving {
                 debug!(container = short(&id), ?serving, after = ?began.elapsed(), "listens");
                 publish::update(&containers, &id, |entry| entry.serving.clone_from(&serving));
             }
-            if serving.len() == note.vips.len() {
+            if serving.len() == entry.vips().len() {
                 return;
             }
             tokio::time::sleep(pause).await;
@@ -62,13 +63,14 @@ pub fn follow(containers: &Arc<Containers>, id: &str, pid: u32) {
 }
 
 /// Of a container's virtual addresses those whose ports its programs listen on now.
-pub fn served(note: &Note, pid: u32) -> Vec<String> {
+pub fn served(entry: &Entry, pid: u32) -> Vec<String> {
     let sockets = Sockets::read(pid);
     let is_served = |text: &&String| {
-        vip::parse(text)
-            .is_ok_and(|vips| vips.iter().all(|vip| sockets.listen(note.address, (vip.target, vip.protocol))))
+        vip::parse(text).is_ok_and(|vips| {
+            vips.iter().all(|vip| sockets.listen(entry.note.address, (vip.target, vip.protocol)))
+        })
     };
-    note.vips.iter().filter(is_served).cloned().collect()
+    entry.vips().into_iter().filter(|text| is_served(&text)).collect()
 }
 
 /// The tables of sockets of a container's network namespace, as /proc/PID/net has them.
@@ -120,7 +122,7 @@ fn reaches(bound: &str, address: Ipv4Addr) -> bool {
 /// If it still runs `for_long` later, it is as before.
 pub async fn drain(containers: &Containers, id: &str, for_long: Duration, wait: bool) {
     let Some(entry) = containers.book.entry(id).filter(|entry| entry.phase == Phase::Wired) else { return };
-    if entry.note.vips.is_empty() {
+    if entry.vips().is_empty() {
         return;
     }
     // The engine's event of a signal comes in the middle of a stop that may take longer.

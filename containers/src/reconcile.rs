@@ -234,10 +234,10 @@ fn write_hosts(
     }
     let own = OwnLine {
         address: entry.note.address,
-        engines: found.network_settings.addresses(),
+        engines: if entry.note.beside { Vec::new() } else { found.network_settings.addresses() },
         hostname,
         domain,
-        named: entry.note.named || !domain.is_empty(),
+        named: (entry.note.named || !domain.is_empty()) && !entry.note.beside,
         fqdns: &ours.collect::<Vec<_>>(),
     };
     etc_hosts::write(containers.engine.socket(), &found.hosts_path, &own).map_err(ReconcileError::Hosts)

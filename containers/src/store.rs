@@ -2,7 +2,7 @@
 //!
 //! Pure memory. It must never be the only place where something is known: a worker may die at any moment.
 
-use std::collections::{HashMap, HashSet, hash_map};
+use std::collections::{BTreeMap, HashMap, HashSet, hash_map};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tracing::error;
 
 use crate::entry::{Entry, Phase};
+use crate::joined::Guest;
 use crate::label::{LABEL, Note};
 
 /// When a container was started that never was, as the engine writes it.
@@ -201,6 +202,17 @@ impl Book {
         None
     }
 
+    /// What is known of those that have joined a container's network, to be read or changed.
+    pub fn guests<T>(&self, id: &str, f: impl FnOnce(&mut BTreeMap<String, Guest>) -> T) -> Option<T> {
+        self.with(id, |entry| f(&mut entry.guests))
+    }
+
+    /// Whose network this container has joined, by their ids.
+    pub fn joined_by(&self, id: &str) -> Option<String> {
+        let inner = self.lock();
+        inner.entries.iter().find(|(_, entry)| entry.guests.contains_key(id)).map(|(host, _)| host.clone())
+    }
+
     /// Renames a container.
     pub fn rename(&self, id: &str, name: &str) {
         self.with(id, |entry| name.clone_into(&mut entry.name));
@@ -236,7 +248,7 @@ impl Book {
 
     /// Whether any container stands behind a virtual address.
     pub fn has_vips(&self) -> bool {
-        self.lock().entries.values().any(|entry| !entry.note.vips.is_empty())
+        self.lock().entries.values().any(|entry| !entry.vips().is_empty())
     }
 
     /// The addresses of the containers that are about to be stopped.

@@ -1,4 +1,5 @@
-//! The tenant of a container: what its label says, else the group of its Marathon app, else its Compose project. Pure.
+//! The tenant of a container: what its label says, else the group of its Marathon app, else Nomad's namespace or job, else its
+//! Compose project. Pure.
 
 use selvedge_registry::allow;
 use selvedge_registry::record::DEFAULT_TENANT;
@@ -10,6 +11,8 @@ pub struct Sources<'a> {
     pub label: Option<&'a str>,
     /// `MARATHON_APP_ID`: `/shop/front/web`.
     pub app: Option<&'a str>,
+    /// Nomad's namespace or job.
+    pub nomad: Option<&'a str>,
     /// Compose's project.
     pub project: Option<&'a str>,
     /// How many groups of an app make a tenant; at least 1.
@@ -20,8 +23,9 @@ pub struct Sources<'a> {
 pub fn of(sources: &Sources<'_>) -> String {
     let label = sources.label.map(str::to_owned);
     let group = || sources.app.and_then(|app| group(app, sources.depth));
+    let nomad = || sources.nomad.and_then(mangled);
     let project = || sources.project.and_then(mangled);
-    label.or_else(group).or_else(project).unwrap_or_else(|| DEFAULT_TENANT.to_owned())
+    label.or_else(group).or_else(nomad).or_else(project).unwrap_or_else(|| DEFAULT_TENANT.to_owned())
 }
 
 /// The first groups of an app, joined by dots; an app of the root group has none.
@@ -45,7 +49,7 @@ mod tests {
 
     #[test]
     fn the_label_counts_first_then_the_group_then_the_project() {
-        let of = |label, app, project, depth| of(&Sources { label, app, project, depth });
+        let of = |label, app, project, depth| of(&Sources { label, app, nomad: None, project, depth });
         assert_eq!(of(Some("bank"), Some("/shop/web"), Some("site"), 1), "bank");
         assert_eq!(of(None, Some("/shop/front/web"), Some("site"), 1), "shop");
         assert_eq!(of(None, Some("/shop/front/web"), None, 2), "shop.front");
@@ -54,5 +58,9 @@ mod tests {
         assert_eq!(of(None, Some("/"), Some("my site"), 1), "my-site");
         assert_eq!(of(None, None, None, 1), "default");
         assert_eq!(of(None, None, Some(""), 1), "default");
+        let nomad = |app| {
+            super::of(&Sources { label: None, app, nomad: Some("team a"), project: Some("site"), depth: 1 })
+        };
+        assert_eq!((nomad(None), nomad(Some("/shop/web"))), ("team-a".to_owned(), "shop".to_owned()));
     }
 }

@@ -32,6 +32,8 @@ pub struct Container {
     pub mounts: Vec<Mount>,
     /// Its ends on the engine's networks.
     pub network_settings: NetworkSettings,
+    /// What it was made with for this host.
+    pub host_config: HostConfig,
 }
 
 /// `State` of an inspect.
@@ -130,7 +132,7 @@ pub struct Listed {
     pub host_config: HostConfig,
 }
 
-/// `HostConfig` of a list.
+/// `HostConfig` of an inspect or of a list.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct HostConfig {

@@ -235,6 +235,7 @@ impl Engine {
             "Image": image["Id"],
             "Created": "2026-11-30T00:00:00Z",
             "State": {"Running": false, "Status": "created", "Pid": 0, "StartedAt": "0001-01-01T00:00:00Z"},
+            "HostConfig": body["HostConfig"],
             "Config": body,
             "Mounts": mounts,
         }));
@@ -331,5 +332,6 @@ fn listed(container: &Value) -> Value {
         "State": state,
         "Labels": container["Config"]["Labels"],
         "Mounts": container["Mounts"],
+        "HostConfig": if container["HostConfig"].is_object() { container["HostConfig"].clone() } else { json!({}) },
     })
 }

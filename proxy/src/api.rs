@@ -37,6 +37,8 @@ pub struct Settings {
     pub runtime_dir: PathBuf,
     /// The host's path of `wait`.
     pub wait_path: PathBuf,
+    /// Whether containers on user-defined networks get a wire beside.
+    pub user_networks: bool,
     /// How many groups of a Marathon app make its tenant.
     pub tenant_depth: u8,
 }

@@ -187,9 +187,9 @@ async fn containers(desk: &Desk<'_>) -> Vec<Shown> {
                 .ok()
                 .and_then(|v| v.as_str().map(str::to_owned))
                 .unwrap_or_default(),
-            tenant: entry.note.tenant.clone().unwrap_or_else(|| DEFAULT_TENANT.to_owned()),
+            tenant: entry.tenant().unwrap_or(DEFAULT_TENANT).to_owned(),
             healthy: entry.is_well(),
-            exclusive: entry.note.exclusive,
+            exclusive: entry.is_exclusive(),
             draining: entry.draining.is_some(),
             serving: if entry.draining.is_some() { Vec::new() } else { entry.serving },
             name: entry.name,

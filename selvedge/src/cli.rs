@@ -138,6 +138,9 @@ pub(crate) struct Options {
     /// selvedge]
     #[arg(long, env = "SELVEDGE_DNS_STYLE", value_name = "STYLE")]
     pub(crate) dns_style: Option<String>,
+    /// Give containers on user-defined networks, such as Compose's, a wire and names beside that network
+    #[arg(long, env = "SELVEDGE_WIRE_USER_NETWORKS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) wire_user_networks: Option<bool>,
     /// Where containers ask for names [default: 169.254.1.1:53]
     #[arg(long, env = "SELVEDGE_DNS_LISTEN", value_name = "ADDRESS")]
     pub(crate) dns_listen: Option<String>,
@@ -260,6 +263,7 @@ impl Options {
             block: self.block.or(others.block),
             domain: self.domain.or(others.domain),
             dns_style: self.dns_style.or(others.dns_style),
+            wire_user_networks: self.wire_user_networks.or(others.wire_user_networks),
             dns_listen: self.dns_listen.or(others.dns_listen),
             mtu: self.mtu.or(others.mtu),
             engine_wait: self.engine_wait.or(others.engine_wait),

@@ -76,6 +76,8 @@ pub(crate) struct Config {
     pub(crate) domain: Name,
     /// Whether apps also have the names that Mesos-DNS gives them.
     pub(crate) dns_style_mesos: bool,
+    /// Whether containers on user-defined networks get a wire beside.
+    pub(crate) wire_user_networks: bool,
     /// Where DNS is answered.
     pub(crate) dns_listen: SocketAddrV4,
     /// Who is asked for all that is not ours.
@@ -134,6 +136,7 @@ impl Config {
                 options.dns_style.as_deref().unwrap_or("selvedge"),
                 dns_style,
             )?,
+            wire_user_networks: options.wire_user_networks.unwrap_or(false),
             dns_listen: parse(
                 "dns-listen",
                 options.dns_listen.as_deref().unwrap_or("169.254.1.1:53"),

@@ -21,6 +21,7 @@ pub(crate) fn api(config: &Config) -> api::Settings {
         vips: config.vips.range,
         runtime_dir: config.runtime_dir.clone(),
         wait_path: config.wait_path.clone(),
+        user_networks: config.wire_user_networks,
         tenant_depth: config.policy.tenant_depth,
     }
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod events;
+mod guests;
 mod news;
 mod readiness;
 mod reconcile;

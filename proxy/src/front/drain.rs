@@ -51,11 +51,19 @@ pub(super) async fn before(api: &Arc<Api>, head: &RequestHead) {
     let Some(Ending { container, within }) = of(head).filter(|_| api.containers.book.has_vips()) else {
         return;
     };
-    let Some(id) = ours(&api.containers, &container).await else { return };
-    if api.containers.book.note(&id).is_none_or(|note| note.vips.is_empty()) {
+    let Some(id) = served_by(api, &container).await else { return };
+    if api.containers.book.entry(&id).is_none_or(|entry| entry.vips().is_empty()) {
         return;
     }
     readiness::drain(&api.containers, &id, within, true).await;
+}
+
+/// Whose wire leads to the container: its own, or that of the one whose network it has joined.
+async fn served_by(api: &Api, container: &str) -> Option<String> {
+    match api.containers.book.joined_by(container) {
+        Some(host) => Some(host),
+        None => ours(&api.containers, container).await,
+    }
 }
 
 #[cfg(test)]

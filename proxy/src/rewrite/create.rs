@@ -7,10 +7,7 @@ use std::time::Duration;
 use selvedge_containers::label::{LABEL, Note, Original};
 use selvedge_containers::names;
 use selvedge_containers::place::Place;
-use selvedge_containers::ports;
 use selvedge_containers::span;
-use selvedge_containers::tenant;
-use selvedge_containers::wireless;
 use selvedge_engine::gone::{EngineGone, Unanswered};
 use selvedge_engine::http::message::Answer;
 use selvedge_engine::lifetime::moment;
@@ -19,12 +16,9 @@ use selvedge_engine::object::{BodyError, Object};
 use selvedge_engine::refusal::Refusal;
 use selvedge_engine::route::percent_encode;
 use selvedge_registry::allow;
-use selvedge_registry::record::NamedPort;
 use serde::Serialize;
-use serde::de::IgnoredAny;
-use tracing::{Instrument, info, warn};
+use tracing::{Instrument, info};
 
-use super::labels::Wanted;
 use super::request::Request;
 use super::{body, weave};
 use crate::api::Api;
@@ -33,14 +27,21 @@ use crate::then::{Created, Then};
 mod address;
 mod command;
 mod dns;
+mod group;
+mod identity;
 mod image;
+mod plain;
 mod seccomp;
 mod sent;
+mod wants;
 use address::take_address;
-use command::{Command, without_wait};
+use command::Command;
 use dns::Rewritten;
+use identity::{names_of, ports, tenant_of};
 use image::Seen;
+use plain::without_wire;
 use sent::Body;
+use wants::{Wire, tell_why_not, wants_wire};
 
 /// Answers a create.
 pub(crate) async fn answer(api: &Api, request: &Request<'_>) -> Result<Answer, Unanswered> {
@@ -81,18 +82,24 @@ const ATTEMPTS: u32 = 64;
 async fn attempt(api: &Api, request: &Request<'_>) -> Result<Option<Answer>, Unanswered> {
     let mut body = Body::read(body::value(request.body))?;
     let seen = image::look(api, &body).await?;
-    let wanted = wants_wire(&body)?;
-    if wanted && let Some(value) = body.env(weave::VARIABLE).map(str::to_owned) {
+    let group = group::of(api, &body).await;
+    let wanted = wants_wire(&body, api.settings.user_networks, group.is_some())?;
+    if wanted != Wire::None
+        && let Some(value) = body.env(weave::VARIABLE).map(str::to_owned)
+    {
         let refuse = |why| Refusal::new(400, format!("{}={value:?}: {why}", weave::VARIABLE));
         weave::take_in(&mut body.wishes, &value).map_err(refuse)?;
     }
     let Some(seen) = seen else { return image::refused(api, request, body).await };
     let command = Command::merge(&body, &seen.config)?;
-    if !wanted || command.is_empty() {
+    if let Some(host) = group {
+        return group::join(api, request, body, (&host, command, &seen.config)).await.map(Some);
+    }
+    if wanted == Wire::None || command.is_empty() {
         tell_why_not(request, &body)?;
         return without_wire(api, request, body, &seen.config, command).await.map(Some);
     }
-    with_wire(api, request, body, (command, &seen)).await
+    with_wire(api, request, body, (command, &seen, wanted == Wire::Beside)).await
 }
 
 /// The answer of a create that is asked again and has been done: by its own number, or, where there is no wire, by a
@@ -137,77 +144,11 @@ fn made(api: &Api, id: &str) -> Answer {
     Answer::json(api.containers.engine.identity(), 201, format!("{body}\n").into_bytes())
 }
 
-fn wants_wire(body: &Body) -> Result<bool, Refusal> {
-    let wishes = &body.wishes;
-    let mode = body.host.get::<String>("NetworkMode")?.unwrap_or_default();
-    let never = mode == "host" || mode.starts_with("container:");
-    match wishes.network {
-        Some(Wanted::None) => Ok(false),
-        Some(Wanted::Default) if never => Err(Refusal::new(
-            400,
-            format!(
-                "label selvedge.network=default: a container with network mode {mode:?} has no network of its own"
-            ),
-        )),
-        Some(Wanted::Default) => Ok(true),
-        None if weave::is_none(body.env(weave::VARIABLE)) => Ok(false),
-        None => {
-            let wire = !never && matches!(mode.as_str(), "" | "default" | "bridge" | "none");
-            match wishes.address {
-                Some(_) if !wire => Err(Refusal::new(
-                    400,
-                    format!("label selvedge.ip: a container with network mode {mode:?} gets no wire"),
-                )),
-                None if !wire && !wishes.vips.is_empty() => Err(Refusal::new(
-                    400,
-                    format!("label selvedge.vip: a container with network mode {mode:?} gets no wire"),
-                )),
-                _ => Ok(wire),
-            }
-        }
-    }
-}
-
-/// Says in the log what `ps` will say: a user who writes labels expects a wire.
-fn tell_why_not(request: &Request<'_>, body: &Body) -> Result<(), BodyError> {
-    let mode = body.host.get::<String>("NetworkMode")?.unwrap_or_default();
-    let labels = body.labels.clone().into_iter().collect();
-    if let Some(reason) = wireless::reason(&mode, &labels) {
-        let name = request.query_value("name").unwrap_or_default();
-        warn!(name, reason, "created without a wire");
-    }
-    Ok(())
-}
-
-/// Passes a create that gets no wire; its body is only touched where the image would make it look like ours.
-async fn without_wire(
-    api: &Api,
-    request: &Request<'_>,
-    mut body: Body,
-    image: &model::Config,
-    command: Command,
-) -> Result<Answer, Unanswered> {
-    let labelled = image.labels.as_ref().is_some_and(|labels| labels.contains_key(LABEL));
-    let waits = without_wait(image.entrypoint.clone()) != image.entrypoint;
-    if !labelled && !waits {
-        return request.order(api, request.body, Then::Pass).await;
-    }
-    if labelled {
-        body.labels.insert(LABEL.to_owned(), String::new());
-        body.top.set("Labels", &body.labels);
-    }
-    if waits && !command.is_empty() {
-        body.top.set("Entrypoint", &command.entrypoint.unwrap_or_default());
-        body.top.set("Cmd", &command.cmd);
-    }
-    request.order(api, &body::with_rest(body.top.to_bytes(), request.body), Then::Pass).await
-}
-
 async fn with_wire(
     api: &Api,
     request: &Request<'_>,
     mut body: Body,
-    (command, seen): (Command, &Seen),
+    (command, seen, beside): (Command, &Seen, bool),
 ) -> Result<Option<Answer>, Unanswered> {
     let name = request
         .query_value("name")
@@ -223,7 +164,7 @@ async fn with_wire(
     let address = take_address(api, &body.wishes, create).await?;
     let note = rewrite(api, &mut body, name.as_deref(), (address, (command, &seen.config)));
     let note = match note {
-        Ok(note) => sign(&mut body, Note { asked: create, ..note }),
+        Ok(note) => sign(&mut body, Note { asked: create, beside, ..note }),
         Err(error) => {
             api.containers.addresses.give_back(address, create);
             return Err(error.into());
@@ -315,13 +256,7 @@ fn rewrite(
     let wait = Place { in_dev: !covers_dev(&body.host)?, silent }.path();
     mount_wait(api, &mut body.host, wait)?;
     let Rewritten { dns, search, upstreams } = dns::rewrite(api, &mut body.host)?;
-    let names = names::names(&names::Sources {
-        labels: &body.wishes.names,
-        marathon: body.env("MARATHON_APP_ID"),
-        compose: body.wishes.compose_service.as_deref(),
-        hostname: body.top.get::<String>("Hostname")?.as_deref(),
-        domain: &api.settings.domain,
-    });
+    let names = names_of(api, body)?;
     let named = dns::set_hostname((&mut body.top, &body.host), &names, name)?;
     let unnamed = !named && body.top.get::<String>("Hostname")?.is_some_and(|hostname| !hostname.is_empty());
     let entrypoint: Vec<String> =
@@ -342,6 +277,7 @@ fn rewrite(
         ports: ports(body, image)?,
         vips: body.wishes.vips.iter().map(ToString::to_string).collect(),
         exclusive: body.wishes.exclusive,
+        beside: false,
         wait: wait.to_owned(),
         asked: 0,
         original: Original {
@@ -355,24 +291,6 @@ fn rewrite(
     };
     body.top.set("HostConfig", &body.host);
     Ok(note)
-}
-
-fn tenant_of(api: &Api, body: &Body) -> String {
-    tenant::of(&tenant::Sources {
-        label: body.wishes.tenant.as_deref(),
-        app: body.env("MARATHON_APP_ID"),
-        project: body.wishes.compose_project.as_deref(),
-        depth: api.settings.tenant_depth,
-    })
-}
-
-/// The named ports, as the note has them.
-fn ports(body: &Body, image: &model::Config) -> Result<Vec<String>, BodyError> {
-    let exposed: Option<BTreeMap<String, IgnoredAny>> = body.top.get("ExposedPorts")?;
-    let mut exposed: Vec<String> = exposed.into_iter().flatten().map(|(port, _)| port).collect();
-    exposed.extend(image.exposed_ports.iter().flatten().map(|(port, _)| port.clone()));
-    let ports = ports::ports(body.wishes.ports.clone(), &body.env, &exposed);
-    Ok(ports.iter().map(NamedPort::to_string).collect())
 }
 
 fn sign(body: &mut Body, note: Note) -> Note {

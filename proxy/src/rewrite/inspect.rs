@@ -208,6 +208,10 @@ pub(crate) fn show_address(
     if with_top && settings.has("IPAddress") {
         show(settings);
     }
+    // On a network of the user's its peers there find it at the address that it has there.
+    if note.beside {
+        return;
+    }
     let _ = settings.edit("Networks", |networks| {
         // podman's network for the mode `bridge` has a name of its own, by which alone it is listed.
         let only =

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use selvedge_containers::entry::Phase;
 use selvedge_containers::find::ours;
+use selvedge_containers::guests;
 use selvedge_containers::readiness;
 use selvedge_containers::reconcile::{self, Outcome, ReconcileError};
 use selvedge_containers::span;
@@ -32,7 +33,9 @@ pub(crate) async fn answer(
     reference: &str,
 ) -> Result<Answer, Unanswered> {
     let Some(id) = ours(&api.containers, reference).await else {
-        return request.order(api, request.body, Then::Pass).await;
+        let answer = request.order(api, request.body, Then::Pass).await?;
+        guests::started(&api.containers, reference).await;
+        return Ok(answer);
     };
     start(api, request, &id).instrument(span::container(&id)).await
 }

@@ -53,6 +53,7 @@ fn settings(compat_mesos: bool) -> Settings {
         vips: None,
         runtime_dir: PathBuf::from(RUNTIME),
         wait_path: PathBuf::from("/var/lib/lab/wait"),
+        user_networks: false,
         tenant_depth: 1,
     }
 }

@@ -7,6 +7,7 @@ mod connection;
 mod create;
 mod custody;
 mod durable;
+mod groups;
 mod lab;
 mod leaving;
 mod resumed;

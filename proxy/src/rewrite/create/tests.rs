@@ -53,37 +53,63 @@ fn an_image_committed_behind_our_back_does_not_wait_twice() {
     }
 }
 
+fn wire(text: &str) -> Result<Wire, selvedge_engine::refusal::Refusal> {
+    wants_wire(&body(text), false, false)
+}
+
 #[test]
 fn who_gets_a_wire() {
     let yes = ["", "default", "bridge", "none"];
     let no = ["host", "container:abc", "mynet"];
-    for (modes, expected) in [(&yes[..], true), (&no[..], false)] {
+    for (modes, expected) in [(&yes[..], Wire::Own), (&no[..], Wire::None)] {
         for mode in modes {
             let text = format!(r#"{{"HostConfig":{{"NetworkMode":{mode:?}}}}}"#);
-            assert_eq!(wants_wire(&body(&text)), Ok(expected), "{mode}");
+            assert_eq!(wire(&text), Ok(expected), "{mode}");
         }
     }
-    assert_eq!(wants_wire(&body(r#"{"Labels":{"selvedge.network":"none"}}"#)), Ok(false));
-    assert_eq!(wants_wire(&body(r#"{"Env":["WEAVE_CIDR=none"]}"#)), Ok(false));
-    assert_eq!(
-        wants_wire(&body(
-            r#"{"Labels":{"selvedge.network":"default"},"HostConfig":{"NetworkMode":"mynet"}}"#
-        )),
-        Ok(true)
-    );
-    assert!(
-        wants_wire(&body(r#"{"Labels":{"selvedge.network":"default"},"HostConfig":{"NetworkMode":"host"}}"#))
-            .is_err()
-    );
-    assert!(
-        wants_wire(&body(r#"{"Labels":{"selvedge.ip":"10.32.7.7"},"HostConfig":{"NetworkMode":"host"}}"#))
-            .is_err()
-    );
+    assert_eq!(wire(r#"{"Labels":{"selvedge.network":"none"}}"#), Ok(Wire::None));
+    assert_eq!(wire(r#"{"Env":["WEAVE_CIDR=none"]}"#), Ok(Wire::None));
+    let text = r#"{"Labels":{"selvedge.network":"default"},"HostConfig":{"NetworkMode":"mynet"}}"#;
+    assert_eq!(wire(text), Ok(Wire::Own));
+    for label in
+        [r#""selvedge.network":"default""#, r#""selvedge.ip":"10.32.7.7""#, r#""selvedge.vip":"db:80""#]
+    {
+        let text = format!(r#"{{"Labels":{{{label}}},"HostConfig":{{"NetworkMode":"host"}}}}"#);
+        assert_eq!(wire(&text).unwrap_err().status, 400, "{label}");
+    }
+}
+
+#[test]
+fn a_user_s_network_gets_a_wire_beside_it_when_that_is_set() {
+    let of = |mode: &str, labels: &str| {
+        let text = format!(r#"{{"Labels":{{{labels}}},"HostConfig":{{"NetworkMode":{mode:?}}}}}"#);
+        wants_wire(&body(&text), true, false)
+    };
+    for (mode, expected) in [
+        ("shop_default", Wire::Beside),
+        ("bridge", Wire::Own),
+        ("host", Wire::None),
+        ("container:abc", Wire::None),
+        ("ns:/run/netns/x", Wire::None),
+        ("pasta", Wire::None),
+    ] {
+        assert_eq!(of(mode, ""), Ok(expected), "{mode}");
+    }
+    assert_eq!(of("shop_default", r#""selvedge.network":"none""#), Ok(Wire::None));
+    assert_eq!(of("shop_default", r#""selvedge.ip":"10.32.7.7""#), Ok(Wire::Beside));
+}
+
+#[test]
+fn one_that_counts_for_another_s_wire_may_stand_behind_a_virtual_address() {
+    let text = r#"{"Labels":{"selvedge.vip":"db:80"},"HostConfig":{"NetworkMode":"container:abc"}}"#;
+    assert_eq!(wants_wire(&body(text), false, true), Ok(Wire::None));
+    let fixed = r#"{"Labels":{"selvedge.ip":"10.32.7.7"},"HostConfig":{"NetworkMode":"container:abc"}}"#;
+    assert_eq!(wants_wire(&body(fixed), false, true).unwrap_err().status, 400);
 }
 
 #[test]
 fn keys_in_another_case_cannot_get_round_us() {
-    assert_eq!(wants_wire(&body(r#"{"hostconfig":{"NETWORKMODE":"host"}}"#)), Ok(false));
+    assert_eq!(wire(r#"{"hostconfig":{"NETWORKMODE":"host"}}"#), Ok(Wire::None));
     for text in [
         r#"{"HostConfig":{},"hostConfig":{"NetworkMode":"host"}}"#,
         r#"{"HostConfig":{"Mounts":[],"mounts":[]}}"#,
