@@ -18,6 +18,7 @@ pub mod http;
 pub mod likeness;
 pub mod limit;
 pub mod mesos;
+pub mod nomad;
 pub mod reach;
 pub mod reaper;
 pub mod selvedge;
