@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::forward::cache::{Age, Cache, Key};
 use crate::forward::host_servers::HostServers;
 use crate::forward::received::Received;
+use crate::forward::tls::Tls;
 use crate::forward::upstream::Upstreams;
 use crate::handler::Forward;
 use crate::options::{Opt, Why};
@@ -28,18 +29,10 @@ use crate::stats::Stats;
 mod cache;
 mod host_servers;
 mod message;
-#[cfg(not(feature = "tls"))]
-mod no_tls;
 mod received;
-#[cfg(feature = "tls")]
 mod tls;
 mod turns;
 mod upstream;
-
-#[cfg(not(feature = "tls"))]
-use no_tls::Tls;
-#[cfg(feature = "tls")]
-use tls::Tls;
 
 /// The result of a lookup: why there is none if no upstream gave an answer.
 type Result = std::result::Result<Rc<Received>, Why>;

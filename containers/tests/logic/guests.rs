@@ -78,7 +78,7 @@ async fn rules_come_before_names() {
     let before = lab.host.said().len();
     happens(&lab, "start", "web");
     lab.until("its names", |host| host.last().names.len() == 3).await;
-    assert_eq!(lab.host.said()[before..], ["admit pause", "note pause", "publish pause"]);
+    assert_eq!(lab.host.said()[before..], ["admit pause", "publish pause"]);
     lab.host.fail("admit", Error::Stopped);
     lab.engine.has(task(&joined("side"), "side", true));
     happens(&lab, "start", "side");

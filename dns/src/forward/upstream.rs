@@ -14,9 +14,9 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::forward::Tls;
 use crate::forward::message::{self, Shape};
 use crate::forward::received::Received;
+use crate::forward::tls::Tls;
 use crate::forward::turns::{Next, Said, Table};
 use crate::options::Why;
 use crate::query::{HEADER, Query, Transport, flag, put_header, word};
