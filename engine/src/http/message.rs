@@ -173,12 +173,18 @@ impl HeadError {
     }
 }
 
-/// Reads a request's body to its end. The head must have been taken off `client.unread`.
+/// Reads a request's body to its end. The head must have been taken off `client.unread`. `is_read`: the engine would read it,
+/// and Go's server asks a client that waits for that when its body is read for the first time, even if it is there by then
+/// (net/http, `expectContinueReader`).
 ///
 /// # Errors
 /// A refusal to be answered, or the client is gone.
-pub async fn request_body(client: &mut Buffered, head: &RequestHead) -> Result<Vec<u8>, MessageError> {
-    if head.waits_for_continue() && client.unread.is_empty() {
+pub async fn request_body(
+    client: &mut Buffered,
+    head: &RequestHead,
+    is_read: bool,
+) -> Result<Vec<u8>, MessageError> {
+    if head.waits_for_continue() && is_read {
         client.io.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
     }
     let body = tokio::time::timeout(SILENCE, body(client, head.body, Some(MAX_BODY)));

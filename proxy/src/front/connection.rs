@@ -282,10 +282,11 @@ async fn rewritten(
 ) -> Option<Buffered> {
     let bytes = take_head(&mut client, &head);
     // A body that the engine does not read is not asked for.
-    let unread = head.waits_for_continue() && client.unread.is_empty() && !endpoint.reads_body(&bytes);
+    let is_read = endpoint.reads_body(&bytes);
+    let unread = head.waits_for_continue() && client.unread.is_empty() && !is_read;
     let body = match unread {
         true => Ok(Vec::new()),
-        false => message::request_body(&mut client, &head).await,
+        false => message::request_body(&mut client, &head, is_read).await,
     };
     let mut keep = head.keep_alive;
     let body = match body {
