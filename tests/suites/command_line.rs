@@ -384,7 +384,7 @@ fn labels_on_a_container_without_a_wire_are_told_in_ps_and_in_the_log() {
     docker.start(&["--name", "cli-plain", "--network", "cli-net", "busybox", "sleep", "99"]);
     let shown = lab.selvedge.shown("cli-bare").expect("it is shown");
     assert_eq!((&shown["state"], &shown["address"]), (&"no wire".into(), &"-".into()));
-    let reason = "user-defined network cli-net: only with label selvedge.network=default";
+    let reason = "user-defined network cli-net: only with --wire-user-networks or label selvedge.network=default at its create";
     assert_eq!(shown["reason"], reason);
     assert!(lab.selvedge.ask(&["ps"]).ok().contains(&format!("({reason})")));
     assert!(lab.selvedge.shown("cli-plain").is_none(), "it asked for nothing");
