@@ -76,7 +76,7 @@ fn is_asked_last(entry: &Entry) -> bool {
     !entry.is_well() || entry.draining.is_some() || guest()
 }
 
-/// Who else may call it: whoever may call one of its guests, for they have one address.
+/// Callers besides its own tenant: those of its guests as well, since all of them share one address.
 fn allowed(entry: &Entry) -> Vec<Grant> {
     let guests = entry.guests.values().map(|guest| &guest.joined.allow);
     // They were checked when they were written.

@@ -22,7 +22,7 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send +
 pub struct Kernel {
     /// The way to other hosts, and to virtual addresses.
     pub routes: Arc<dyn RouteTable>,
-    /// Who may call whom.
+    /// The rules between tenants.
     pub rules: Arc<dyn RuleTable>,
     /// Which containers stand behind virtual addresses.
     pub vips: Arc<dyn VipTable>,

@@ -109,7 +109,7 @@ fn a_compose_project_has_wires_names_and_a_tenant_beside_its_network() {
     };
     assert_eq!((asks("shop").as_str(), asks("bank").as_str()), ("db", ""));
 
-    // A later worker, a second `up`, a container that Compose makes anew, and the end.
+    // A later worker, a second `up`, a container that Compose recreates, and the end.
     project.selvedge.kill_worker();
     let again = project.compose(&["up", "-d"]);
     assert!(again.contains("Running") && !again.contains("Recreate"), "{again}");

@@ -50,7 +50,7 @@ fn the_resolver_either_fails_with_a_dead_server_or_lets_a_quick_one_win_over_an_
     assert_eq!(resolved(&[&slow, &quick], 1).as_deref(), Ok("192.0.2.1"), "the order of the list");
     // One after the other: the dead one has all of the time.
     assert!(resolved(&[&upstream("silent", 1), &quick], 1).is_err());
-    // At once: whoever is first.
+    // At once: the first answer wins.
     assert_eq!(resolved(&[&slow, &quick], 2).as_deref(), Ok("192.0.2.2"), "the second server's address");
     assert!(resolved(&[&slow, &upstream("nodata", 0)], 2).is_err(), "the second server's denial");
 }

@@ -41,7 +41,7 @@ fn quit() {
     let mut idle = scene.client();
     scene.signal("QUIT");
     assert!(scene.end().success());
-    assert!(idle.at_end(), "who was served by the worker has nobody now");
+    assert!(idle.at_end(), "the worker that served it is gone");
     // Lock, paths and control socket are free at once.
     scene.keeper = start(&scene.dir, "", 0);
     until("the next one serves", || scene.log().matches(" is ready").count() == 2);

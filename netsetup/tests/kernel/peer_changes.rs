@@ -8,7 +8,7 @@ use crate::lab::{Container, on_a_host};
 use crate::landscape::{Host, Underlay, acquaint, block, hosts};
 use crate::peers::ping;
 
-/// What somebody may do to a host, and whether a weave repairs it.
+/// Changes from outside, and whether a weave repairs them.
 async fn repairs(hosts: &[Host], from: &Container, to: &Container, damages: &[&str]) {
     for damage in damages {
         assert!(ping(from, to.address), "before {damage}");

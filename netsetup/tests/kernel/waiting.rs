@@ -26,7 +26,7 @@ fn wait_binary() -> &'static Path {
     })
 }
 
-/// Programs and things that are none, in a directory that anybody may read and that goes with its last user.
+/// Programs, and files that are not programs, in a world-readable directory that is removed with its last user.
 pub(crate) struct Programs(PathBuf);
 
 impl Drop for Programs {

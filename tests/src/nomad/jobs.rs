@@ -1,4 +1,4 @@
-//! Jobs of every kind, and what came of each: the same lines, whoever stands between driver and engine.
+//! Jobs of every kind, and what came of each: the same lines, with or without Selvedge between driver and engine.
 
 use std::time::Duration;
 
