@@ -30,15 +30,29 @@ async fn reader(registry: &Memory) -> (Paths, u16) {
     (host, port)
 }
 
+/// A container of host `a` stands behind a virtual address, and host `b` knows it.
+struct Scene {
+    a: Paths,
+    b: Paths,
+    /// Where `b` reads letters.
+    port: u16,
+    vip: Ipv4Addr,
+}
+
+async fn scene() -> Scene {
+    let registry = Memory::default();
+    let a = begun("a", 2, &registry).await;
+    let (b, port) = reader(&registry).await;
+    a.runs(&behind("1", CONTAINER, "db1", "db:5432"));
+    until("a name", || address(&b, "db.vip").is_some()).await;
+    let vip = address(&b, "db.vip").unwrap();
+    Scene { a, b, port, vip }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stop_waits_until_other_hosts_send_it_nothing_new() {
     among_hosts(async {
-        let registry = Memory::default();
-        let a = begun("a", 2, &registry).await;
-        let (b, _) = reader(&registry).await;
-        a.runs(&behind("1", CONTAINER, "db1", "db:5432"));
-        until("a name", || address(&b, "db.vip").is_some()).await;
-        let vip = address(&b, "db.vip").unwrap();
+        let Scene { a, b, vip, .. } = scene().await;
         assert_eq!(b.kernel.backends(vip), [Ipv4Addr::from(CONTAINER)]);
         let began = Instant::now();
         // Its id, as the engine has it.
@@ -55,12 +69,8 @@ async fn a_stop_waits_until_other_hosts_send_it_nothing_new() {
 #[tokio::test(start_paused = true)]
 async fn a_host_whose_kernel_refuses_has_not_confirmed() {
     among_hosts(async {
-        let registry = Memory::default();
-        let a = begun("a", 2, &registry).await;
-        let (b, _) = reader(&registry).await;
-        a.runs(&behind("1", CONTAINER, "db1", "db:5432"));
-        until("a name", || address(&b, "db.vip").is_some()).await;
-        let (vip, log) = (address(&b, "db.vip").unwrap(), Log::listen());
+        let Scene { a, b, vip, .. } = scene().await;
+        let log = Log::listen();
         b.kernel.refuse("apply vips");
         let began = Instant::now();
         a.datapath.lead_elsewhere("000000000001", LONG).await;
@@ -88,12 +98,7 @@ async fn a_host_without_others_waits_for_its_own_kernel_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_letter_of_an_unknown_sender_changes_nothing() {
     among_hosts(async {
-        let registry = Memory::default();
-        let a = begun("a", 2, &registry).await;
-        let (b, port) = reader(&registry).await;
-        a.runs(&behind("1", CONTAINER, "db1", "db:5432"));
-        until("a name", || address(&b, "db.vip").is_some()).await;
-        let vip = address(&b, "db.vip").unwrap();
+        let Scene { a: _a, b, port, vip } = scene().await;
         for letter in ["selvedge aside 1\n000000000001 70\n", "", "GET / HTTP/1.1\r\n"] {
             let mut stream = tokio::net::TcpStream::connect(("127.0.0.3", port)).await.unwrap();
             // It may have hung up by now.
