@@ -116,9 +116,14 @@ fn group(driver: &Driver, alloc: &str, dir: &str) -> Result<String, Failure> {
 fn trapping(driver: &Driver, alloc: &str, dir: &str, trap: &str) -> Result<Handle, Failure> {
     let line = format!("{trap}; touch /local/ready; while :; do sleep 0.1; done");
     let handle = driver.start(&task(alloc, dir, "trapping", &line))?;
-    let ready = std::path::Path::new(dir).join("local/ready");
-    crate::wait::until_true("it is ready", Duration::from_secs(60), || ready.exists());
+    until_touched(dir, "ready");
     Ok(handle)
+}
+
+/// Waits until the task has made this file.
+fn until_touched(dir: &str, name: &str) {
+    let file = std::path::Path::new(dir).join("local").join(name);
+    crate::wait::until_true(&format!("it is {name}"), Duration::from_secs(60), || file.exists());
 }
 
 fn graceful(driver: &Driver, alloc: &str, dir: &str) -> Result<String, Failure> {
@@ -128,9 +133,14 @@ fn graceful(driver: &Driver, alloc: &str, dir: &str) -> Result<String, Failure> 
 }
 
 fn by_signal(driver: &Driver, alloc: &str, dir: &str) -> Result<String, Failure> {
-    let handle = trapping(driver, alloc, dir, "trap 'echo hup' HUP; trap 'echo usr1; exit 6' USR1")?;
+    let handle = trapping(
+        driver,
+        alloc,
+        dir,
+        "trap 'echo hup; touch /local/hupped' HUP; trap 'echo usr1; exit 6' USR1",
+    )?;
     handle.signal("SIGHUP")?;
-    std::thread::sleep(Duration::from_millis(500));
+    until_touched(dir, "hupped");
     let code = handle.stop(Duration::from_secs(30), Some("SIGUSR1"))?;
     told(&handle, code)
 }
